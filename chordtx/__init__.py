@@ -1,0 +1,33 @@
+"""chordtx: a distributed dict for Twisted, on a Chord ring that py2p and js2p nodes can join."""
+
+from chordtx.chord.service import ChordService
+from chordtx.config import ChordSettings, Limits, MeshSettings
+from chordtx.errors import (
+    ChordError,
+    NoMajority,
+    NoMajorityTimeout,
+    NotJoined,
+    ProtocolError,
+    Stopped,
+    ValueTooLarge,
+    WrongSubnet,
+)
+from chordtx.mesh.service import MeshService
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChordError",
+    "ChordService",
+    "ChordSettings",
+    "Limits",
+    "MeshService",
+    "MeshSettings",
+    "NoMajority",
+    "NoMajorityTimeout",
+    "NotJoined",
+    "ProtocolError",
+    "Stopped",
+    "ValueTooLarge",
+    "WrongSubnet",
+]

@@ -1,0 +1,144 @@
+"""Settings: frozen values with their units in their names, and one :func:`validate` each.
+
+Every limit on what a stranger can send stands here with its reason. Imports nothing of Twisted.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from attrs import field, frozen
+
+MIB = 1 << 20
+S = TypeVar("S")
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What one message may cost, enforced before the memory is spent.
+
+    :ivar frame_bytes_max: length of one frame on the wire.
+    :ivar expanded_bytes_max: length of one message after decompression (bz2 expands 900,000 : 1).
+    :ivar depth_max: nesting of arrays and maps; deeper ones are of no use and cost stack.
+    :ivar elements_max: values in one message; each costs up to 72 bytes once decoded.
+    :ivar containers_max: arrays and maps in one message; an empty one costs 64 bytes for one byte sent.
+    """
+
+    frame_bytes_max: int = 16 * MIB
+    expanded_bytes_max: int = 16 * MIB
+    depth_max: int = 32
+    elements_max: int = 1_000_000
+    containers_max: int = 30_000
+
+    def validate(self) -> Limits:
+        """:raises ValueError: naming the first setting that is not positive."""
+        return _positive(self)
+
+
+@frozen(kw_only=True)
+class MeshSettings:
+    """How a node keeps its links.
+
+    :ivar connections_max: links to other nodes: a ring this small is one hop wide.
+    :ivar accepted_max: links accepted in all; more are turned away.
+    :ivar connections_per_address_max: accepted from one address, so that one host cannot use up all.
+    :ivar handshake_timeout_seconds: a link that says nothing sensible for this long is cut.
+    :ivar connect_timeout_seconds: for the TCP (and TLS) connection to come up.
+    :ivar ping_interval_seconds: how long a link may be silent before it is asked whether it lives.
+    :ivar silence_timeout_seconds_min: lower bound of a link's measured time-out; above scheduling pauses.
+    :ivar silence_timeout_seconds_max: upper bound: a dead link is known after this long at the latest.
+    :ivar half_open_seconds_max: a peer that does not finish a frame it began is cut after this; an old peer,
+        which answers no pings, may be silent for half as long.
+    :ivar remembered_broadcasts_max: ids kept to drop duplicates (each about 150 bytes).
+    :ivar broadcast_age_seconds_max: older broadcasts are dropped (the protocol's 60).
+    :ivar received_messages_max: user messages waiting for ``recv()``; the oldest go first.
+    :ivar received_bytes_max: what these may take together, as they came.
+    :ivar send_buffer_bytes_max: a peer that does not read is cut when this much waits for it.
+    :ivar messages_per_second_max: frames read from one peer; past it nothing more is read of it for the
+        rest of the second.
+    :ivar calls_pending_max: calls under way that one peer may have with us.
+    :ivar compress_bytes_min: shorter messages are sent plain: compressing them costs more than it saves.
+    :ivar known_peers_max: addresses remembered to find the network again.
+    """
+
+    connections_max: int = 64
+    accepted_max: int = 1024
+    connections_per_address_max: int = 256
+    handshake_timeout_seconds: float = 10.0
+    connect_timeout_seconds: float = 5.0
+    ping_interval_seconds: float = 1.0
+    silence_timeout_seconds_min: float = 2.5
+    silence_timeout_seconds_max: float = 3.5
+    half_open_seconds_max: float = 60.0
+    remembered_broadcasts_max: int = 200_000
+    broadcast_age_seconds_max: int = 60
+    received_messages_max: int = 10_000
+    received_bytes_max: int = 64 * MIB
+    send_buffer_bytes_max: int = 64 * MIB
+    messages_per_second_max: int = 10_000
+    calls_pending_max: int = 20_000
+    compress_bytes_min: int = 1024
+    known_peers_max: int = 1_000
+    limits: Limits = field(factory=Limits)
+
+    def validate(self) -> MeshSettings:
+        """:raises ValueError: naming the first setting that makes no sense."""
+        self.limits.validate()
+        if self.silence_timeout_seconds_max < self.silence_timeout_seconds_min:
+            raise ValueError("silence_timeout_seconds_max is below silence_timeout_seconds_min")
+        return _positive(self)
+
+
+@frozen(kw_only=True)
+class ChordSettings:
+    """How a node keeps the ring and its records.
+
+    :ivar successors_max: length of the successor list, r in the papers.
+    :ivar replicas: nodes that keep a record: one for each of the protocol's five positions.
+    :ivar stabilize_interval_seconds: between rounds of stabilization; changes are passed on at once besides.
+    :ivar call_timeout_seconds: for one request to one node, before another is asked.
+    :ivar operation_timeout_seconds: for a whole get, set or delete.
+    :ivar hedge_seconds: how long a read waits for its nearest majority before it asks the others too.
+    :ivar join_timeout_seconds: for the first ring to be found.
+    :ivar leave_timeout_seconds: for a polite leave to hand everything over.
+    :ivar value_bytes_max: packed size of one value.
+    :ivar key_bytes_max: length of one key.
+    :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
+    :ivar hand_over_batch: records offered in one request while handing over.
+    :ivar repair_interval_seconds: records are compared with their other replicas this often when the ring
+        does not change, and at once when it does.
+    :ivar announce_interval_seconds: key announcements are collected for this long.
+    :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
+    """
+
+    successors_max: int = 8
+    replicas: int = 5
+    stabilize_interval_seconds: float = 1.0
+    call_timeout_seconds: float = 2.0
+    operation_timeout_seconds: float = 10.0
+    hedge_seconds: float = 0.25
+    join_timeout_seconds: float = 15.0
+    leave_timeout_seconds: float = 20.0
+    value_bytes_max: int = 8 * MIB
+    key_bytes_max: int = 64 * 1024
+    clock_drift_seconds_max: float = 3600.0
+    hand_over_batch: int = 500
+    repair_interval_seconds: float = 60.0
+    announce_interval_seconds: float = 0.05
+    positions_unnamed_max: int = 100_000
+    mesh: MeshSettings = field(factory=MeshSettings)
+
+    def validate(self) -> ChordSettings:
+        """:raises ValueError: naming the first setting that makes no sense."""
+        self.mesh.validate()
+        if self.replicas > self.successors_max + 1:
+            raise ValueError("replicas may be at most successors_max + 1")
+        return _positive(self)
+
+
+def _positive(settings: S) -> S:
+    for name in settings.__attrs_attrs__:  # type: ignore[attr-defined]
+        value = getattr(settings, name.name)
+        if isinstance(value, int | float) and value <= 0:
+            raise ValueError(f"{name.name} must be above 0, not {value}")
+    return settings

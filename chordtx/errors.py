@@ -1,0 +1,64 @@
+"""The one tree of errors that chordtx raises.
+
+A missing key is a plain :class:`KeyError` and a value that msgpack cannot carry a plain
+:class:`TypeError`, as with a dict; everything else that can go wrong is a :class:`ChordError`.
+"""
+
+from __future__ import annotations
+
+
+class ChordError(Exception):
+    """Whatever chordtx raises of its own."""
+
+
+class NoMajority(ChordError):
+    """Too few replicas answered for the call to be true; nothing is guessed.
+
+    :ivar needed: how many answers make a majority.
+    :ivar got: how many came.
+    """
+
+    def __init__(self, message: str, needed: int = 0, got: int = 0) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.got = got
+
+
+class NoMajorityTimeout(NoMajority, TimeoutError):
+    """A majority may exist, but it did not answer in time."""
+
+
+class NotJoined(ChordError):
+    """The node has not joined a ring, or could not reach one."""
+
+
+class WrongSubnet(ChordError):
+    """The peer belongs to another network (subnet or encryption).
+
+    :ivar ours: our protocol id. :ivar theirs: the one that the peer sent.
+    """
+
+    def __init__(self, message: str, ours: str = "", theirs: str = "") -> None:
+        super().__init__(message)
+        self.ours = ours
+        self.theirs = theirs
+
+
+class ValueTooLarge(ChordError):
+    """The packed value is past the limit.
+
+    :ivar size_bytes: the packed size. :ivar limit_bytes: the most that is taken.
+    """
+
+    def __init__(self, message: str, size_bytes: int = 0, limit_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class ProtocolError(ChordError):
+    """A peer sent what the protocol does not allow. Never raised for a bug of our own."""
+
+
+class Stopped(ChordError):
+    """The service is stopped, or was stopped while the call was under way."""
