@@ -1,0 +1,33 @@
+"""Messages and bytes: message and id, frames with limits, compression, flags. No I/O, no clock, no Twisted.
+
+Data goes bytes -> frame -> message and back; :class:`Codec` holds the whole way for one connection.
+"""
+
+from __future__ import annotations
+
+from chordtx.wire import flags
+from chordtx.wire.codec import Codec
+from chordtx.wire.compression import compress, decompress, preference
+from chordtx.wire.frame import FrameReader, frame
+from chordtx.wire.identity import decode_id, encode_id, node_id, protocol_id
+from chordtx.wire.message import Message
+from chordtx.wire.packing import scan
+from chordtx.wire.values import pack_value, unpack_value
+
+__all__ = [
+    "Codec",
+    "FrameReader",
+    "Message",
+    "compress",
+    "decode_id",
+    "decompress",
+    "encode_id",
+    "flags",
+    "frame",
+    "node_id",
+    "pack_value",
+    "preference",
+    "protocol_id",
+    "scan",
+    "unpack_value",
+]

@@ -1,0 +1,71 @@
+"""Frames: a length as big-endian ``uint32``, and as many bytes.
+
+:class:`FrameReader` is given bytes as they come, torn anywhere, and gives back frames. It does no I/O. Its
+work is linear in the bytes that come, however they are torn, for a peer chooses that.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from chordtx.config import Limits
+from chordtx.errors import ProtocolError
+
+_LENGTH = Struct(">I")
+LENGTH_BYTES = _LENGTH.size
+#: Used bytes are cut off the buffer when there are this many, and at least as many as those that stay.
+_CUT_BYTES_MIN = 64 * 1024
+
+
+def frame(data: bytes) -> bytes:
+    """``data`` with its length in front."""
+    return _LENGTH.pack(len(data)) + data
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames.
+
+    Past a :class:`ProtocolError` the stream cannot be read on: every later call raises it again.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._frame_bytes_max = limits.frame_bytes_max
+        self._buffer = bytearray()
+        self._start = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes received that no frame has been made of yet."""
+        return len(self._buffer) - self._start
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what came from the peer. Read all frames before giving more, and memory stays bounded."""
+        self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """The next frame without its length, or ``None`` until more bytes come.
+
+        :raises ProtocolError: as soon as a length past ``frame_bytes_max`` is read, before its bytes come.
+        """
+        if self.pending_bytes < LENGTH_BYTES:
+            return None
+        (length_bytes,) = _LENGTH.unpack_from(self._buffer, self._start)
+        if length_bytes > self._frame_bytes_max:
+            raise ProtocolError(f"a frame of {length_bytes} bytes, of {self._frame_bytes_max}")
+        begin = self._start + LENGTH_BYTES
+        end = begin + length_bytes
+        if end > len(self._buffer):
+            return None
+        with memoryview(self._buffer) as view:
+            found = bytes(view[begin:end])
+        self._start = end
+        self._cut()
+        return found
+
+    def _cut(self) -> None:
+        if self._start == len(self._buffer):
+            self._buffer.clear()
+            self._start = 0
+        elif self._start >= _CUT_BYTES_MIN and 2 * self._start >= len(self._buffer):
+            del self._buffer[: self._start]
+            self._start = 0

@@ -1,0 +1,239 @@
+"""msgpack from strangers: what it would cost to decode is known before a single object of it is built.
+
+:func:`scan` walks the structure without building anything, and stops at the first thing that passes a limit.
+So nested headers, each claiming a large array, or a frame of empty maps cost a hostile peer's bytes only.
+Pure functions, between bytes and Python values.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import msgpack
+
+from chordtx.config import Limits
+from chordtx.errors import ProtocolError
+
+#: What a message has around a user's value: one array more, and a few entries. A value that was just small
+#: enough to be packed must still fit when an old peer sends it back inside a message.
+ENVELOPE_DEPTH = 1
+ENVELOPE_ELEMENTS = 16
+
+# Memory of the containers, measured on CPython 3.11 with their place in what holds them. The scalars need no
+# such account: each costs at most 40 bytes for one byte sent, a container up to 88.
+_ARRAY_BYTES = _EMPTY_MAP_BYTES = 88
+_MAP_BYTES = 256
+#: Containers may cost 2 MiB in a message of up to 64 KiB: with the scalars it then stays under 4 MiB ...
+_CONTAINER_BYTES_FREE = 2 << 20
+_FREE_UP_TO_BYTES = 64 << 10
+#: ... and what comes above that may cost this many bytes for each byte sent: real data needs about 30.
+_CONTAINER_BYTES_PER_BYTE = 64
+
+#: Up to here a message is small enough that counting what might be a header tells all that is needed ...
+_SMALL_BYTES_MAX = 1024
+#: ... as long as there are this few: msgpack may reserve, for each array, 8 bytes for each of the message.
+_SMALL_HEADERS_MAX = 32
+
+
+class EndsEarly(ProtocolError):
+    """More bytes would be needed to make the value whole."""
+
+
+class TooDeep(ProtocolError):
+    """Nested past ``Limits.depth_max``."""
+
+
+class TooMany(ProtocolError):
+    """More elements or containers than the limits allow."""
+
+
+def pack(value: Any) -> bytes:
+    """``value`` in msgpack: tuples as arrays, bytes as bin, integers from -2**63 to 2**64 - 1.
+
+    :raises TypeError: when msgpack cannot carry it.
+    """
+    try:
+        packed: bytes = msgpack.packb(value)
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # an integer too large, a lone surrogate, a list inside itself
+        raise TypeError(f"msgpack cannot carry this value: {error}") from error
+    return packed
+
+
+def unpack(data: bytes, limits: Limits, *, envelope: bool = False) -> Any:
+    """The value that ``data`` holds, checked by :func:`scan` first.
+
+    :param envelope: ``data`` is a whole message, see :data:`ENVELOPE_DEPTH`.
+    :raises ProtocolError: when it is no msgpack, passes a limit, or holds what Python cannot (text that is no
+        UTF-8, a list as the key of a map).
+    """
+    scan(data, limits, envelope=envelope)
+    return _unpack_scanned(data)
+
+
+def scan(data: bytes, limits: Limits, *, envelope: bool = False) -> None:
+    """Check, without building it, that what ``data`` holds keeps to ``limits``.
+
+    :raises ProtocolError: when it does not, or is broken in a way that shows on the way.
+    """
+    if not _is_small(data, limits):
+        walk(data, limits, envelope=envelope)
+
+
+def scan_head(head: bytes, data_bytes_max: int, limits: Limits) -> None:
+    """As :func:`scan` for a whole message, of which only the first bytes are there yet.
+
+    :param data_bytes_max: the most that it can become.
+    :raises ProtocolError: when whatever follows cannot make it right.
+    """
+    with suppress(EndsEarly):
+        walk(head, limits, envelope=True, data_bytes_max=data_bytes_max)
+
+
+def walk(data: bytes, limits: Limits, *, envelope: bool = False, data_bytes_max: int | None = None) -> None:
+    """As :func:`scan`, but always to the end: ``data`` is just one value, and its maps have keys that can be.
+
+    Iterative, for nesting must not cost stack; and in one piece, for a call costs as much as an element.
+    """
+    data_bytes = len(data) if data_bytes_max is None else data_bytes_max
+    depth_max, claimed_max, containers_max, memory_bytes_max = _bounds(data_bytes, limits, envelope)
+    claimed = containers = memory_bytes = 0
+    position, owed, in_map = 0, 1, False
+    outer: list[tuple[int, bool]] = []
+    try:
+        while owed or outer:
+            if not owed:
+                owed, in_map = outer.pop()
+                continue
+            head = data[position]
+            owed -= 1
+            size_bytes = _SIZES[head]
+            if size_bytes:
+                position += size_bytes
+                continue
+            if head in _SHORT_TEXTS:
+                position += 2 + data[position + 1]
+                continue
+            # Entries owed by a map are even in number, and go down: a key leaves an odd rest.
+            if in_map and owed % 2 and head in _NEVER_A_KEY:
+                raise ProtocolError("a map with a key that no dict can hold")
+            count, header_bytes = _FIXED_HEADERS.get(head) or _header(data, position, head)
+            position += header_bytes
+            if head not in _CONTAINERS:
+                position += count
+                continue
+            outer.append((owed, in_map))
+            in_map = head in _MAPS
+            owed = 2 * count if in_map else count
+            claimed += owed
+            containers += 1
+            memory_bytes += _MAP_BYTES if in_map and count else _ARRAY_BYTES
+            if (
+                claimed > claimed_max
+                or len(outer) > depth_max
+                or containers > containers_max
+                or memory_bytes > memory_bytes_max
+            ):
+                raise _excess(claimed >= data_bytes, len(outer) > depth_max)
+    except IndexError:
+        raise EndsEarly("msgpack that ends early") from None
+    if position > len(data):
+        raise EndsEarly("msgpack that ends early")
+    if position < len(data):
+        raise ProtocolError("bytes after the msgpack")
+
+
+def _bounds(data_bytes: int, limits: Limits, envelope: bool) -> tuple[int, int, int, int]:
+    """For :func:`walk`, the most of depth, elements, containers and memory that ``data_bytes`` may hold."""
+    spare = ENVELOPE_ELEMENTS if envelope else 0
+    above_bytes = max(0, data_bytes - _FREE_UP_TO_BYTES)
+    return (
+        limits.depth_max + (ENVELOPE_DEPTH if envelope else 0),
+        # Each element takes a byte at least, and so does the outermost header.
+        min(limits.elements_max + spare, data_bytes - 1),
+        limits.containers_max + spare,
+        _CONTAINER_BYTES_FREE + above_bytes * _CONTAINER_BYTES_PER_BYTE + spare * _ARRAY_BYTES,
+    )
+
+
+def _excess(is_short: bool, is_deep: bool) -> ProtocolError:
+    if is_short:
+        return ProtocolError("msgpack that claims more than there is")
+    return TooDeep("nested too deep") if is_deep else TooMany("too many elements, arrays and maps")
+
+
+def _unpack_scanned(data: bytes) -> Any:
+    try:
+        return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"broken msgpack: {error}") from error
+
+
+def _is_small(data: bytes, limits: Limits) -> bool:
+    """Whether no reading of ``data`` could pass a limit. Never true for what passes one; one pass in C."""
+    if len(data) > _SMALL_BYTES_MAX or len(data) > limits.elements_max:
+        return False
+    headers = data.translate(_MARK_EXTENSIONS, _ORDINARY)
+    allowed = min(_SMALL_HEADERS_MAX, limits.depth_max, limits.containers_max)
+    return len(headers) <= allowed and _EXTENSION not in headers
+
+
+def is_flat(packed: bytes, limits: Limits) -> bool:
+    """Whether what :func:`pack` made is small and holds one container at most: :func:`walk` would pass it.
+
+    No key can be a container then, and nothing is nested. Never true for what is not flat; false for some
+    that is, since other bytes can look like a header.
+    """
+    if len(packed) > _SMALL_BYTES_MAX or len(packed) > limits.elements_max:
+        return False
+    return len(packed.translate(None, _ORDINARY)) <= 1
+
+
+def _header(data: bytes, position: int, head: int) -> tuple[int, int]:
+    """The number that a header carries (of entries, or of bytes that follow), and its own length in bytes.
+
+    What is cut short reads as less; the end of the walk then shows it.
+    """
+    width_bytes = _WIDTHS.get(head)
+    if width_bytes is None:
+        raise ProtocolError(f"msgpack has no type 0x{head:02x}")
+    count = int.from_bytes(data[position + 1 : position + 1 + width_bytes])
+    return count, 1 + width_bytes + (head in _EXTENSIONS)
+
+
+# The msgpack format by first byte. Source: the msgpack specification, "Formats".
+_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
+_CONTAINERS = frozenset([*_MAPS, *range(0x90, 0xA0), 0xDC, 0xDD])
+_EXTENSIONS = frozenset([0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)])
+#: A list or dict has no hash. An extension has one, but that of msgpack's Timestamp a peer can foresee, and
+#: it compares in Python: a few thousand of one hash would take seconds.
+_NEVER_A_KEY = _CONTAINERS | _EXTENSIONS
+#: bin and str of up to 255 bytes, which are most.
+_SHORT_TEXTS = frozenset([0xC4, 0xD9])
+#: Bytes of the length field of bin, str, ext, array and map.
+_WIDTHS = {
+    0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4,
+    0xC7: 1, 0xC8: 2, 0xC9: 4,
+    0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4,
+}  # fmt: skip
+#: For fixmap, fixarray and fixext, what :func:`_header` returns.
+_FIXED_HEADERS = {head: (head & 0x0F, 1) for head in range(0x80, 0xA0)} | {
+    0xD4 + power: (1 << power, 2) for power in range(5)
+}
+_NUMBERS = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
+
+
+def _size_bytes(head: int) -> int:
+    if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):  # small integers, nil, false, true
+        return 1
+    return head - 0xA0 + 1 if 0xA0 <= head < 0xC0 else _NUMBERS.get(head, 0)
+
+
+#: Bytes that an element takes whose size its first byte tells; 0 for the others.
+_SIZES = tuple(map(_size_bytes, range(256)))
+_ORDINARY = bytes(head for head in range(256) if head not in _NEVER_A_KEY)
+_EXTENSION = b"x"
+_MARK_EXTENSIONS = bytes(ord(_EXTENSION) if head in _EXTENSIONS else head for head in range(256))

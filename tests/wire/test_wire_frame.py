@@ -1,0 +1,89 @@
+"""Frames, whole and torn."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chordtx.config import Limits
+from chordtx.errors import ProtocolError
+from chordtx.wire import FrameReader, frame
+
+
+def read_all(reader: FrameReader) -> list[bytes]:
+    return list(iter(reader.next_frame, None))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(0, 400), max_size=12))
+def test_torn_anywhere(contents: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(map(frame, contents))
+    ends = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    reader = FrameReader(Limits())
+    found = []
+    for start, end in pairwise(ends):
+        reader.receive_data(stream[start:end])
+        found += read_all(reader)
+    assert found == contents
+    assert reader.pending_bytes == 0
+
+
+def test_byte_by_byte() -> None:
+    contents = [b"", b"one", b"x" * 300, b""]
+    reader = FrameReader(Limits())
+    found = []
+    for byte in b"".join(map(frame, contents)):
+        reader.receive_data(bytes([byte]))
+        found += read_all(reader)
+    assert found == contents
+
+
+def test_pending_bytes() -> None:
+    reader = FrameReader(Limits())
+    reader.receive_data(frame(b"abc") + frame(b"defg")[:-1])
+    assert reader.pending_bytes == 7 + 7
+    assert read_all(reader) == [b"abc"]
+    assert reader.pending_bytes == 7
+
+
+def test_length_past_the_limit_is_refused_before_its_bytes_come() -> None:
+    reader = FrameReader(Limits(frame_bytes_max=100))
+    reader.receive_data(frame(b"x" * 100) + struct.pack(">I", 101)[:3])
+    assert read_all(reader) == [b"x" * 100]
+    reader.receive_data(b"\x65")
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="101"):
+            reader.next_frame()
+
+
+def test_many_frames_in_one_piece() -> None:
+    """A quarter of a million: slicing the buffer for each would take minutes."""
+    reader = FrameReader(Limits())
+    reader.receive_data(frame(b"four") * 250_000)
+    assert sum(1 for _ in iter(reader.next_frame, None)) == 250_000
+    assert reader.pending_bytes == 0
+
+
+def test_one_large_frame_in_small_pieces() -> None:
+    data = frame(bytes(8 << 20))
+    reader = FrameReader(Limits())
+    for start in range(0, len(data), 100):
+        assert reader.next_frame() is None
+        reader.receive_data(data[start : start + 100])
+    found = reader.next_frame()
+    assert found is not None
+    assert len(found) == 8 << 20
+
+
+def test_a_stream_that_is_never_at_a_boundary_keeps_little() -> None:
+    reader = FrameReader(Limits())
+    stream = frame(b"x" * 1000) * 65
+    reader.receive_data(stream[:500])
+    for _ in range(100):
+        reader.receive_data(stream[500:] + stream[:500])
+        assert len(read_all(reader)) == 65
+    assert reader.pending_bytes == 500
+    assert len(reader._buffer) < 4 * len(stream)
