@@ -1,0 +1,83 @@
+"""Records in memory: gone with the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha384
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from chordtx.records import Record, merge
+from chordtx.ring import BITS
+from chordtx.store.interface import IStore
+
+# Keys are filed by the first bits of the position that names them, so that a page of them is found
+# without keeping all in order: at a million keys a bucket holds 250, sorted when it is asked for.
+_BUCKET_BITS = 12
+_SHIFT = BITS - _BUCKET_BITS
+_KEY_OVERHEAD_BYTES = 150
+
+
+def naming_position(key: bytes) -> int:
+    """The position whose owner names ``key`` when all keys are listed: that of SHA-384."""
+    return int.from_bytes(sha384(key).digest(), "big")
+
+
+@implementer(IStore)
+class MemoryStore:
+    """See :class:`~chordtx.store.IStore`."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, Record] = {}
+        self._buckets: dict[int, set[bytes]] = {}
+        self.bytes_used = 0
+
+    def get(self, key: bytes) -> Record | None:
+        """See :meth:`IStore.get`."""
+        return self._records.get(key)
+
+    def merge(self, key: bytes, record: Record) -> Record:
+        """See :meth:`IStore.merge`."""
+        before = self._records.get(key)
+        if before is None:
+            self._buckets.setdefault(naming_position(key) >> _SHIFT, set()).add(key)
+            self.bytes_used += len(key) + _KEY_OVERHEAD_BYTES
+        else:
+            self.bytes_used -= before.cost_bytes
+        after = merge(before, record)
+        assert after is not None
+        self._records[key] = after
+        self.bytes_used += after.cost_bytes
+        return after
+
+    def drop(self, key: bytes) -> None:
+        """See :meth:`IStore.drop`."""
+        record = self._records.pop(key, None)
+        if record is not None:
+            bucket = naming_position(key) >> _SHIFT
+            self._buckets[bucket].discard(key)
+            if not self._buckets[bucket]:
+                del self._buckets[bucket]
+            self.bytes_used -= record.cost_bytes + len(key) + _KEY_OVERHEAD_BYTES
+
+    def synced(self) -> Deferred[None] | None:
+        """See :meth:`IStore.synced`."""
+        return None
+
+    def keys(self) -> Iterator[bytes]:
+        """See :meth:`IStore.keys`."""
+        return iter(list(self._records))
+
+    def keys_down_from(self, position: int, low: int, limit: int) -> list[tuple[int, bytes]]:
+        """See :meth:`IStore.keys_down_from`."""
+        found: list[tuple[int, bytes]] = []
+        for bucket in range(position >> _SHIFT, (low >> _SHIFT) - 1, -1):
+            placed = [(naming_position(key), key) for key in self._buckets.get(bucket, ())]
+            found.extend(sorted((entry for entry in placed if low <= entry[0] <= position), reverse=True))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def __len__(self) -> int:
+        return len(self._records)
