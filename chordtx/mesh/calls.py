@@ -1,0 +1,289 @@
+"""Calls between our own nodes: many of them in one frame, answered in any order.
+
+``call [0x41, [[number, method, *arguments], ...]]``, answered by
+``reply [0x42, arc, [[number, status, *results], ...]]``.
+What one turn of the reactor brings forth for a peer leaves in one frame: a frame costs a checksum
+and a system call, a call in it only its bytes. ``arc`` names where the answering node's arc starts
+(48 bytes, or nil when it is in no ring), so that every answer teaches who owns what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chordtx.errors import ChordError, NoMajority, NotJoined, ProtocolError, Stopped, ValueTooLarge
+
+Method = Callable[..., Any]
+Answered = Callable[[list[Any]], Any]
+Failed = Callable[[Failure], Any]
+
+OK = 0
+_ERRORS: dict[int, type[Exception]] = {
+    1: ProtocolError,
+    2: NotJoined,
+    3: NoMajority,
+    4: ValueTooLarge,
+    5: Stopped,
+    6: ChordError,
+}
+_INTERNAL = 6
+_TEXT_CHARACTERS_MAX = 500
+_BUNDLE_BYTES = 1 << 20
+_BUNDLE_CALLS = 1000
+
+
+class PeerLost(ChordError):
+    """The link went down, or fell silent, while the call was under way."""
+
+
+class CallTimeout(ChordError, TimeoutError):
+    """The peer lives, but has not answered this call in time."""
+
+
+class Calls:
+    """The calls of one link, both ways.
+
+    :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
+    :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
+    :param pending_max: calls of the peer that may be under way here at once; more are refused.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        send_calls: Callable[[list[Any]], None],
+        send_replies: Callable[[list[Any]], None],
+        wants_flush: Callable[[], None],
+        pending_max: int,
+    ) -> None:
+        self._send_calls = send_calls
+        self._send_replies = send_replies
+        self._wants_flush = wants_flush
+        self._pending_max = pending_max
+        self._number = 0
+        self._waiting: dict[int, tuple[Answered, Failed, float, float]] = {}
+        self._calls: list[Any] = []
+        self._replies: list[Any] = []
+        self._bytes = 0
+        self._serving: dict[int, Deferred[Any]] = {}
+        self._lost: Exception | None = None
+
+    def call(self, now: float, timeout_seconds: float, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask the peer.
+
+        :returns: fires with the list of results; fails with :class:`PeerLost`, :class:`CallTimeout`,
+            or the error that the peer answered with. Cancelling it forgets the call.
+        """
+
+        def forget(_: Any) -> None:
+            self._waiting.pop(number, None)
+
+        deferred: Deferred[list[Any]] = Deferred(forget)
+        number = self.ask(now, timeout_seconds, deferred.callback, deferred.errback, method, arguments)
+        return deferred
+
+    def ask(
+        self,
+        now: float,
+        timeout_seconds: float,
+        answered: Answered,
+        failed: Failed,
+        method: str,
+        arguments: Iterable[Any],
+    ) -> int:
+        """As :meth:`call`, without a Deferred: that is a fifth of what a node's busiest loop costs.
+
+        :param answered: called with the list of results. :param failed: called with the failure; at once when
+            the link is down. Neither may raise.
+        :returns: the call's number.
+        """
+        self._number = number = self._number + 1
+        if self._lost is not None:
+            failed(Failure(PeerLost("the link is down")))
+            return number
+        self._waiting[number] = (answered, failed, now, now + timeout_seconds)
+        self._queue(self._calls, [number, method, *arguments])
+        return number
+
+    @property
+    def oldest_waiting_at(self) -> float | None:
+        """When the oldest call still without an answer was made."""
+        for _, _, asked_at, _ in self._waiting.values():
+            return asked_at
+        return None
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        calls, self._calls = self._calls, []
+        replies, self._replies = self._replies, []
+        self._bytes = 0
+        if self._lost is None:
+            _send_all(calls, self._send_calls, self._call_not_sent)
+            _send_all(replies, self._send_replies, self._reply_not_sent)
+
+    def _call_not_sent(self, call: list[Any], error: Exception) -> None:
+        entry = self._waiting.pop(call[0], None)
+        if entry is not None:
+            entry[1](Failure(error))
+
+    def _reply_not_sent(self, reply: list[Any], error: Exception) -> None:
+        if not isinstance(error, ChordError):
+            self._log.failure("an answer could not be packed", failure=Failure(error))
+        self._send_replies([[reply[0], *_described(error)]])
+
+    def expire(self, now: float) -> None:
+        """Fail the calls whose time is over."""
+        late = [number for number, (_, _, _, deadline) in self._waiting.items() if deadline <= now]
+        for number in late:
+            entry = self._waiting.pop(number, None)
+            if entry is not None:
+                entry[1](Failure(CallTimeout("the peer has not answered in time")))
+
+    def replies_received(self, replies: Any, now: float) -> float | None:
+        """Hand out the answers of one frame.
+
+        :returns: the round trip of the youngest call that was answered, in seconds.
+        :raises ProtocolError: when the frame is malformed.
+        """
+        if not isinstance(replies, list):
+            raise ProtocolError("replies are a list")
+        asked_last: float | None = None
+        for reply in replies:
+            if not isinstance(reply, list) or len(reply) < 2 or type(reply[0]) is not int:
+                raise ProtocolError("a reply is [number, status, ...]")
+            entry = self._waiting.pop(reply[0], None)
+            if entry is None:
+                continue  # cancelled, or timed out before
+            asked_last = entry[2]
+            if reply[1] == OK:
+                entry[0](reply[2:])
+            else:
+                entry[1](Failure(_error(reply)))
+        return None if asked_last is None else now - asked_last
+
+    def calls_received(self, calls: Any, methods: dict[str, Method], caller: Any) -> None:
+        """Serve the calls of one frame.
+
+        :raises ProtocolError: when the frame is malformed.
+        """
+        if not isinstance(calls, list):
+            raise ProtocolError("calls are a list")
+        for call in calls:
+            if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
+                raise ProtocolError("a call is [number, method, ...]")
+            self._serve(call[0], call[1], call[2:], methods, caller)
+
+    def _serve(
+        self, number: int, name: Any, arguments: list[Any], methods: dict[str, Method], caller: Any
+    ) -> None:
+        if number in self._serving:
+            raise ProtocolError("a call has the number of another one under way")
+        try:
+            result = self._begin(name, arguments, methods, caller)
+        except Exception as error:
+            self._fail(Failure(error), number)
+            return
+        if isinstance(result, Deferred):
+            self._serving[number] = result
+            result.addCallback(self._succeed, number).addErrback(self._fail, number)
+        else:
+            self._succeed(result, number)
+
+    def _begin(self, name: Any, arguments: list[Any], methods: dict[str, Method], caller: Any) -> Any:
+        method = methods.get(name) if isinstance(name, str) else None
+        if method is None:
+            raise ProtocolError(f"unknown method {name[:40]!r}" if isinstance(name, str) else "no method")
+        if len(self._serving) >= self._pending_max:
+            raise ChordError("too many calls under way")
+        try:
+            return method(caller, *arguments)
+        except TypeError as error:
+            if "positional argument" in str(error):
+                raise ProtocolError(f"{name} takes other arguments") from error
+            raise
+
+    def _succeed(self, result: list[Any], number: int) -> None:
+        self._serving.pop(number, None)
+        self._queue(self._replies, [number, OK, *result])
+
+    def _fail(self, failure: Failure, number: int) -> None:
+        self._serving.pop(number, None)
+        if self._lost is not None:
+            return
+        if not failure.check(ChordError, CancelledError):
+            self._log.failure("a call could not be served", failure=failure)
+        self._queue(self._replies, [number, *_described(failure.value)])
+
+    def _queue(self, queue: list[Any], entry: list[Any]) -> None:
+        if self._lost is not None:
+            return
+        if not self._calls and not self._replies:
+            self._wants_flush()
+        queue.append(entry)
+        self._bytes += _blob_bytes(entry)
+        if self._bytes > _BUNDLE_BYTES or len(queue) >= _BUNDLE_CALLS:
+            self.flush()
+
+    def lost(self, reason: Exception) -> None:
+        """The link is down: fail what waits, and stop what is served."""
+        self._lost = reason
+        waiting, self._waiting = self._waiting, {}
+        serving, self._serving = self._serving, {}
+        for _, failed, _, _ in waiting.values():
+            failed(Failure(PeerLost(str(reason))))
+        for served in serving.values():
+            served.cancel()
+
+
+def _send_all(
+    bundle: list[Any], send: Callable[[list[Any]], None], not_sent: Callable[[list[Any], Exception], None]
+) -> None:
+    """Send a bundle as one frame; where that cannot be, each entry by itself, so that one fails alone."""
+    if not bundle:
+        return
+    try:
+        send(bundle)
+    except (ValueTooLarge, TypeError) as error:
+        if len(bundle) == 1:
+            not_sent(bundle[0], error)
+            return
+        for entry in bundle:
+            _send_all([entry], send, not_sent)
+
+
+def _blob_bytes(entry: Iterable[Any]) -> int:
+    """About what it takes on the wire: what is long is bytes or text."""
+    # By exact types, for every call passes here; a subclass, which nobody sends, counts as nothing.
+    size = 0
+    for part in entry:
+        kind = type(part)
+        if kind is bytes or kind is str:
+            size += len(part)
+        elif kind is list or kind is tuple:
+            size += _blob_bytes(part)
+        elif kind is dict:
+            size += _blob_bytes(part) + _blob_bytes(part.values())
+    return size
+
+
+def _described(error: BaseException | None) -> list[Any]:
+    """``[status, text]`` of a call that failed; what is not our own error is nobody's business."""
+    if not isinstance(error, PeerLost):
+        for status, kind in _ERRORS.items():
+            if isinstance(error, kind):
+                return [status, str(error)[:_TEXT_CHARACTERS_MAX]]
+    return [_INTERNAL, "the call failed"]
+
+
+def _error(reply: list[Any]) -> Exception:
+    """The opposite of :func:`_described`, for whatever a peer sent."""
+    is_told = len(reply) > 2 and isinstance(reply[2], str)
+    text = reply[2][:_TEXT_CHARACTERS_MAX] if is_told else "the peer refused"
+    kind = _ERRORS.get(reply[1], ChordError) if type(reply[1]) is int else ChordError
+    return kind(text)

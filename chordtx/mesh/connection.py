@@ -1,0 +1,412 @@
+"""One link to one peer: bytes in and out, its handshake, its dialect, its calls, its bounds.
+
+Its life: the transport comes up; :class:`~chordtx.mesh.handshake.Handshake` runs, against a time
+limit; then ``opened`` is told to the owner, which files the link, and every later message goes to
+the owner. A link ends by :meth:`MeshConnection.close` (what is queued still leaves, within a time limit)
+or :meth:`MeshConnection.abort`, and ``closed`` is told to the owner once, when the transport is gone.
+
+Whatever goes wrong with a link ends that link alone: what the peer did wrong is a
+:class:`~chordtx.errors.ProtocolError` and stands in the log as one line; anything else that is raised
+while a message is handled is a bug of ours, and stands there with its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
+from chordtx.mesh.address import Address
+from chordtx.mesh.calls import Answered, Calls, Failed
+from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, methods_from_wire
+from chordtx.mesh.inflow import Inflow
+from chordtx.mesh.liveness import Liveness, Verdict
+from chordtx.mesh.outbox import Outbox
+from chordtx.mesh.owner import ConnectionOwner
+from chordtx.mesh.rate import Rate
+from chordtx.mesh.roundtrip import RoundTrip
+from chordtx.wire import Codec, Message, flags
+
+_CLOSE_SECONDS_MAX = 5.0
+_PING_TIMEOUT_SECONDS = 60.0
+#: What nobody says to everybody. A tuple: what a peer sends may have no hash.
+_BETWEEN_TWO = (flags.HANDSHAKE, flags.PEERS, flags.HELLO, flags.CALL, flags.REPLY)
+#: How a TLS client begins: a peer that was told another encryption than ours.
+_TLS_BEGINS = b"\x16\x03"
+
+
+class MeshConnection(Protocol):
+    """A link.
+
+    :param outgoing: whether our side connects. :param remote_host: whence or where to, as the transport says.
+    :ivar id: the peer's node id (base58), None until the handshake is through. :ivar id_10: as a number.
+    :ivar address: the peer's outward address. :ivar dialect: how it writes ids.
+    :ivar ours: whether it is one of our own nodes, which understands calls.
+    :ivar leeching: whether it stores nothing (what it said last).
+    :ivar arc_start: where its arc starts (48 bytes) by its latest answer, None while unknown.
+    :ivar wanted: fires for who asked for this link, with it or with the better one that there is.
+    :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
+    """
+
+    _log = Logger()
+
+    def __init__(self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "") -> None:
+        self.owner = owner
+        self.outgoing = outgoing
+        self.remote_host = remote_host
+        self.id: str | None = None
+        self.id_10 = -1
+        self.address: Address | None = None
+        self.dialect = Dialect.BIN
+        self.ours = False
+        self.leeching = True
+        self.arc_start: bytes | None = None
+        self.wanted: Deferred[MeshConnection] | None = None
+        self.closed = False
+        self.close_reason: Exception | None = None
+        settings = owner.settings
+        self.roundtrip = RoundTrip(settings.silence_timeout_seconds_min, settings.silence_timeout_seconds_max)
+        self.calls = Calls(
+            self._send_calls, self._send_replies, lambda: owner.wants_flush(self), settings.calls_pending_max
+        )
+        self._liveness = Liveness()
+        self._codec = Codec(settings.limits, owner.methods_offered, settings.compress_bytes_min)
+        self._outbox = Outbox(settings.send_buffer_bytes_max, self._overflowed, self._sent_on)
+        rate = Rate(settings.messages_per_second_max)
+        self._inflow = Inflow(
+            owner.reactor, self._codec, rate, self._message_received, self._reading_failed, self._slowed_down
+        )
+        self._handshake = Handshake(
+            owner.id,
+            owner.protocol_id,
+            outgoing,
+            self._send_hello,
+            self._send_handshake,
+            self._opened,
+            self.refuse,
+        )
+        self._timer: IDelayedCall | None = None
+        self._began_with = b""
+        self._last_sent: Message | None = None
+        self._resent: Message | None = None
+        self._peer_methods: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        direction = "to" if self.outgoing else "from"
+        return f"<link {direction} {self.address or self.remote_host} {(self.id or 'unknown')[:8]}>"
+
+    # The transport
+
+    def connectionMade(self) -> None:
+        """Twisted's: the transport is up."""
+        transport: Any = self.transport
+        if self.closed:
+            transport.abortConnection()
+            return
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        self._outbox.attach(transport)
+        self._inflow.attach(transport)
+        self._liveness.heard(self.owner.reactor.seconds())
+        seconds = self.owner.settings.handshake_timeout_seconds
+        self._timer = self.owner.reactor.callLater(seconds, self._handshake_timed_out)
+        self.owner.connection_made(self)
+        if not self.closed:
+            self._handshake.connected()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted's: bytes came, torn in any way."""
+        if self.closed:
+            return
+        self._liveness.heard(self.owner.reactor.seconds())
+        if self.id is None and len(self._began_with) < len(_TLS_BEGINS):
+            self._began_with += data[: len(_TLS_BEGINS)]
+        self._inflow.received(data)
+
+    def _reading_failed(self, error: Exception) -> None:
+        if isinstance(error, ProtocolError):
+            self.refuse(self._explained(error))
+        else:
+            self._log.failure("{connection} is closed: a message could not be handled", connection=self)
+            self.close(ChordError(f"a message could not be handled: {error!r}"))
+
+    def _explained(self, error: ProtocolError) -> Exception:
+        if self.id is None and self._began_with.startswith(_TLS_BEGINS):
+            text = "the peer speaks TLS, and we do not: encryption must be the same"
+            return WrongSubnet(text, ours=self.owner.protocol_id)
+        return error
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        """Twisted's: the transport is gone."""
+        self.closed = True
+        self._stop_timer()
+        self._inflow.stop()
+        self._outbox.discard()
+        error = self.close_reason or reason.value
+        if not isinstance(error, Exception):
+            error = ConnectionDone()
+        self.calls.lost(error)
+        self.owner.connection_closed(self, error)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def close(self, reason: Exception | None = None) -> None:
+        """End the link once what is queued has left; calls under way fail at once.
+
+        Whoever does not read what is queued is cut off after a while.
+        """
+        if self.closed:
+            return
+        self.calls.flush()
+        reason = reason or Stopped("the link was closed")
+        if not self._ended(reason):
+            return
+        if self.transport is not None:
+            transport: Any = self.transport
+            self._timer = self.owner.reactor.callLater(_CLOSE_SECONDS_MAX, transport.abortConnection)
+            self._outbox.finish()
+            transport.loseConnection()
+        self.calls.lost(reason)
+
+    def abort(self, reason: Exception) -> None:
+        """End the link at once: the peer is dead, silent or does not read."""
+        self._ended(reason)
+        if self.transport is not None:
+            transport: Any = self.transport
+            transport.abortConnection()
+
+    def _ended(self, reason: Exception) -> bool:
+        if self.closed:
+            return False
+        self.closed = True
+        self.close_reason = reason
+        self._stop_timer()
+        self._inflow.stop()
+        return True
+
+    def refuse(self, error: Exception) -> None:
+        """End the link because of what the peer did, and say so in the log."""
+        if not self.closed:
+            log = self._log.warn if isinstance(error, WrongSubnet) else self._log.info
+            log("{connection} is refused: {error}", connection=self, error=str(error))
+            self.close(error)
+
+    def _slowed_down(self) -> None:
+        self._log.info("{connection} floods us, and is slowed down", connection=self)
+
+    def _cut(self, error: Exception) -> None:
+        """End the link at once because of what the peer does not do, and say so in the log."""
+        self._log.info("{connection} is cut off: {error}", connection=self, error=str(error))
+        self.abort(error)
+
+    def _overflowed(self) -> None:
+        self._cut(ProtocolError("the peer does not read what it is sent"))
+
+    def _sent_on(self) -> None:
+        self._liveness.sent_on(self.owner.reactor.seconds())
+
+    def _handshake_timed_out(self) -> None:
+        self._cut(ProtocolError("the handshake was not finished in time (is the encryption the same?)"))
+
+    # Messages
+
+    def send(self, *payload: Any, type: int = flags.WHISPER) -> Message:
+        """Build a message of our own and send it.
+
+        :raises TypeError: when msgpack cannot carry an argument.
+        :raises ValueTooLarge: when it would not fit into a frame.
+        """
+        sender = self.dialect.text(self.owner.id)
+        message = Message.build(type, sender, self.owner.now_whole_seconds(), payload)
+        self.send_message(message)
+        return message
+
+    def send_message(self, message: Message, plain: bool = False) -> None:
+        """Send a message as it stands (a relayed one keeps its bytes); nothing, once the link is closed.
+
+        :raises ValueTooLarge: when it would not fit into a frame.
+        """
+        if self.closed:
+            return
+        if message.type != flags.RENEGOTIATE:
+            self._last_sent = message
+        self._outbox.write(self._codec.encode(message, plain=plain))
+
+    def call(self, method: str, *arguments: Any, timeout_seconds: float) -> Deferred[list[Any]]:
+        """Ask one of our own nodes; see :meth:`chordtx.mesh.calls.Calls.call`."""
+        return self.calls.call(self.owner.reactor.seconds(), timeout_seconds, method, *arguments)
+
+    def ask(
+        self,
+        answered: Answered,
+        failed: Failed,
+        method: str,
+        arguments: Iterable[Any],
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        """Ask one of our own nodes, without a Deferred; see :meth:`chordtx.mesh.calls.Calls.ask`."""
+        self.calls.ask(self.owner.reactor.seconds(), timeout_seconds, answered, failed, method, arguments)
+
+    def encode_ids(self, text: str) -> bytes | str:
+        """An id or a method name in the peer's dialect."""
+        return self.dialect.text(text)
+
+    def watch(self, now: float, excused: bool = False) -> None:
+        """Look after the link, now and then: time-outs of calls, and whether the peer lives.
+
+        A peer that is silent is asked (``ping`` among our own, ``request '*'`` for old peers, which
+        answer no pings); one that stays silent for its measured time-out is given up.
+
+        :param excused: we were away ourselves, and what came meanwhile is not read yet: judge nothing.
+        """
+        if self.closed or excused:
+            return
+        self.calls.expire(now)
+        half_open_seconds_max = self.owner.settings.half_open_seconds_max
+        if self.id is None or self._inflow.is_paused:
+            return
+        began_at = self._inflow.unfinished_since
+        if began_at is not None and now - began_at > half_open_seconds_max:
+            self._cut(ProtocolError("a frame was begun and not finished"))
+        else:
+            self._judge(now, half_open_seconds_max)
+
+    def _judge(self, now: float, half_open_seconds_max: float) -> None:
+        interval, patience = self.owner.settings.ping_interval_seconds, self.roundtrip.timeout_seconds
+        if not self.ours:
+            interval = patience = half_open_seconds_max / 4
+        verdict = self._liveness.judge(now, interval, patience, self.calls.oldest_waiting_at)
+        if verdict is Verdict.ASK:
+            self._ping()
+        elif verdict is Verdict.DEAD:
+            self._cut(TimeoutError("the peer is silent"))
+
+    def _ping(self) -> None:
+        if self.ours:
+            self.call("ping", timeout_seconds=_PING_TIMEOUT_SECONDS).addBoth(lambda _: None)
+        else:
+            self.ask_for_peers()
+
+    def ask_for_peers(self) -> None:
+        """Ask the peer who else there is."""
+        self.send(flags.REQUEST, self.dialect.text("*"))
+
+    # What comes
+
+    def _message_received(self, message: Message) -> None:
+        flag = message.payload[0]
+        if self.id is None:
+            self._handshake.message_received(message)
+        elif message.type == flags.RENEGOTIATE:
+            self._renegotiate(message.payload)
+        elif flag in _BETWEEN_TWO and message.type == flags.BROADCAST:
+            self._log.debug("{connection} passes on what is between two nodes: ignored", connection=self)
+        elif flag == flags.HANDSHAKE and len(message.payload) == 5:
+            self._greeted_again(Greeting.from_message(message))
+        elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
+            self.owner.message_received(self, message)
+        elif self.ours:  # what old peers ignore, we ignore of them
+            self._extension_received(flag, message.payload)
+
+    def _extension_received(self, flag: int, payload: Sequence[Any]) -> None:
+        if flag == flags.CALL:
+            self._calls_received(payload)
+        elif flag == flags.REPLY:
+            self._replies_received(payload)
+
+    def _calls_received(self, payload: Sequence[Any]) -> None:
+        if len(payload) < 2:
+            raise ProtocolError("a frame of calls has no calls")
+        self.calls.calls_received(payload[1], self.owner.methods, self)
+
+    def _replies_received(self, payload: Sequence[Any]) -> None:
+        if len(payload) < 3:
+            raise ProtocolError("a frame of replies has no replies")
+        arc_start = payload[1]
+        if arc_start is not None and not (isinstance(arc_start, bytes) and len(arc_start) == 48):
+            raise ProtocolError("an arc starts at 48 bytes")
+        self.arc_start = arc_start
+        self.owner.arc_told(self)
+        seconds = self.calls.replies_received(payload[2], self._liveness.heard_at)
+        if seconds is not None:
+            self.roundtrip.measured(seconds)
+
+    def _greeted_again(self, greeting: Greeting) -> None:
+        # js2p answers a handshake with a second one; py2p repeats its own when it begins to store.
+        if greeting.id != self.id or greeting.protocol_id != self.owner.protocol_id:
+            raise ProtocolError("a second handshake contradicts the first")
+        self.address = greeting.address
+        self._offered(greeting.methods)
+
+    def _renegotiate(self, payload: Sequence[Any]) -> None:
+        if payload[0] == flags.COMPRESSION and len(payload) == 2:
+            theirs = methods_from_wire(payload[1])
+            # Answered with what both know, when that is not what was offered: so two of our own nodes agree
+            # after one answer each at most, since the common part of a common part is itself.
+            common = tuple(method for method in self.owner.methods_offered if method in theirs)
+            answer = set(common) != set(theirs) and set(theirs) != set(self._peer_methods)
+            self._offered(theirs)
+            if answer:
+                self.send(flags.COMPRESSION, list(common), type=flags.RENEGOTIATE)
+        elif payload[0] == flags.RESEND and self._last_sent is not None:
+            self._resend(self._last_sent)
+
+    def _offered(self, methods: tuple[int, ...]) -> None:
+        self._peer_methods = methods
+        self._codec.peer_offers(methods)
+
+    def _resend(self, message: Message) -> None:
+        # Never in a loop: a peer that cannot read a message will not be able to the second time, so each
+        # message is sent again once.
+        if message is not self._resent:
+            self._resent = message
+            self.send_message(message, plain=True)
+
+    # Parts of the handshake
+
+    def _send_hello(self) -> None:
+        self.send_message(self._build(flags.HELLO, EXTENSION_VERSION), plain=True)
+
+    def _send_handshake(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        owner = self.owner
+        message = self._build(
+            flags.HANDSHAKE,
+            dialect.text(owner.id),
+            dialect.text(owner.protocol_id),
+            owner.own_address().to_wire(),
+            list(owner.methods_offered),
+        )
+        self.send_message(message, plain=True)
+
+    def _build(self, *payload: Any) -> Message:
+        sender = self.dialect.text(self.owner.id)
+        return Message.build(flags.WHISPER, sender, self.owner.now_whole_seconds(), payload)
+
+    def _opened(self, greeting: Greeting, ours: bool) -> None:
+        self._stop_timer()
+        self.id = greeting.id
+        self.id_10 = greeting.id_10
+        self.address = greeting.address
+        self.dialect = greeting.dialect
+        self.ours = ours
+        self._offered(greeting.methods)
+        self.owner.connection_opened(self)
+
+    # Calls
+
+    def _send_calls(self, calls: list[Any]) -> None:
+        self.send(flags.CALL, calls)
+
+    def _send_replies(self, replies: list[Any]) -> None:
+        self.send(flags.REPLY, self.owner.own_arc_start(), replies)

@@ -1,0 +1,137 @@
+"""Who else is there: what peers are told, what they tell, and how the network is found again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import DeferredList
+from twisted.logger import Logger
+
+from chordtx.errors import ProtocolError
+from chordtx.mesh.address import Address
+from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.handshake import as_text, number_of_id
+from chordtx.mesh.known import KnownPeers
+from chordtx.wire import Message, flags
+
+_PEERS_TOLD_TO_OLD = 4
+_PEERS_READ_MAX = 1000
+_TRIED_AT_ONCE = 16
+_RETRY_SECONDS_MIN = 0.2
+_RETRY_SECONDS_MAX = 30.0
+_CHECK_SECONDS = 1.0
+
+
+class PeerExchange:
+    """One node's part in it.
+
+    :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``own_address`` and so on.
+    :param bootstrap: addresses that people gave.
+    """
+
+    _log = Logger()
+
+    def __init__(self, mesh: Any, bootstrap: list[Address]) -> None:
+        self._mesh = mesh
+        self._bootstrap = bootstrap
+        self._known = KnownPeers(mesh.settings.known_peers_max)
+
+    # Telling
+
+    def tell(self, link: MeshConnection) -> None:
+        """Tell a new neighbour who else there is.
+
+        Our own nodes hear of everyone. An old peer hears of nobody until it asks: each node of ours connects
+        to it by itself, and old peers handle links that both sides open at once badly.
+        """
+        link.send(flags.PEERS, self._everyone() if link.ours else [])
+
+    def asked(self, link: MeshConnection) -> None:
+        """A neighbour asks who else there is."""
+        link.send(flags.PEERS, self._everyone() if link.ours else self._few(link))
+
+    def _everyone(self) -> list[list[Any]]:
+        return [_entry(link, link) for link in self._reachable()]
+
+    def _few(self, asking: MeshConnection) -> list[list[Any]]:
+        # An old peer drops links once it has more than four of its own making, and unravels: it hears of
+        # few, nodes of ours only, since py2p and js2p cannot speak to each other.
+        ours = sorted((link for link in self._reachable() if link.ours), key=lambda link: link.id_10)
+        return [_entry(link, asking) for link in ours[:_PEERS_TOLD_TO_OLD]]
+
+    def _reachable(self) -> list[MeshConnection]:
+        links: list[MeshConnection] = list(self._mesh.routing_table.values())
+        return [link for link in links if link.address is not None and link.address.reachable]
+
+    # Being told
+
+    def met(self, address: Address) -> None:
+        """There is a link to whoever is reached there."""
+        self._known.met(address)
+
+    def peers_received(self, link: MeshConnection, message: Message) -> None:
+        """``peers [7, [[[host, port], id], ...]]``: everyone that the sender is connected to.
+
+        An entry that makes no sense is left out, for the sender may have it from somebody else.
+
+        :raises ProtocolError: when there is no list.
+        """
+        if len(message.payload) != 2 or not isinstance(message.payload[1], list):
+            raise ProtocolError("peers come as a list")
+        for entry in message.payload[1][:_PEERS_READ_MAX]:
+            try:
+                self._peer_named(entry)
+            except ProtocolError as error:
+                self._log.debug("{link} names a peer that is none: {error}", link=link, error=str(error))
+
+    def _peer_named(self, entry: Any) -> None:
+        address, peer = peer_from_wire(entry)
+        if peer != self._mesh.id and address.reachable and address != self._mesh.own_address():
+            self._known.named(address)
+            self._mesh.peer_met(peer, address)
+
+    # Finding the network again
+
+    async def keep_connected(self) -> None:
+        """Connect to the peers given and met, again and again while there is no link, ever less often."""
+        delay_seconds = _RETRY_SECONDS_MIN
+        while True:
+            if not self._mesh.routing_table:
+                await self._try_peers()
+            if self._mesh.routing_table:
+                delay_seconds = _RETRY_SECONDS_MIN
+                await self._mesh.sleep(_CHECK_SECONDS * (0.5 + self._mesh.rng.random()))
+            else:
+                await self._mesh.sleep(delay_seconds * (0.5 + self._mesh.rng.random()))
+                delay_seconds = min(_RETRY_SECONDS_MAX, delay_seconds * 1.6)
+
+    async def _try_peers(self) -> None:
+        known = self._known.choose(_TRIED_AT_ONCE, self._mesh.rng)
+        own = self._mesh.own_address()
+        addresses = [address for address in dict.fromkeys([*self._bootstrap, *known]) if address != own]
+        attempts = [
+            self._mesh.link_to(address).addErrback(self._not_reached, address) for address in addresses
+        ]
+        await DeferredList(attempts)
+
+    def _not_reached(self, failure: Any, address: Address) -> None:
+        error = failure.getErrorMessage()
+        self._log.info("cannot reach {address}: {error}", address=str(address), error=error)
+
+
+def peer_from_wire(value: Any) -> tuple[Address, str]:
+    """``[[host, port], id]`` as a peer sent it.
+
+    :raises ProtocolError: when it is anything else.
+    """
+    if not isinstance(value, list) or len(value) != 2:
+        raise ProtocolError("a peer is [[host, port], id]")
+    peer = as_text(value[1])
+    number_of_id(peer)
+    return Address.from_wire(value[0]), peer
+
+
+def _entry(link: MeshConnection, asking: MeshConnection) -> list[Any]:
+    assert link.address is not None
+    assert link.id is not None
+    return [link.address.to_wire(), asking.encode_ids(link.id)]

@@ -1,0 +1,42 @@
+"""A message as users get it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from chordtx.wire import Message
+
+if TYPE_CHECKING:
+    from chordtx.mesh.service import MeshService
+
+
+class ReceivedMessage:
+    """A user's message, as ``recv()`` and registered handlers give it.
+
+    :ivar packets: ``(flag, *arguments)``; flag 0 for a broadcast, 2 for a reply.
+    :ivar sender: base58 id of the node that it comes from. :ivar time: whole seconds, UTC.
+    :ivar id: SHA-256 of the message, 32 bytes.
+    """
+
+    __slots__ = ("_mesh", "id", "packets", "sender", "time")
+
+    def __init__(self, message: Message, mesh: MeshService) -> None:
+        self.packets: tuple[Any, ...] = message.payload
+        self.sender = message.sender_text
+        self.time = message.time
+        self.id = message.id
+        self._mesh = mesh
+
+    def __repr__(self) -> str:
+        flag, *arguments = self.packets
+        return f"ReceivedMessage(type={flag}, packets={arguments!r}, sender={self.sender!r})"
+
+    def reply(self, *args: Any) -> Deferred[None]:
+        """Whisper ``args`` to the sender; when it is no neighbour, ask the mesh where it is, and connect.
+
+        :returns: fires when the reply is on its way; fails with
+            :class:`~chordtx.errors.NotJoined` when nobody knows the sender.
+        """
+        return self._mesh.send_to(self.sender, *args)

@@ -1,0 +1,58 @@
+"""What a link needs of the service that it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chordtx.config import MeshSettings
+from chordtx.mesh.address import Address
+from chordtx.mesh.calls import Method
+from chordtx.wire import Message
+
+if TYPE_CHECKING:
+    from chordtx.mesh.connection import MeshConnection
+
+
+class ConnectionOwner:
+    """The links' side of a service (see :class:`~chordtx.MeshService`)."""
+
+    reactor: Any
+    settings: MeshSettings
+    id: str
+    protocol_id: str
+    methods_offered: tuple[int, ...]
+    methods: dict[str, Method]
+
+    def own_arc_start(self) -> bytes | None:
+        """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""
+        return None
+
+    def arc_told(self, connection: MeshConnection) -> None:
+        """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
+
+    def now_whole_seconds(self) -> int:
+        """UTC, whole seconds since 1970, as messages carry it."""
+        raise NotImplementedError
+
+    def own_address(self) -> Address:
+        """The outward address that peers are told."""
+        raise NotImplementedError
+
+    def connection_made(self, connection: MeshConnection) -> None:
+        """The transport is up; the handshake begins."""
+
+    def connection_opened(self, connection: MeshConnection) -> None:
+        """The handshake is through."""
+        raise NotImplementedError
+
+    def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
+        """The link is gone; also told of one that never opened."""
+        raise NotImplementedError
+
+    def message_received(self, connection: MeshConnection, message: Message) -> None:
+        """A message came over an open link."""
+        raise NotImplementedError
+
+    def wants_flush(self, connection: MeshConnection) -> None:
+        """Call ``connection.calls.flush()`` at the end of this turn of the reactor."""
+        raise NotImplementedError

@@ -1,0 +1,412 @@
+"""The mesh: links to peers, messages that reach everyone, replies that reach one.
+
+:class:`MeshService` hands each message to the handler of its sub-flag, and puts the parts together:
+:class:`~chordtx.mesh.accepting.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
+:class:`~chordtx.mesh.filing.Filing` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads what is
+for everyone, :class:`~chordtx.mesh.exchange.PeerExchange` tells and hears who else is there,
+:class:`~chordtx.mesh.finding.Finding` finds nodes by their ids, and
+:class:`~chordtx.mesh.inbox.Inbox` holds what users are sent.
+:class:`~chordtx.ChordService` extends it: it adds handlers, methods and what to do when a link opens or
+closes. It gets its reactor and its random source, and reaches for no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from random import Random, SystemRandom
+from typing import Any, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from chordtx.config import MeshSettings
+from chordtx.errors import ProtocolError, Stopped, WrongSubnet
+from chordtx.mesh.accepting import Listening, MeshFactory
+from chordtx.mesh.address import Address
+from chordtx.mesh.broadcasts import Broadcasts
+from chordtx.mesh.calls import Method
+from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.dialing import Dialing
+from chordtx.mesh.events import EventEmitter
+from chordtx.mesh.exchange import PeerExchange
+from chordtx.mesh.filing import Filing
+from chordtx.mesh.finding import Finding
+from chordtx.mesh.handshake import Dialect
+from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.message import ReceivedMessage
+from chordtx.mesh.owner import ConnectionOwner
+from chordtx.mesh.rounds import Rounds
+from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.waiting import Shared
+from chordtx.wire import Message, decode_id, flags, node_id, preference, protocol_id
+
+T = TypeVar("T")
+FlagHandler = Callable[[MeshConnection, Message], None]
+
+ENCRYPTIONS = ("Plaintext", "SSL")
+_OUTGOING_WANTED = 4
+_CLOSE_SECONDS_MAX = 2.0
+_REFUSED_KEPT = 10
+
+
+class MeshService(ConnectionOwner, EventEmitter, Service):
+    """A node of a mesh network.
+
+    :param reactor: Twisted's, or one that behaves like it.
+    :param listen: Twisted server endpoint to accept peers on; None accepts none.
+    :param advertise: outward address ``HOST:PORT`` that peers are told; taken from ``listen`` when None.
+    :param peers: addresses ``HOST:PORT`` (``[v6]:PORT``) of nodes to join through.
+    :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
+    :param settings: limits and times. :param rng: random source; the system's when None.
+    :ivar routing_table: peer id -> the link to it. :ivar awaiting_ids: links whose handshake is not through.
+    :ivar methods: what our own nodes may call, by name. :ivar refused: why the latest links that we opened
+        were refused, where it was another subnet.
+    :raises ValueError: for an address, encryption or setting that makes no sense.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: str | None = None,
+        advertise: str | None = None,
+        peers: Iterable[str] = (),
+        subnet: str = "mesh",
+        encryption: str = "Plaintext",
+        settings: MeshSettings | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        EventEmitter.__init__(self)
+        if encryption not in ENCRYPTIONS:
+            raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
+        self.reactor = reactor
+        self.settings = (settings or MeshSettings()).validate()
+        self.rng = rng or SystemRandom()
+        self.encryption = encryption
+        self.subnet = subnet
+        self.protocol_id = protocol_id(subnet, encryption)
+        self.methods_offered: tuple[int, ...] = preference()
+        self._listen = listen
+        self._advertised = Address.parse(advertise) if advertise else None
+        self._bootstrap = [Address.parse(peer) for peer in peers]
+        self._factory = MeshFactory(self)
+        self._listening = Listening(reactor, listen, self._factory, encryption == "SSL")
+        own = self.own_address()
+        self.id = node_id(own.host, own.port, self.protocol_id, self.rng.randbytes(32))
+        self.id_10 = decode_id(self.id, bits_max=384)
+
+        self.methods: dict[str, Method] = {"ping": lambda caller: []}
+        self.awaiting_ids: list[MeshConnection] = []
+        self.refused: list[Exception] = []
+        self._filing = Filing(self.id_10)
+        self.routing_table = self._filing.table
+        self._rounds = Rounds(reactor, self._filing.links)
+        self._dialing = Dialing(self, encryption == "SSL")
+        self._exchange = PeerExchange(self, self._bootstrap)
+        self._finding = Finding(self)
+        self._inbox = Inbox(self.settings.received_messages_max, self.settings.received_bytes_max)
+        self._tasks = Tasks(self._log)
+        self._seen = SeenBroadcasts(
+            self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
+        )
+        self._broadcasts = Broadcasts(self, self._seen, self._handle)
+        self._flag_handlers: dict[int, FlagHandler] = {
+            flags.PEERS: self._exchange.peers_received,
+            flags.REQUEST: self._request_received,
+            flags.RESPONSE: self._finding.response_received,
+        }
+        self._links: set[MeshConnection] = set()
+        self._all_closed: Deferred[None] | None = None
+        self._stopping: Shared[None] | None = None
+        self._closing = False
+
+    # The service
+
+    def startService(self) -> None:
+        """Twisted's: listen, and connect to the peers that were given."""
+        if self.running:
+            return
+        Service.startService(self)
+        self._closing = False
+        self._listening.reset()
+        self._dialing.start()
+        self._tasks.restart()
+        self._rounds.start()
+        self._tasks.start(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Twisted's: leave, close the port and every link."""
+        if self.running:
+            Service.stopService(self)
+            self._stopping = Shared(Deferred.fromCoroutine(self._stop()))
+        return succeed(None) if self._stopping is None else self._stopping.wait()
+
+    def when_listening(self) -> Deferred[None]:
+        """Fires when peers can connect; fails with what the endpoint said when they cannot."""
+        return self._listening.when_open()
+
+    async def _start(self) -> None:
+        if await self._listening.open():
+            self._log.info("running as {id}", id=self.id)
+            self.started()
+
+    def started(self) -> None:
+        """The port is open; a subclass goes on from here."""
+        if self._bootstrap:
+            self._tasks.start(self._exchange.keep_connected())
+
+    async def _stop(self) -> None:
+        self._closing = True
+        try:
+            await self.leave()
+        except Exception:
+            self._log.failure("leaving failed")
+        self._tasks.cancel()
+        self._finding.stop()
+        self._dialing.stop()
+        await self._listening.close()
+        self._rounds.stop()
+        await self._close_links()
+
+    async def leave(self) -> None:
+        """What is to be done before the links are closed; a subclass leaves its ring here."""
+
+    async def _close_links(self) -> None:
+        for link in tuple(self._links):
+            link.close(Stopped("the service was stopped"))
+        if self._links:
+            self._all_closed = Deferred()
+            abort = self.reactor.callLater(_CLOSE_SECONDS_MAX, self._abort_links)
+            await self._all_closed
+            if abort.active():
+                abort.cancel()
+
+    def _abort_links(self) -> None:
+        for link in tuple(self._links):
+            link.abort(Stopped("the service was stopped"))
+
+    # Addresses and time
+
+    def own_address(self) -> Address:
+        """The outward address that peers are told; port 0 when nobody can connect to us."""
+        return self._advertised or self._listening.address or Address.of_endpoint(self._listen)
+
+    @property
+    def out_addr(self) -> tuple[str, int]:
+        """The outward address as ``(host, port)``."""
+        address = self.own_address()
+        return (address.host, address.port)
+
+    def now_whole_seconds(self) -> int:
+        """UTC, whole seconds since 1970."""
+        return int(self.reactor.seconds())
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while; cancelling it cancels the timer."""
+        waiting: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self.reactor.callLater(seconds, waiting.callback, None)
+        return waiting
+
+    # Work
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine until it ends or the service stops; a failure is logged."""
+        self._tasks.start(work)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """Run a coroutine for a caller who waits, until it ends or the service stops."""
+        return self._tasks.run(work)
+
+    # Links
+
+    @property
+    def outgoing(self) -> Iterator[str]:
+        """Ids of the peers that we connected to."""
+        return (peer for peer, link in self.routing_table.items() if link.outgoing)
+
+    @property
+    def incoming(self) -> Iterator[str]:
+        """Ids of the peers that connected to us."""
+        return (peer for peer, link in self.routing_table.items() if not link.outgoing)
+
+    def connect(self, host: str, port: int) -> Deferred[MeshConnection]:
+        """Connect to a node.
+
+        :returns: fires with the link when its handshake is through (at once when there is one already).
+        :raises ValueError: for an address that makes no sense.
+        """
+        return self.link_to(Address.parse(str(Address(host, port))))
+
+    def link_to(self, address: Address) -> Deferred[MeshConnection]:
+        """A link to whoever is reached at ``address``: the one that is open, or a new one."""
+        return self._dialing.link_to(address)
+
+    def connect_quietly(self, address: Address) -> None:
+        """Connect in the background; a failure is only logged.
+
+        Nothing is done while very many attempts are under way: any peer can name addresses.
+        """
+        if not self._closing and self._dialing.count < self.settings.connections_max:
+            self._dialing.link_quietly(address)
+
+    def disconnect(self, peer: MeshConnection | str) -> None:
+        """Close the link to a peer, given as the link or its id.
+
+        :raises KeyError: when there is no link to a peer of that id.
+        """
+        link = self.routing_table[peer] if isinstance(peer, str) else peer
+        link.close(Stopped("disconnected"))
+
+    def peer_met(self, peer: str, address: Address) -> None:
+        """Somebody told us of a peer: connect to it while we have few links of our own making."""
+        under_way = sum(1 for _ in self.outgoing) + self._dialing.count
+        if peer not in self.routing_table and under_way < _OUTGOING_WANTED:
+            self.connect_quietly(address)
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """A peer was added to the routing table, or has another link now; for subclasses."""
+
+    def link_closed(self, link: MeshConnection, reason: Exception) -> None:
+        """A peer left the routing table; for subclasses."""
+
+    def connection_made(self, connection: MeshConnection) -> None:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        self._links.add(connection)
+        if not connection.outgoing:
+            self.awaiting_ids.append(connection)
+
+    def connection_opened(self, connection: MeshConnection) -> None:
+        """A handshake is through: file the link, unless there is a better one to the same peer."""
+        assert connection.address is not None
+        self.awaiting_ids.remove(connection)
+        better = self._filing.better_than(connection)
+        if better is not None:
+            self._filing.retire(connection, better)
+            self._dialing.settle(connection, better)
+            return
+        was_empty = not self.routing_table
+        replaced = self._filing.put(connection)
+        self._exchange.met(connection.address)
+        self._exchange.tell(connection)
+        self.link_opened(connection)
+        if replaced is not None:
+            self._filing.retire(replaced, connection)
+        if was_empty:
+            self.emit("connect", self)
+        self._dialing.settle(connection, connection)
+
+    def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
+        """A link is gone."""
+        reason = self._dialing.explained(connection, reason)
+        self._links.discard(connection)
+        if connection in self.awaiting_ids:
+            self.awaiting_ids.remove(connection)
+        if not connection.outgoing:
+            self._factory.connection_closed(connection)
+        elif isinstance(reason, WrongSubnet):
+            self.refused = [*self.refused, reason][-_REFUSED_KEPT:]
+        self._dialing.fail(connection, reason)
+        self._unfile(connection, reason)
+        if self._all_closed is not None and not self._links:
+            done, self._all_closed = self._all_closed, None
+            done.callback(None)
+
+    def _unfile(self, connection: MeshConnection, reason: Exception) -> None:
+        was_filed, spare = self._filing.remove(connection)
+        if spare is not None:
+            self.link_opened(spare)
+        elif was_filed:
+            self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
+            self.link_closed(connection, reason)
+
+    def wants_flush(self, connection: MeshConnection) -> None:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        self._rounds.wants_flush(connection)
+
+    # Messages out
+
+    def send(self, *args: Any, flag: int = flags.BROADCAST, type: int = flags.BROADCAST) -> None:
+        """Send a message to the whole mesh, or with ``flag=WHISPER`` to every neighbour.
+
+        :param flag: how the message travels (its type on the wire). :param type: its sub-flag.
+        :raises TypeError: when msgpack cannot carry an argument.
+        :raises ValueTooLarge: when it would not fit into a frame.
+        """
+        if flag == flags.BROADCAST:
+            self.broadcast(type, *args)
+            return
+        for link in tuple(self.routing_table.values()):
+            link.send(type, *args, type=flag)
+
+    def broadcast(self, *payload: Any) -> Message:
+        """Send ``payload`` to everyone in the mesh, once."""
+        return self._broadcasts.begin(*payload)
+
+    def send_to(self, peer: str, *args: Any) -> Deferred[None]:
+        """Whisper ``args`` to a node of which only the id is known; see :meth:`ReceivedMessage.reply`."""
+        return self._tasks.run(self._send_to(peer, args))
+
+    async def _send_to(self, peer: str, args: Sequence[Any]) -> None:
+        link = self.routing_table.get(peer)
+        if link is None or link.closed:
+            link = await self._finding.find(peer)
+        link.send(flags.WHISPER, *args)
+
+    def request_peers(self) -> None:
+        """Ask every neighbour for its neighbours."""
+        for link in tuple(self.routing_table.values()):
+            link.ask_for_peers()
+
+    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+        """Whether this broadcast is for that peer."""
+        # js2p connects to whoever a response names and then uses that link without having looked whether it
+        # is there, which throws and closes OUR link when it is not: it gets no responses but about ourselves.
+        return link.dialect is not Dialect.STR or message.payload[0] != flags.RESPONSE
+
+    # Messages in
+
+    def recv(self, quantity: int = 1) -> ReceivedMessage | list[ReceivedMessage] | None:
+        """The oldest message received, or None; with a ``quantity``, a list of up to that many."""
+        messages = self._inbox.read(quantity)
+        if quantity == 1:
+            return messages[0] if messages else None
+        return messages
+
+    def register_handler(self, handler: UserHandler) -> None:
+        """Ask ``handler(message, link)`` about each message that is not the protocol's own.
+
+        Handlers are asked in order until one returns a true value; what none takes goes to ``recv()``.
+
+        :raises ValueError: when it cannot be called with two arguments.
+        """
+        self._inbox.register(handler)
+
+    def message_received(self, connection: MeshConnection, message: Message) -> None:
+        """A message came over an open link: handle it, and relay it if it is for everyone."""
+        if message.type == flags.BROADCAST:
+            self._broadcasts.received(connection, message)
+        else:
+            self._handle(connection, message)
+
+    def _handle(self, connection: MeshConnection, message: Message) -> None:
+        flag = message.payload[0]
+        handler = self._flag_handlers.get(flag) if type(flag) is int else None
+        if handler is not None:
+            handler(connection, message)
+            return
+        received = ReceivedMessage(message, self)
+        if not self._inbox.is_taken(received, connection) and flag in (flags.BROADCAST, flags.WHISPER):
+            self._inbox.keep(received, len(message.body))
+            self.emit("message", self)
+
+    def _request_received(self, connection: MeshConnection, message: Message) -> None:
+        payload = message.payload
+        if len(payload) == 2 and payload[1] in ("*", b"*"):
+            self._exchange.asked(connection)
+        elif len(payload) == 3:
+            self._finding.request_received(connection, payload[1], payload[2])
+        else:
+            raise ProtocolError("a request is for '*', or has an id of its own and a node's")

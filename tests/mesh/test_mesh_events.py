@@ -1,0 +1,182 @@
+"""Events, work in the background, and waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+
+from chordtx.errors import ProtocolError, Stopped
+from chordtx.mesh.events import EventEmitter
+from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.waiting import Gate, Shared, within
+from tests.mesh.peers import outcomes
+
+# Events
+
+
+def test_listeners_are_called_in_order_with_the_arguments() -> None:
+    emitter, calls = EventEmitter(), []
+    emitter.on("add", lambda *args: calls.append(("first", *args)))
+
+    @emitter.on("add")
+    def second(*args: Any) -> None:
+        calls.append(("second", *args))
+
+    emitter.emit("add", 1, 2)
+    emitter.emit("other")
+    assert calls == [("first", 1, 2), ("second", 1, 2)]
+    assert emitter.has_listeners("add")
+    emitter.remove_listener("add", second)
+    emitter.emit("add", 3)
+    assert calls[2:] == [("first", 3)]
+
+
+def test_once_is_once_even_when_the_listener_emits() -> None:
+    emitter, calls = EventEmitter(), []
+
+    @emitter.once("message")
+    def listener() -> None:
+        calls.append(1)
+        emitter.emit("message")
+
+    emitter.once("message", lambda: calls.append(2))
+    emitter.emit("message")
+    assert calls == [1, 2]
+    assert not emitter.has_listeners("message")
+
+
+def test_listener_may_remove_another_one_while_they_are_called() -> None:
+    emitter, calls = EventEmitter(), []
+
+    def removed() -> None:
+        calls.append("removed")
+
+    emitter.on("message", lambda: emitter.remove_listener("message", removed))
+    emitter.once("message", removed)
+    emitter.emit("message")
+    assert calls == []
+
+
+def test_listener_that_fails_is_logged_and_alone(flush_logged_errors: Callable[..., list[Any]]) -> None:
+    emitter, calls = EventEmitter(), []
+    emitter.on("message", lambda: 1 / 0)
+    emitter.on("message", lambda: calls.append(1))
+    emitter.emit("message")
+    assert calls == [1]
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
+
+
+def test_wrong_listeners_are_told() -> None:
+    with pytest.raises(TypeError):
+        EventEmitter().on("message", 5)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        EventEmitter().remove_listener("message", print)
+
+
+# Work in the background
+
+
+async def waits_for(deferred: Deferred[Any]) -> Any:
+    return await deferred
+
+
+def test_work_ends_with_its_service() -> None:
+    tasks = Tasks(Logger())
+    found = outcomes(tasks.run(waits_for(Deferred())))
+    tasks.start(waits_for(Deferred()))
+    tasks.cancel()
+    assert isinstance(found[0], Stopped)
+    assert isinstance(outcomes(tasks.run(waits_for(Deferred())))[0], Stopped)
+    tasks.restart()
+    assert outcomes(tasks.run(waits_for(Deferred()))) == []
+    tasks.cancel()
+
+
+def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    tasks, ended = Tasks(Logger()), []
+
+    async def stubborn() -> None:
+        for _ in range(3):
+            try:
+                await Deferred()
+            except CancelledError:
+                ended.append(1)
+
+    tasks.start(stubborn())
+    tasks.cancel()
+    assert ended == [1, 1, 1]
+
+
+def test_caller_may_cancel_the_work() -> None:
+    inner: Deferred[Any] = Deferred()
+    work = Tasks(Logger()).run(waits_for(inner))
+    found = outcomes(work)
+    work.cancel()
+    assert isinstance(found[0], CancelledError)
+    assert inner.called
+
+
+def test_failure_of_a_peer_is_no_bug_and_anything_else_is(
+    flush_logged_errors: Callable[..., list[Any]],
+) -> None:
+    tasks = Tasks(Logger())
+
+    async def fails(error: Exception) -> None:
+        raise error
+
+    tasks.start(fails(ProtocolError("its doing")))
+    assert flush_logged_errors() == []
+    tasks.start(fails(AttributeError("ours")))
+    assert len(flush_logged_errors(AttributeError)) == 1
+
+
+# Waiting
+
+
+def test_work_past_its_time_fails_as_told() -> None:
+    clock, work = Clock(), Deferred[None]()
+    found = outcomes(within(2.0, clock, work, lambda: Stopped("late")))
+    clock.advance(1.9)
+    assert found == []
+    clock.advance(0.2)
+    assert isinstance(found[0], Stopped)
+
+
+def test_each_who_shares_work_has_the_result_or_the_failure() -> None:
+    for outcome in (5, ValueError("x")):
+        work: Deferred[int] = Deferred()
+        shared = Shared(work)
+        first, cancelled, second = shared.wait(), shared.wait(), shared.wait()
+        found = [outcomes(first), outcomes(second)]
+        outcomes(cancelled)
+        cancelled.cancel()
+        assert found == [[], []]
+        work.callback(outcome) if isinstance(outcome, int) else work.errback(outcome)
+        found.append(outcomes(shared.wait()))
+        assert found == [[outcome]] * 3
+
+
+def test_shared_work_that_nobody_waits_for_may_fail() -> None:
+    work: Deferred[int] = Deferred()
+    Shared(work)
+    work.errback(ValueError("x"))
+
+
+def test_gate_opens_for_those_before_and_after() -> None:
+    gate = Gate()
+    early = outcomes(gate.when_open())
+    gate.opened()
+    assert [early, outcomes(gate.when_open())] == [[None], [None]]
+    assert not gate.failed(Stopped("closed"))
+    assert isinstance(outcomes(gate.when_open())[0], Stopped)
+    gate.reset()
+    waiting = gate.when_open()
+    found = outcomes(waiting)
+    waiting.cancel()
+    gate.opened()
+    assert isinstance(found[0], CancelledError)

@@ -1,0 +1,262 @@
+"""The mesh's parts without I/O: addresses, what was seen, round trips, liveness, rates, known peers."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from chordtx.errors import ProtocolError
+from chordtx.mesh.address import Address
+from chordtx.mesh.handshake import Dialect
+from chordtx.mesh.known import KnownPeers
+from chordtx.mesh.liveness import Liveness, Verdict
+from chordtx.mesh.rate import Rate
+from chordtx.mesh.roundtrip import RoundTrip
+from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.translation import broadcast_id, in_dialect
+from chordtx.wire import Message
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:4444", Address("127.0.0.1", 4444)),
+        ("localhost:1", Address("localhost", 1)),
+        ("[::1]:65535", Address("::1", 65535)),
+        ("[fe80::1%eth0]:7", Address("fe80::1%eth0", 7)),
+    ],
+)
+def test_address_is_read_and_written_alike(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
+    assert Address.from_wire(address.to_wire()) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:-1",
+        "host:x",
+        "::1:80",
+        "[::1]",
+        "a b:1",
+        "[]:1",
+    ]
+    + ["host:٣", "[::1%a\n]:1", "h\0st:1", "x" * 254 + ":1"],
+)
+def test_person_is_told_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        ["h"],
+        ["h", 1, 2],
+        ["h", "1"],
+        ["h", True],
+        ["h", 1.0],
+        ["h", -1],
+        ["h", 65536],
+        [1, 1],
+        [None, 1],
+    ]
+    + [
+        ["a b", 1],
+        ["::1%" + "x" * 1000, 1],
+        ["::1%\n", 1],
+        ["::x", 1],
+        ["é", 1],
+        [b"\xff", 1],
+        {"h": 1},
+        "h:1",
+    ],
+)
+def test_peer_cannot_name_what_is_no_address(value: Any) -> None:
+    with pytest.raises(ProtocolError):
+        Address.from_wire(value)
+
+
+def test_host_may_come_as_bytes() -> None:
+    assert Address.from_wire([b"127.0.0.1", 5]) == Address("127.0.0.1", 5)
+
+
+@pytest.mark.parametrize("address", [Address("", 5), Address("host", 0)])
+def test_address_without_host_or_port_cannot_be_reached(address: Address) -> None:
+    assert not address.reachable
+    assert Address.from_wire(address.to_wire()) == address
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        (None, Address("", 0)),
+        ("tcp:4444", Address("127.0.0.1", 4444)),
+        ("tcp:port=4444:interface=10.0.0.1", Address("10.0.0.1", 4444)),
+        (r"tcp6:4444:interface=\:\:1", Address("::1", 4444)),
+        ("unix:/run/socket", Address("127.0.0.1", 0)),
+    ],
+)
+def test_address_of_endpoint_before_it_is_open(endpoint: str | None, address: Address) -> None:
+    assert Address.of_endpoint(endpoint) == address
+
+
+# Broadcasts met before
+
+
+def test_broadcast_is_new_once() -> None:
+    seen = SeenBroadcasts(10, 60)
+    assert seen.first_time(b"a", 100, 100.0)
+    assert not seen.first_time(b"a", 100, 101.0)
+    assert seen.first_time(b"b", 100, 101.0)
+
+
+def test_broadcast_older_than_sixty_seconds_is_dropped() -> None:
+    seen = SeenBroadcasts(10, 60)
+    assert not seen.first_time(b"a", 39, 100.0)
+    assert seen.first_time(b"b", 40, 100.0)
+
+
+def test_broadcasts_are_forgotten_by_age_and_number() -> None:
+    seen = SeenBroadcasts(3, 60)
+    for number in range(5):
+        assert seen.first_time(bytes([number]), 100, 100.0)
+    assert len(seen) == 3
+    assert seen.first_time(b"late", 10_000, 10_000.0)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("time", [2**64 - 1, -(2**63), 0])
+def test_broadcast_of_any_time_costs_no_more(time: int) -> None:
+    seen = SeenBroadcasts(3, 60)
+    seen.first_time(b"a", time, 100.0)
+    assert not seen.first_time(b"a", time, 100.0)
+    seen.first_time(b"b", 500, 500.0)
+    assert len(seen) == 1
+
+
+# Round trips
+
+
+def test_time_out_follows_the_round_trips_within_bounds() -> None:
+    trip = RoundTrip(0.1, 4.0)
+    assert trip.timeout_seconds == trip.mean_seconds == 4.0
+    trip.measured(0.2)
+    assert trip.mean_seconds == 0.2
+    assert trip.timeout_seconds == pytest.approx(0.2 + 4 * 0.1)
+    for _ in range(200):
+        trip.measured(0.001)
+    assert trip.timeout_seconds == 0.1
+    trip.measured(1000.0)
+    assert trip.timeout_seconds == 4.0
+
+
+# Liveness
+
+
+def test_silent_peer_is_asked_and_then_given_up() -> None:
+    life = Liveness()
+    life.heard(10.0)
+    assert life.judge(10.9, 1.0, 3.0) is Verdict.FINE
+    assert life.judge(11.0, 1.0, 3.0) is Verdict.ASK
+    assert life.judge(14.0, 1.0, 3.0) is Verdict.FINE
+    assert life.judge(14.1, 1.0, 3.0) is Verdict.DEAD
+
+
+def test_anything_that_comes_is_a_sign_of_life() -> None:
+    life = Liveness()
+    life.heard(10.0)
+    assert life.judge(11.0, 1.0, 3.0) is Verdict.ASK
+    life.heard(13.9)
+    assert life.judge(14.1, 1.0, 3.0) is Verdict.FINE
+    assert life.judge(14.9, 1.0, 3.0) is Verdict.ASK
+
+
+def test_call_without_answer_is_a_reason_to_ask_and_no_sign_of_death() -> None:
+    life = Liveness()
+    life.heard(10.0)
+    assert life.judge(10.2, 1.0, 3.0, call_waits_since=10.1) is Verdict.ASK
+    life.heard(10.3)  # it answers: alive, and busy with the call for long
+    for tenths in range(104, 190):
+        assert life.judge(tenths / 10, 1.0, 3.0, call_waits_since=10.1) is not Verdict.DEAD
+        life.heard(tenths / 10)
+
+
+def test_question_that_is_still_on_its_way_out_does_not_count() -> None:
+    life = Liveness()
+    life.heard(10.0)
+    assert life.judge(11.0, 1.0, 3.0) is Verdict.ASK
+    life.sent_on(13.5)
+    assert life.judge(15.0, 1.0, 3.0) is Verdict.FINE
+    assert life.judge(16.6, 1.0, 3.0) is Verdict.DEAD
+
+
+# Rates
+
+
+def test_rate_pauses_for_the_rest_of_the_second() -> None:
+    rate = Rate(3)
+    assert [rate.counted(5.0), rate.counted(5.25)] == [0.0, 0.0]
+    assert rate.counted(5.5) == pytest.approx(0.5)
+    assert rate.counted(6.0) == 0.0
+
+
+def test_rate_survives_a_clock_that_is_set_back() -> None:
+    rate = Rate(2)
+    assert rate.counted(1000.0) == 0.0
+    assert rate.counted(5.0) == 0.0
+
+
+# Known peers
+
+
+def test_hearsay_does_not_push_out_those_met() -> None:
+    known = KnownPeers(4)
+    met = [Address("met", port) for port in range(1, 5)]
+    for address in met:
+        known.met(address)
+    for port in range(1, 1000):
+        known.named(Address("named", port))
+    assert set(known.choose(4, Random(1))) == set(met)
+    assert len(known.choose(100, Random(1))) == 8
+    assert known.choose(100, Random(1))[-4:] != known.choose(100, Random(5))[-4:]
+
+
+def test_what_cannot_be_reached_is_not_remembered() -> None:
+    known = KnownPeers(4)
+    known.met(Address("", 4))
+    known.named(Address("host", 0))
+    assert known.choose(4, Random(1)) == []
+
+
+# One broadcast in both dialects
+
+
+def test_broadcast_is_known_by_one_id_in_both_dialects() -> None:
+    message = Message.build(0, b"abc", 5, (0, "text"))
+    other = in_dialect(message, Dialect.STR)
+    assert other.sender == "abc"
+    assert in_dialect(message, Dialect.BIN) is message
+    assert broadcast_id(other) == broadcast_id(message) == message.id
+    assert in_dialect(other, Dialect.BIN) == message
+
+
+@pytest.mark.parametrize("sender", ["é", "\ud7ff", b"\xff\xfe", ""])
+def test_sender_that_is_no_id_is_left_as_it_is(sender: Any) -> None:
+    message = Message.build(0, sender, 5, (0,))
+    for dialect in Dialect:
+        assert in_dialect(message, dialect).payload == (0,)
+    broadcast_id(message)
