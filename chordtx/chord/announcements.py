@@ -1,0 +1,104 @@
+"""Telling everyone which keys came and went.
+
+Old peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
+``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would
+have sent in the same second, and has its message id: so an entry met as both is counted once, and the
+nodes that have old peers as neighbours hand it to them as exactly that message.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chordtx.errors import ProtocolError
+from chordtx.mesh import MeshConnection
+from chordtx.mesh.translation import in_dialect
+from chordtx.wire import Message, flags
+
+_KEYS_MAX = 2000
+DELETED = b"del"
+
+
+class Announcements:
+    """One node's announcements, out and in.
+
+    :param node: the service: ``reactor``, ``routing_table``, ``broadcast``, ``emit`` and so on.
+    :param interval_seconds: how long they are collected.
+    """
+
+    def __init__(self, node: Any, interval_seconds: float) -> None:
+        self._node = node
+        self._interval_seconds = interval_seconds
+        self._collected: dict[bytes, bool] = {}
+        self._timer: Any = None
+
+    def announce(self, key: bytes, deleted: bool) -> None:
+        """A write of ours added or deleted a key."""
+        if self._collected.get(key, deleted) != deleted:
+            self.flush()  # added and deleted at once: both happened, in this order
+        self._collected[key] = deleted
+        if len(self._collected) >= _KEYS_MAX:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._node.reactor.callLater(self._interval_seconds, self.flush)
+
+    def flush(self) -> None:
+        """Send what was collected."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        collected, self._collected = self._collected, {}
+        if collected:
+            entries = [[key, int(deleted)] for key, deleted in collected.items()]
+            message = self._node.broadcast(flags.ANNOUNCE, entries)
+            self._handle(message, entries)
+
+    def received(self, connection: MeshConnection, message: Message) -> None:
+        """An announcement of another node of ours."""
+        if len(message.payload) != 2 or not isinstance(message.payload[1], list):
+            raise ProtocolError("an announcement has a list of keys")
+        self._handle(message, message.payload[1])
+
+    def notified(self, message: Message) -> None:
+        """An old peer's ``notify [6, key]`` or ``[6, key, 'del']``.
+
+        A broadcast one tells that a key came or went; a whispered one only what is there.
+
+        :raises ProtocolError: when it is malformed.
+        """
+        if len(message.payload) not in (2, 3):
+            raise ProtocolError("a notify has a key, and may have 'del'")
+        key = as_key(message.payload[1])
+        if message.type == flags.BROADCAST:
+            self._node.emit("delete" if len(message.payload) == 3 else "add", self._node, key)
+
+    def _handle(self, message: Message, entries: list[Any]) -> None:
+        old = [link for link in self._node.routing_table.values() if not link.ours]
+        listened = self._node.has_listeners("add") or self._node.has_listeners("delete")
+        if not old and not listened:
+            return
+        for entry in entries:
+            if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
+                raise ProtocolError("an announcement has entries [key, deleted]")
+            self._handle_entry(message, entry[0], bool(entry[1]), old)
+
+    def _handle_entry(self, message: Message, key: bytes, deleted: bool, old: list[MeshConnection]) -> None:
+        payload = (flags.NOTIFY, key, DELETED) if deleted else (flags.NOTIFY, key)
+        notify = Message.build(flags.BROADCAST, message.sender, message.time, payload)
+        if self._node.met_before(notify):
+            return
+        for link in old:
+            link.send_message(in_dialect(notify, link.dialect))
+        self._node.emit("delete" if deleted else "add", self._node, key)
+
+
+def as_key(value: Any) -> bytes:
+    """A key as peers send it: bytes, or text that stands for its UTF-8.
+
+    :raises ProtocolError: when it is neither.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    raise ProtocolError("a key is bytes")

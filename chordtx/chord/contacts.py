@@ -1,0 +1,118 @@
+"""The links to nodes of ours by their place on the ring, and asking whom there is no link to yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from chordtx.chord.poll import Answered, Failed
+from chordtx.errors import ChordError, NotJoined
+from chordtx.mesh import Address, MeshConnection, PeerLost
+from chordtx.mesh.waiting import within
+from chordtx.ring import Contact
+
+_UNKNOWN_SECONDS = 60.0
+
+
+class Contacts:
+    """One node's links, for its parts that think in contacts.
+
+    :param node: the service: makes links (``link_to``).
+    :param call_timeout_seconds: for one call, before it is given up.
+    """
+
+    def __init__(self, node: Any, call_timeout_seconds: float) -> None:
+        self._node = node
+        self._call_timeout_seconds = call_timeout_seconds
+        self._links: dict[int, MeshConnection] = {}
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """A link is there."""
+        self._links[link.id_10] = link
+
+    def link_closed(self, link: MeshConnection) -> bool:
+        """A link is gone. :returns: whether it was the one that was used; False when there is a newer one."""
+        if self._links.get(link.id_10) is not link:
+            return False
+        del self._links[link.id_10]
+        return True
+
+    def members(self) -> list[MeshConnection]:
+        """Links to nodes of ours that are in the ring."""
+        return [
+            link
+            for link in self._links.values()
+            if link.ours and not link.leeching and not link.closed and link.address and link.address.reachable
+        ]
+
+    def round_trip_seconds(self, id: int) -> float:
+        """The measured round trip to a node; much, when there is no link to it."""
+        link = self._links.get(id)
+        return _UNKNOWN_SECONDS if link is None else link.roundtrip.mean_seconds
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask a node of ours, connecting to it first where there is no link.
+
+        A call whose link was closed because there is a better one is made again over that.
+
+        :returns: fires with the results, or fails with a :class:`~chordtx.errors.ChordError`.
+        """
+        link = self._links.get(contact.id)
+        if link is None or link.closed:
+            return Deferred.fromCoroutine(self._connect_and_call(contact, method, arguments))
+        call = link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)
+        call.addErrback(self._call_again, link, contact, method, arguments)
+        return call
+
+    def ask(
+        self, contact: Contact, answered: Answered, failed: Failed, method: str, arguments: tuple[Any, ...]
+    ) -> None:
+        """As :meth:`call`, without a Deferred where there is a link; one of the two functions is called."""
+        link = self._links.get(contact.id)
+        if link is None or link.closed:
+            self.call(contact, method, *arguments).addCallbacks(answered, failed)
+            return
+
+        def failed_first(failure: Failure) -> None:
+            again = self._call_again(failure, link, contact, method, arguments)
+            if isinstance(again, Deferred):
+                again.addCallbacks(answered, failed)
+            else:
+                failed(failure)
+
+        link.ask(answered, failed_first, method, arguments, timeout_seconds=self._call_timeout_seconds)
+
+    def _call_again(
+        self,
+        failure: Failure,
+        lost: MeshConnection,
+        contact: Contact,
+        method: str,
+        arguments: tuple[Any, ...],
+    ) -> Any:
+        link = self._links.get(contact.id)
+        if failure.check(PeerLost) and link is not None and link is not lost and not link.closed:
+            return link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)
+        return failure
+
+    async def _connect_and_call(self, contact: Contact, method: str, arguments: tuple[Any, ...]) -> list[Any]:
+        address = Address(contact.host, contact.port)
+        if not address.reachable:
+            raise NotJoined("a node that cannot be reached was named")
+        try:
+            # Where a process hangs, its kernel takes the connection all the same: only no handshake comes.
+            link: MeshConnection = await within(
+                self._call_timeout_seconds,
+                self._node.reactor,
+                self._node.link_to(address),
+                lambda: PeerLost(f"{address} does not answer"),
+            )
+        except ChordError:
+            raise
+        except Exception as error:
+            raise PeerLost(f"{address} cannot be reached: {error}") from error
+        if link.id_10 != contact.id or not link.ours:
+            raise NotJoined(f"another node answers at {address}")
+        return await link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)

@@ -1,0 +1,245 @@
+"""Keeps a node's place in the ring: carries out what :class:`~chordtx.ring.RingNode` wants done.
+
+Joins, stabilizes at intervals and whenever a neighbour says that something changed, finds out whether
+a neighbour that fell silent is dead, and leaves. It must not know records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from chordtx.chord.routing import Routing, contact_of
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.mesh import MeshConnection
+from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, RingNode
+
+_NUDGED_SECONDS = 0.02
+_SUSPECT_SECONDS = 2.0
+_CONTACTS_MAX = 64
+
+
+class Membership:
+    """One node's dealings with its neighbours.
+
+    :param node: the service: gives ``reactor``, ``rng``, ``background``, ``call_contact``, ``members``.
+    :param changed: called after each change of our neighbours.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        node: Any,
+        ring: RingNode,
+        routing: Routing,
+        settings: ChordSettings,
+        changed: Callable[[], None],
+    ) -> None:
+        self._node = node
+        self._ring = ring
+        self._routing = routing
+        self._settings = settings
+        self._changed = changed
+        self._asking: set[int] = set()
+        self._timer: Any = None
+        self._nudged = False
+        self._stopped = False
+        node.methods.update(
+            find=self._find,
+            neighbours=self._neighbours,
+            notify=self._notified,
+            nudge=self._nudge,
+            left=self._left,
+        )
+
+    # Joining and leaving
+
+    def create(self) -> None:
+        """Begin a ring of one."""
+        self._carry_out(self._ring.create())
+        self._schedule(self._settings.stabilize_interval_seconds)
+
+    async def join(self, through: MeshConnection) -> None:
+        """Join the ring that a neighbour is in.
+
+        :raises ChordError: when it is in none, or what it named does not answer.
+        """
+        found = await self._routing.lookup(self._ring.me.id, only=through)
+        chosen = next((contact for contact in found.chain if contact.id != self._ring.me.id), None)
+        if chosen is None:
+            raise NotJoined("the ring knows nobody but ourselves")
+        _, successors = await self._ask(chosen)
+        self._carry_out(self._ring.join_answered(chosen, successors))
+        self._schedule(self._settings.stabilize_interval_seconds)
+
+    def stop(self) -> None:
+        """No more rounds."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    async def say_goodbye(self) -> None:
+        """Tell the neighbours that we leave, so that they close the gap at once."""
+        self.stop()
+        contacts = {contact.id: contact for contact in self._ring.successors}
+        if self._ring.predecessor is not None:
+            contacts[self._ring.predecessor.id] = self._ring.predecessor
+        told = [self._node.call_contact(contact, "left") for contact in contacts.values()]
+        await DeferredList(told, consumeErrors=True)
+
+    # What others ask
+
+    def _find(self, caller: MeshConnection, position: Any, hops: Any) -> Deferred[list[Any]] | list[Any]:
+        if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
+            raise ProtocolError("find takes a position and a count of hops")
+        if not self._ring.is_member:
+            raise NotJoined("this node is in no ring")
+        return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops))
+
+    async def _find_for(self, position: int, hops: int) -> list[Any]:
+        found = await self._routing.lookup(position, hops)
+        return type(found)(found.start, found.chain, found.hops + 1).to_wire()
+
+    def _neighbours(self, caller: MeshConnection) -> list[Any]:
+        if not self._ring.is_member:
+            raise NotJoined("this node is in no ring")
+        predecessor = self._ring.predecessor
+        return [
+            None if predecessor is None else predecessor.to_wire(),
+            [contact.to_wire() for contact in self._ring.successors],
+        ]
+
+    def _notified(self, caller: MeshConnection) -> list[Any]:
+        if not self._ring.is_member:
+            raise NotJoined("this node is in no ring")
+        before = self._ring.predecessor
+        self._carry_out(self._ring.notified(contact_of(caller)))
+        after = self._ring.predecessor
+        if before is not None and after is not None and before != after:
+            # The one displaced has a new successor, and finds that out by asking us.
+            self._tell(before, "nudge")
+        return []
+
+    def _nudge(self, caller: MeshConnection) -> list[Any]:
+        self._nudged = True
+        self._schedule(_NUDGED_SECONDS)
+        return []
+
+    def _left(self, caller: MeshConnection) -> list[Any]:
+        caller.leeching = True
+        self._routing.forget(caller.id_10)
+        self._carry_out(self._ring.left(caller.id_10))
+        return []
+
+    # What happens
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """A node of ours that is in a ring is connected."""
+        self._carry_out(self._ring.met(contact_of(link)))
+
+    def link_lost(self, link: MeshConnection, is_silent: bool) -> None:
+        """A link is gone; whether the peer is too is found out, unless it had fallen silent."""
+        self._routing.forget(link.id_10)
+        ring = self._ring
+        neighbour = next((c for c in (*ring.successors, ring.predecessor) if c and c.id == link.id_10), None)
+        if neighbour is None:
+            return
+        if is_silent:
+            self.failed(neighbour)
+        elif neighbour.id not in self._asking:
+            self._node.background(self._carry_out_ask(neighbour))
+
+    def failed(self, contact: Contact) -> None:
+        """A node is dead, or cannot be reached, which is the same to us."""
+        self._log.info("{contact} is gone from the ring", contact=f"{contact.host}:{contact.port}")
+        self._routing.forget(contact.id)
+        self._carry_out(self._ring.failed(contact.id))
+
+    # Rounds
+
+    def _schedule(self, seconds: float) -> None:
+        if self._stopped:
+            return
+        if self._timer is not None and self._timer.active():
+            if self._timer.getTime() <= self._node.reactor.seconds() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = self._node.reactor.callLater(seconds, self._round)
+
+    def _round(self) -> None:
+        self._nudged = False
+        try:
+            self._carry_out(self._ring.stabilize())
+            for contact in self._strangers():
+                self._carry_out(self._ring.met(contact))
+            self._fix_finger()
+        finally:
+            interval = self._settings.stabilize_interval_seconds
+            self._schedule(interval * (0.75 + 0.5 * self._node.rng.random()))
+
+    def _strangers(self) -> Iterable[Contact]:
+        listed = {contact.id for contact in self._ring.successors}
+        return [contact_of(link) for link in self._node.members() if link.id_10 not in listed]
+
+    def _fix_finger(self) -> None:
+        # A ring that fits into our links needs no fingers.
+        successor = self._ring.successor
+        if successor is None or self._ring.complete:
+            return
+        if len(self._node.routing_table) < self._node.settings.connections_max:
+            return
+        target = self._routing.fingers.next_target(successor)
+        if target is not None:
+            self._node.background(self._routing.lookup(target))
+
+    # Effects
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Changed():
+                    self._routing.ring_changed()
+                    self._changed()
+                case Ask(contact):
+                    if contact.id not in self._asking:
+                        self._node.background(self._carry_out_ask(contact))
+                case Notify(contact):
+                    self._tell(contact, "notify")
+                case Nudge(contact):
+                    self._tell(contact, "nudge")
+
+    def _tell(self, contact: Contact, method: str) -> None:
+        self._node.call_contact(contact, method).addErrback(lambda _: None)
+
+    async def _carry_out_ask(self, contact: Contact) -> None:
+        self._asking.add(contact.id)
+        try:
+            predecessor, successors = await self._ask(contact)
+        except (ChordError, OSError) as error:
+            self._log.debug("{contact} does not answer: {error}", contact=str(contact.port), error=str(error))
+            self._asking.discard(contact.id)
+            if not self._stopped:
+                self.failed(contact)
+            return
+        finally:
+            self._asking.discard(contact.id)
+        if not self._stopped:
+            self._routing.learn_neighbours(contact, predecessor, successors)
+            self._carry_out(self._ring.neighbours_answered(contact, predecessor, successors))
+
+    async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
+        call = self._node.call_contact(contact, "neighbours")
+        call.addTimeout(_SUSPECT_SECONDS + self._settings.call_timeout_seconds, self._node.reactor)
+        try:
+            reply = await call
+        except TimeoutError as error:
+            raise NotJoined("it does not answer in time") from error
+        if len(reply) != 2 or not isinstance(reply[1], list):
+            raise ProtocolError("neighbours are a predecessor and a list")
+        predecessor = None if reply[0] is None else Contact.from_wire(reply[0])
+        return predecessor, [Contact.from_wire(entry) for entry in reply[1][:_CONTACTS_MAX]]

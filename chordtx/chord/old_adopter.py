@@ -1,0 +1,153 @@
+"""An old peer's stores become a write: the adopter's part.
+
+The *adopter* of a key is the host of its first position. When something tells that an old peer may have
+written the key, it asks the hosts of all five, and writes what most of them tell. So a stale copy that an
+old peer sends to one position undoes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from itertools import chain
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from chordtx.chord.announcements import as_key
+from chordtx.chord.coordinator import Coordinator
+from chordtx.chord.old_adoption import Opinion, decide
+from chordtx.chord.old_entries import places_of
+from chordtx.chord.old_hosting import OldHost
+from chordtx.config import Limits
+from chordtx.records import HybridClock, Record, Version
+
+_DELAYS_SECONDS = (0.03, 0.1, 0.3, 1.0, 2.0)
+_DELETED_REMEMBERED_MAX = 1000
+_OWN_WORD_SECONDS = 1.0
+_UNTOLD = object()
+AtHost = Callable[..., Coroutine[Any, Any, list[Any]]]
+
+
+class Adopter:
+    """One node's adoptions.
+
+    :param node: the service. :param host: our own part as a host.
+    :param at_host: asks a position's host: ``at_host(position, method, *arguments)``.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        host: OldHost,
+        coordinator: Coordinator,
+        clock: HybridClock,
+        limits: Limits,
+        at_host: AtHost,
+    ) -> None:
+        self._node = node
+        self._host = host
+        self._coordinator = coordinator
+        self._clock = clock
+        self._limits = limits
+        self._at_host = at_host
+        self._adopting: dict[bytes, bool] = {}  # key -> whether there was a hint since
+        self._told_deleted: dict[bytes, object] = {}
+
+    def deletion_told(self, key: bytes) -> None:
+        """An old peer has announced that it deleted a key: nobody else needs to."""
+        self._told_deleted[key] = None
+        if len(self._told_deleted) > _DELETED_REMEMBERED_MAX:
+            del self._told_deleted[next(iter(self._told_deleted))]
+
+    def hint(self, key: bytes) -> None:
+        """Tell the adopter of a key that an old peer may have written it."""
+        self._node.background(self._at_host(places_of(key)[0].position, "old_hint", key))
+
+    async def hinted(self, key: Any) -> list[Any]:
+        """``old_hint(key)``: an old peer may have written this; its adopter looks into it."""
+        key = as_key(key)
+        self._host.must_host(places_of(key)[0])
+        if key in self._adopting:
+            self._adopting[key] = True
+        else:
+            self._adopting[key] = False
+            self._node.background(self._adopt(key))
+        return []
+
+    async def refresh(self, key: Any) -> list[Any]:
+        """``old_refresh(key)``: answered once what an old peer may have changed by itself is a write."""
+        key = as_key(key)
+        self._host.must_host(places_of(key)[0])
+        await self._try_to_adopt(key)
+        return []
+
+    async def _adopt(self, key: bytes) -> None:
+        try:
+            while True:
+                self._adopting[key] = False
+                await self._adopt_once(key)
+                if not self._adopting[key]:
+                    return
+        finally:
+            del self._adopting[key]
+
+    async def _adopt_once(self, key: bytes) -> None:
+        for seconds in _DELAYS_SECONDS:
+            await self._node.sleep(seconds)
+            begun = self._clock.tick(self._node.wall_ms())
+            if await self._try_to_adopt(key):
+                break
+        await self._tell_settled(key, begun)
+
+    async def _try_to_adopt(self, key: bytes) -> bool:
+        """Ask all five positions.
+
+        :returns: whether it is settled: written, or nothing to write.
+        """
+        record = await self._coordinator.read(key, ask_old=False)
+        opinions = await self._opinions(key)
+        decision = decide(opinions, record, None if record is None else self._host.value(record))
+        if decision is None:
+            return False
+        if decision.is_new:
+            await self._write(key, decision.value, decision.is_delta)
+        return True
+
+    async def _opinions(self, key: bytes) -> list[list[Opinion]]:
+        asked = [
+            Deferred.fromCoroutine(self._at_host(place.position, "old_opinion", key, place.to_wire()))
+            for place in places_of(key)
+        ]
+        opinions = []
+        for succeeded, reply in await DeferredList(asked, consumeErrors=True):
+            if succeeded:
+                opinions.append([Opinion.from_wire(wire, self._limits) for wire in reply])
+        for opinion in chain.from_iterable(opinions):
+            if opinion.stamp is not None:
+                self._clock.observe(opinion.stamp, self._node.wall_ms())
+        return opinions
+
+    async def _write(self, key: bytes, value: Any, is_delta: bool) -> None:
+        if is_delta:
+            fields = {self._host.pack(name): self._host.pack(field) for name, field in value.items()}
+            await self._node.write_delta(key, fields, ask_old=False)
+            return
+        blob = None if value is None else self._host.pack(value)
+        existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, blob))
+        if existed and value is None:
+            self._node.background(self._announce_deletion(key))
+
+    async def _announce_deletion(self, key: bytes) -> None:
+        """js2p never says what it deletes. py2p does, but its word may come after its stores."""
+        await self._node.sleep(_OWN_WORD_SECONDS)
+        if self._told_deleted.pop(key, _UNTOLD) is _UNTOLD:
+            self._node.announce(key, deleted=True)
+
+    async def _tell_settled(self, key: bytes, begun: Version) -> None:
+        told = [
+            Deferred.fromCoroutine(
+                self._at_host(place.position, "old_settled", key, place.to_wire(), [*begun])
+            )
+            for place in places_of(key)
+        ]
+        await DeferredList(told, consumeErrors=True)

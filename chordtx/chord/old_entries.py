@@ -1,0 +1,128 @@
+"""What old peers stored, before it is known to be a write.
+
+An old peer's ``store`` names a position, not the key, and reaches each of the five positions by itself;
+the key comes with its ``notify``, if it is new. Until most of the positions tell the same, an entry stands
+beside the record, and is answered by its position: so that the old peer reads what it wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from chordtx.chord.old_tables import Place
+from chordtx.records import Version
+from chordtx.ring import table_positions
+
+_NAMES_MAX = 50_000
+
+
+@frozen
+class Entry:
+    """One old peer's store or delta at one place.
+
+    :ivar value: what it stored, None for a deletion; for a delta, the fields that it wrote.
+    :ivar is_delta: whether ``value`` is to be merged into what is there. :ivar stamp: when it came.
+    """
+
+    value: Any
+    is_delta: bool
+    stamp: Version
+
+    def over(self, present: Any) -> Any:
+        """The value at the place: this, or this merged into ``present``."""
+        if not self.is_delta:
+            return self.value
+        return {**present, **self.value} if isinstance(present, dict) else self.value
+
+    def after(self, earlier: Entry | None) -> Entry:
+        """This entry with one that came before it at the same place."""
+        if earlier is None or not self.is_delta:
+            return self
+        return Entry(self.over(earlier.value), earlier.is_delta, self.stamp)
+
+
+class Entries:
+    """The entries at this node's positions, and what is known of whose positions they are.
+
+    :param entries_max: entries kept; the oldest goes first.
+    """
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries_max = entries_max
+        self._entries: dict[Place, Entry] = {}
+        self._names: dict[Place, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, place: Place, entry: Entry) -> None:
+        """An old peer stored something here."""
+        self._entries[place] = entry.after(self._entries.pop(place, None))
+        while len(self._entries) > self._entries_max:
+            del self._entries[next(iter(self._entries))]
+
+    def get(self, place: Place) -> Entry | None:
+        """The entry that stands at a place."""
+        return self._entries.get(place)
+
+    def settle(self, place: Place, version: Version) -> None:
+        """A record of this version came to stand: older entries are past."""
+        entry = self._entries.get(place)
+        if entry is not None and entry.stamp.clock < version.clock:
+            del self._entries[place]
+
+    def name(self, key: bytes) -> bool:
+        """Learn which places are a key's.
+
+        :returns: whether an entry stands at any of them.
+        """
+        found = False
+        for place in places_of(key):
+            self._names.pop(place, None)
+            self._names[place] = key
+            found = found or place in self._entries
+        while len(self._names) > _NAMES_MAX:
+            del self._names[next(iter(self._names))]
+        return found
+
+    def key_at(self, place: Place) -> bytes | None:
+        """The key whose place this is, if somebody named it."""
+        return self._names.get(place)
+
+
+class PlaceIndex:
+    """Which key lies where in old peers' tables, for the records of this node.
+
+    Built when the first old peer comes, since it costs five entries for each record.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[Place, bytes] | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether :meth:`build` was called."""
+        return self._keys is not None
+
+    def build(self, keys: Any) -> None:
+        """Index all ``keys`` (an iterable); from then on :meth:`add` keeps it up."""
+        self._keys = {}
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: bytes) -> None:
+        """A record was stored."""
+        if self._keys is not None:
+            for place in places_of(key):
+                self._keys[place] = key
+
+    def key_at(self, place: Place) -> bytes | None:
+        """The key of the record whose place this is."""
+        return None if self._keys is None else self._keys.get(place)
+
+
+def places_of(key: bytes) -> list[Place]:
+    """A key's place in each of the five tables."""
+    return [Place(table, number) for table, number in enumerate(table_positions(key))]

@@ -1,0 +1,146 @@
+"""One question to the members of a replica set, until enough of them have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from chordtx.errors import ProtocolError
+from chordtx.ring import Contact
+
+Answered = Callable[[list[Any]], None]
+Failed = Callable[[Failure], None]
+Ask = Callable[[Contact, Answered, Failed], None]
+
+
+class Poll:
+    """Asks some members first, and another whenever one fails or has no vote; all of them when it takes long.
+
+    Callbacks instead of a coroutine for each member: this is the busiest loop of a node.
+
+    :param ask: asks one member, and calls one of the two functions with what came of it, perhaps at once.
+    :param members: in the order to ask them.
+    :param needed: how many answers are enough. :param first: how many to ask at first.
+    :param is_vote: whether an answer counts toward ``needed``; raises ProtocolError for a malformed one.
+    :param wants_all: whether an answer says that everyone else's is to be waited for too.
+    :ivar answers: what came, by member. :ivar failures: who failed, and how.
+    :ivar done: fires when enough have answered, or nobody is left who could.
+    :ivar answered_late: called for each answer that comes after that.
+    """
+
+    __slots__ = (
+        "_ask",
+        "_hedge",
+        "_is_vote",
+        "_needed",
+        "_pending",
+        "_queue",
+        "_votes",
+        "_waits_for_all",
+        "_wants_all",
+        "answered_late",
+        "answers",
+        "done",
+        "failures",
+    )
+
+    def __init__(
+        self,
+        ask: Ask,
+        members: Sequence[Contact],
+        needed: int,
+        first: int,
+        is_vote: Callable[[list[Any]], bool] | None = None,
+        wants_all: Callable[[list[Any]], bool] | None = None,
+    ) -> None:
+        self._ask = ask
+        self._needed = needed
+        self._is_vote = is_vote
+        self._wants_all = wants_all
+        self._waits_for_all = False
+        self._votes = 0
+        self._queue = list(members)
+        self._pending = 0
+        self._hedge: Any = None
+        self.answers: dict[Contact, list[Any]] = {}
+        self.failures: dict[Contact, Failure] = {}
+        self.answered_late: Callable[[], None] | None = None
+        self.done: Deferred[None] = Deferred(self._cancelled)
+        for _ in range(first):
+            self._ask_next()
+        self._check()
+
+    @property
+    def decided(self) -> bool:
+        """Whether enough have answered."""
+        return self._votes >= self._needed
+
+    @property
+    def votes(self) -> int:
+        """How many answers counted."""
+        return self._votes
+
+    def hedge(self, reactor: Any, seconds: float) -> None:
+        """Ask everyone who was not asked yet, if this has not ended by then."""
+        if not self.done.called and self._queue:
+            self._hedge = reactor.callLater(seconds, self._ask_all)
+
+    def _ask_all(self) -> None:
+        self._hedge = None
+        while self._queue:
+            self._ask_next()
+        self._check()
+
+    def _ask_next(self) -> None:
+        if not self._queue:
+            return
+        member = self._queue.pop(0)
+        self._pending += 1
+        self._ask(member, partial(self._answered, member), partial(self._failed, member))
+
+    def _answered(self, member: Contact, answer: list[Any]) -> None:
+        self._pending -= 1
+        self._count(member, answer)
+        if self.done.called and self.answered_late is not None:
+            self.answered_late()
+        self._check()
+
+    def _failed(self, member: Contact, failure: Failure) -> None:
+        self._pending -= 1
+        self.failures[member] = failure
+        if not self.done.called:
+            self._ask_next()
+            self._check()
+
+    def _count(self, member: Contact, answer: list[Any]) -> None:
+        try:
+            is_vote = self._is_vote is None or self._is_vote(answer)
+        except ProtocolError:
+            self.failures[member] = Failure()  # one replica's nonsense is as good as no answer
+            is_vote = False
+        else:
+            self.answers[member] = answer
+            if self._wants_all is not None and self._wants_all(answer):
+                self._waits_for_all = True
+        if is_vote:
+            self._votes += 1
+        elif not self.done.called:
+            self._ask_next()
+
+    def _check(self) -> None:
+        if self.done.called:
+            return
+        if (self.decided and not self._waits_for_all) or not (self._pending or self._queue):
+            if self._hedge is not None and self._hedge.active():
+                self._hedge.cancel()
+            self.done.callback(None)
+
+    def _cancelled(self, done: Deferred[None]) -> None:
+        if self._hedge is not None and self._hedge.active():
+            self._hedge.cancel()
+        self._queue.clear()
+        done.errback(CancelledError())  # what was asked is answered to nobody

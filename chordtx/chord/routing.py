@@ -1,0 +1,261 @@
+"""Finding who owns a position and who keeps a key: lookups, and what is learned from them.
+
+A lookup is recursive, as it is 1.7 times as fast that way (ToN 2003, section IV): each node asks the
+closest one preceding the position, and the answer comes back the same way. What is known for certain
+(:class:`~chordtx.ring.ArcTable`) is used without asking anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.mesh import MeshConnection
+from chordtx.records import Unknown, replica_set
+from chordtx.ring import ArcTable, Contact, FingerTable, Positions, RingNode, ring_positions
+
+ID_BYTES = 48
+_ARCS_MAX = 4096
+_HOPS_MAX = 64
+_ATTEMPTS_MAX = 4
+_SETS_KEPT_MAX = 20_000
+
+positions_of: Callable[[bytes], Positions] = lru_cache(maxsize=8192)(ring_positions)
+
+
+@frozen
+class Found:
+    """Where a lookup ended.
+
+    :ivar start: where the owner's arc starts, None when the answering node did not know.
+    :ivar chain: the owner, and those that follow it on the walk. :ivar hops: nodes asked on the way.
+    """
+
+    start: int | None
+    chain: tuple[Contact, ...]
+    hops: int
+
+    def to_wire(self) -> list[Any]:
+        """``[start (48 bytes) or nil, contacts, hops]``."""
+        start = None if self.start is None else self.start.to_bytes(48, "big")
+        return [start, [contact.to_wire() for contact in self.chain], self.hops]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> Found:
+        """:raises ProtocolError: when it is anything else."""
+        if not isinstance(value, list) or len(value) != 3 or not isinstance(value[1], list) or not value[1]:
+            raise ProtocolError("a lookup ends with [start, contacts, hops]")
+        start, chain, hops = value
+        if start is not None and not (isinstance(start, bytes) and len(start) == 48):
+            raise ProtocolError("an arc starts at 48 bytes")
+        if type(hops) is not int:
+            raise ProtocolError("hops are a number")
+        number = None if start is None else int.from_bytes(start, "big")
+        return cls(number, tuple(Contact.from_wire(entry) for entry in chain[:64]), hops)
+
+
+class Routing:
+    """What one node knows of the ring beyond its own place, and how it finds out more.
+
+    :param ring: its own place; no member while the node leeches.
+    :param members: gives the links to nodes of ours that are in the ring.
+    :param call: asks a contact: ``call(contact, method, *arguments)``.
+    """
+
+    def __init__(
+        self,
+        ring: RingNode,
+        settings: ChordSettings,
+        members: Callable[[], Iterable[MeshConnection]],
+        call: Callable[..., Deferred[list[Any]]],
+    ) -> None:
+        self._ring = ring
+        self._settings = settings
+        self._members = members
+        self._call = call
+        self.arcs = ArcTable(_ARCS_MAX)
+        self.fingers = FingerTable(ring.me.id)
+        self._sets: dict[bytes, tuple[Contact, ...]] = {}
+        self._sets_epoch = -1
+
+    # What is known
+
+    def ring_changed(self) -> None:
+        """Our own neighbours changed: they are the best word on this part of the ring."""
+        ring = self._ring
+        if not ring.is_member:
+            self.arcs.forget(ring.me.id)
+            return
+        chain = [ring.me, *ring.successors]
+        if ring.complete:
+            listed = {contact.id for contact in chain}
+            for contact in self.arcs.contacts():
+                if contact.id not in listed:
+                    self.arcs.forget(contact.id)
+            chain.append(ring.me)
+        self.arcs.learn_chain(chain)
+        if len(chain) > 1 and chain[1] == ring.me:
+            self.arcs.learn_arc(ring.me, ring.me.id)
+        if ring.predecessor is not None:
+            self.arcs.learn_arc(ring.me, ring.predecessor.id)
+
+    def learn(self, found: Found) -> None:
+        """Keep what a lookup told."""
+        self.arcs.learn_chain(found.chain)
+        if found.start is not None:
+            self.arcs.learn_arc(found.chain[0], found.start)
+        for contact in found.chain[:1]:
+            self.fingers.learn(contact)
+
+    def learn_neighbours(
+        self, of: Contact, predecessor: Contact | None, successors: Sequence[Contact]
+    ) -> None:
+        """A member named its neighbours."""
+        self.arcs.learn_chain([of, *successors])
+        if predecessor is not None:
+            self.arcs.learn_arc(of, predecessor.id)
+
+    def met(self, contact: Contact) -> None:
+        """A member has come, or was come across: whose arc it lies in, that one owns less than we thought."""
+        self.arcs.learn_chain([contact])
+
+    def arc_told(self, link: MeshConnection, start: int) -> None:
+        """A member says with an answer where its own arc starts.
+
+        What others tell of it may be older, and come later: so each answer is compared with what is known.
+        """
+        if self.arcs.start(link.id_10) != start:
+            self.arcs.learn_arc(contact_of(link), start)
+
+    def forget(self, id: int) -> None:
+        """A node is gone, or in no ring any more."""
+        self.arcs.forget(id)
+        self.fingers.forget(id)
+
+    def known_replica_set(self, key: bytes, without: int | None = None) -> tuple[Contact, ...] | Unknown:
+        """Who keeps ``key``, as far as it is known here.
+
+        :param without: id of a node that is to be left out: ourselves, when we are about to leave.
+        """
+        if self._sets_epoch != self.arcs.epoch or len(self._sets) > _SETS_KEPT_MAX:
+            self._sets.clear()
+            self._sets_epoch = self.arcs.epoch
+        if without is not None:
+            return self._replica_set_without(key, without)
+        known = self._sets.get(key)
+        if known is None:
+            found = replica_set(
+                positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas
+            )
+            if isinstance(found, Unknown):
+                return found
+            self._sets[key] = known = found
+        return known
+
+    def _replica_set_without(self, key: bytes, without: int) -> tuple[Contact, ...] | Unknown:
+        arcs = self.arcs
+
+        def following(id: int) -> Contact | None:
+            contact = arcs.following(id)
+            return arcs.following(without) if contact is not None and contact.id == without else contact
+
+        def owner(position: int) -> Contact | None:
+            contact = arcs.owner(position)
+            return arcs.following(without) if contact is not None and contact.id == without else contact
+
+        found = replica_set(positions_of(key), owner, following, self._settings.replicas)
+        if isinstance(found, Unknown):
+            return found
+        return tuple(contact for contact in found if contact.id != without)
+
+    async def replica_set(self, key: bytes) -> tuple[Contact, ...]:
+        """Who keeps ``key``: min(5, N) distinct nodes.
+
+        :raises NotJoined: when no member of the ring can be reached.
+        """
+        for _ in range(2 * self._settings.replicas + 2):
+            known = self.known_replica_set(key)
+            if not isinstance(known, Unknown):
+                return known
+            await self.lookup(known.position)
+        raise NotJoined("the ring changes faster than it can be looked up")
+
+    # Lookups
+
+    def answer(self, position: int) -> Found | None:
+        """find_successor, when this node can answer it alone."""
+        ring = self._ring
+        if not ring.is_member:
+            return None
+        chain = ring.answer(position)
+        if chain is None:
+            return None
+        if chain and chain[0] == ring.me:
+            start = ring.predecessor.id if ring.predecessor is not None else None
+            if start is None and ring.complete and not ring.successors:
+                start = ring.me.id
+            return Found(start, chain, 0)
+        return Found(ring.me.id, chain, 0)
+
+    async def lookup(self, position: int, hops: int = 0, only: MeshConnection | None = None) -> Found:
+        """find_successor(position).
+
+        :param only: ask this member and nobody else (to join through it, before we are in a ring).
+        :raises NotJoined: when no member of the ring can be reached.
+        """
+        if only is None:
+            found = self.answer(position)
+            if found is not None:
+                self.learn(found)
+                return found
+        if hops >= _HOPS_MAX:
+            raise NotJoined("a lookup went in circles")
+        tried: set[int] = set()
+        for _ in range(_ATTEMPTS_MAX):
+            hop = self._next_hop(position, tried) if only is None else contact_of(only)
+            tried.add(hop.id)
+            try:
+                reply = await self._call(hop, "find", position.to_bytes(48, "big"), hops + 1)
+                found = Found.from_wire(reply)
+            except (ProtocolError, NotJoined):
+                self.forget(hop.id)
+                if only is not None:
+                    raise
+            except ChordError:
+                if only is not None:
+                    raise
+            else:
+                self.learn(found)
+                return found
+        raise NotJoined("no member of the ring answers lookups")
+
+    def _next_hop(self, position: int, tried: set[int]) -> Contact:
+        linked = [contact_of(link) for link in self._members()]
+        candidates = [contact for contact in (*linked, *self.fingers.contacts()) if contact.id not in tried]
+        if self._ring.is_member:
+            hop = self._ring.next_hop(position, candidates)
+            if hop.id not in tried:
+                return hop
+        if not candidates:
+            raise NotJoined("no member of the ring is connected")
+        probe = RingNode(self._ring.me, self._settings.successors_max)
+        return probe.next_hop(position, candidates)
+
+
+def contact_of(link: MeshConnection) -> Contact:
+    """The peer of an open link, as the ring knows it."""
+    assert link.address is not None
+    return Contact(link.id_10, link.address.host, link.address.port)
+
+
+def position_from_wire(value: Any) -> int:
+    """:raises ProtocolError: when it is not 48 bytes."""
+    if not isinstance(value, bytes) or len(value) != ID_BYTES:
+        raise ProtocolError("a position is 48 bytes")
+    return int.from_bytes(value, "big")

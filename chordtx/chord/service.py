@@ -1,0 +1,386 @@
+"""The distributed dict: a node of a Chord ring, as users embed it.
+
+:class:`ChordService` puts the parts together: :class:`~chordtx.chord.membership.Membership` keeps its
+place in the ring, :class:`~chordtx.chord.routing.Routing` finds replicas,
+:class:`~chordtx.chord.coordinator.Coordinator` reads and writes,
+:class:`~chordtx.chord.replica.Replica` answers for its own records, and
+:class:`~chordtx.chord.transfer.Transfer` moves them when the ring changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chordtx.chord.announcements import Announcements
+from chordtx.chord.contacts import Contacts
+from chordtx.chord.coordinator import Coordinator
+from chordtx.chord.dictionary import DictMixin
+from chordtx.chord.joining import Joining
+from chordtx.chord.listing import Listing
+from chordtx.chord.membership import Membership
+from chordtx.chord.old_peers import OldPeers
+from chordtx.chord.replica import Replica
+from chordtx.chord.routing import Routing, contact_of
+from chordtx.chord.status import kind_of, status_of_link, status_of_ring
+from chordtx.chord.transfer import Transfer
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
+from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.waiting import within
+from chordtx.records import HybridClock
+from chordtx.ring import Contact, RingNode, distance
+from chordtx.store import IStore, MemoryStore
+from chordtx.wire import Message, flags
+
+_JOIN_RETRY_SECONDS = 0.1
+_SPREAD_SECONDS = 1.0
+
+
+class ChordService(DictMixin, MeshService):
+    """A node of a Chord ring, with the ring's records as a dict.
+
+    :param reactor: Twisted's, or one that behaves like it.
+    :param listen: Twisted server endpoint to accept peers on; None accepts none, and can only leech.
+    :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
+    :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
+    :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
+    :param leech: use the ring, and store nothing.
+    :param settings: limits and times. :param rng: random source. :param store: where records are kept.
+    :raises ValueError: for an address, encryption or setting that makes no sense.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: str | None = "tcp:44565:interface=127.0.0.1",
+        advertise: str | None = None,
+        peers: Iterable[str] = (),
+        subnet: str = "chord",
+        encryption: str = "Plaintext",
+        leech: bool = False,
+        settings: ChordSettings | None = None,
+        rng: Random | None = None,
+        store: IStore | None = None,
+    ) -> None:
+        self.chord_settings = (settings or ChordSettings()).validate()
+        mesh = self.chord_settings.mesh
+        MeshService.__init__(self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng)
+        self.leeching = leech or listen is None
+        self._clock = HybridClock(
+            self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
+        )
+        self._ring = RingNode(Contact(self.id_10, "", 0), self.chord_settings.successors_max)
+        self._replica = Replica(
+            MemoryStore() if store is None else store,
+            self._clock,
+            self.chord_settings,
+            lambda: self._ring.is_member,
+            self.wall_ms,
+        )
+        self._announcements = Announcements(self, self.chord_settings.announce_interval_seconds)
+        self._contacts = Contacts(self, self.chord_settings.call_timeout_seconds)
+        self.members = self._contacts.members
+        self.call_contact = self._contacts.call
+        self.ask_contact = self._contacts.ask
+        self.round_trip_seconds = self._contacts.round_trip_seconds
+        self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
+        self._started = []
+        self._spreading: set[Address] = set()
+        self._leaving = False
+        self._put_together()
+        self._flag_handlers.update(
+            {
+                flags.HANDSHAKE: self._meta_received,
+                flags.ANNOUNCE: self._announcements.received,
+                flags.NOTIFY: self._notify_received,
+                flags.STORE: lambda link, message: self._old_peers.store_received(link, message),
+                flags.DELTA: lambda link, message: self._old_peers.delta_received(link, message),
+                flags.RETRIEVE: lambda link, message: self._old_peers.retrieve_received(link, message),
+                flags.RETRIEVED: lambda link, message: self._old_peers.retrieved_received(link, message),
+            }
+        )
+
+    def _put_together(self) -> None:
+        settings, replica = self.chord_settings, self._replica
+        self._routing = Routing(self._ring, settings, self.members, self.call_contact)
+        self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
+        self._coordinator = Coordinator(
+            self, self.id_10, self._routing, replica, self._clock, settings, self.wall_ms
+        )
+        self._old_peers = OldPeers(
+            self, self._ring, self._routing, replica.store, self._coordinator, self._clock, settings
+        )
+        replica.stored = self._old_peers.stored
+        replica.may_have_changed = self._old_peers.may_have_changed
+        self.refresh_from_old = self._old_peers.refresh
+        replica.has_old_peers = self._old_peers.any_store
+        self._transfer = Transfer(self, self._ring, self._routing, replica, settings)
+        self._listing = Listing(self, self._ring, self._routing, replica, settings, self.wall_ms)
+        self.methods.update(
+            read=replica.read, version=replica.version, write=replica.write, status=self._status
+        )
+
+    # The service
+
+    def startService(self) -> None:
+        """Twisted's: listen, and find the ring."""
+        if not self.running:
+            self._joining.begin_again()
+        super().startService()
+
+    def when_joined(self) -> Deferred[None]:
+        """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
+
+        Fails with :class:`~chordtx.errors.NotJoined` when no ring is found in time,
+        :class:`~chordtx.errors.WrongSubnet` when the peers are of another network.
+        """
+        return self._joining.when_joined()
+
+    def started(self) -> None:
+        """The port is open: find the ring."""
+        address = self.own_address()
+        self._ring = RingNode(
+            Contact(self.id_10, address.host, address.port), self.chord_settings.successors_max
+        )
+        self._put_together()
+        super().started()
+        self.background(self._joining.join(self._join_through, self._begin_ring))
+
+    async def leave(self) -> None:
+        """Leave the ring politely: hand over, and say goodbye."""
+        self._announcements.flush()
+        self._joining.settle(Stopped("the service was stopped"))
+        await self._coordinator.finish_writes(self.chord_settings.call_timeout_seconds)
+        if self._ring.is_member:
+            await self._hand_over_and_go()
+        self._transfer.stop()
+        self._membership.stop()
+
+    async def _hand_over_and_go(self) -> None:
+        self._leaving = True
+        self._transfer.stop()
+        settings = self.chord_settings
+        if self._ring.successors:
+            handed_over = Deferred.fromCoroutine(self._transfer.sweep(leaving=True))
+            seconds = settings.leave_timeout_seconds
+            within(seconds, self.reactor, handed_over, lambda: NotJoined("handing over took too long"))
+            try:
+                await handed_over
+            except ChordError as error:
+                self._log.warn("left without handing everything over: {error}", error=str(error))
+            self._tell_state(leeching=True)
+            await self._membership.say_goodbye()
+        self._membership.stop()
+        self._ring.leave()
+        self._routing.ring_changed()
+        self._leaving = False
+
+    async def _join_through(self, member: MeshConnection) -> None:
+        if self.leeching:
+            await self._routing.lookup(self.id_10, only=member)
+            return
+        await self._membership.join(member)
+        self._tell_state(leeching=False)
+        await self._transfer.catch_up()
+        self.background(self._transfer.keep_in_place())
+
+    def _begin_ring(self) -> None:
+        self._membership.create()
+        self._replica.caught_up = True
+        self._tell_state(leeching=False)
+        self.background(self._transfer.keep_in_place())
+
+    def join(self) -> Deferred[None]:
+        """Begin to store, after :meth:`unjoin` or when started as a leech.
+
+        :raises ValueError: for a node that does not listen, since nobody could reach it.
+        """
+        if self._listen is None:
+            raise ValueError("a node that does not listen cannot store: nobody could reach it")
+        if not self.leeching:
+            return self.when_joined()
+        self.leeching = False
+        self._joining.begin_again()
+        self._put_together()
+        self.background(self._joining.join(self._join_through, self._begin_ring))
+        return self.when_joined()
+
+    def unjoin(self) -> Deferred[None]:
+        """Hand over everything, and only use the ring from then on."""
+        if self.leeching:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        self.leeching = True
+        return self.run(self._hand_over_and_go())
+
+    # What the parts need
+
+    def wall_ms(self) -> int:
+        """The wall clock: Unix time, milliseconds."""
+        return int(self.reactor.seconds() * 1000)
+
+    def met_before(self, message: Message) -> bool:
+        """Whether this broadcast was met before; it counts as met from now on."""
+        return not self._seen.first_time(message.id, message.time, self.reactor.seconds())
+
+    # What happens
+
+    def own_arc_start(self) -> bytes | None:
+        """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
+        ring = self._ring
+        if not ring.is_member:
+            return None
+        if ring.predecessor is not None:
+            return ring.predecessor.id.to_bytes(48, "big")
+        return ring.me.id.to_bytes(48, "big") if ring.complete and not ring.successors else None
+
+    def arc_told(self, connection: MeshConnection) -> None:
+        """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
+        if connection.arc_start is not None and not connection.leeching:
+            self._routing.arc_told(connection, int.from_bytes(connection.arc_start, "big"))
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        self._contacts.link_opened(link)
+        link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
+        if not link.ours:
+            self._old_peers.link_opened(link)
+
+    def link_closed(self, link: MeshConnection, reason: Exception) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if self._contacts.link_closed(link):
+            if not link.ours:
+                self._old_peers.link_closed(link)
+            elif not link.leeching and not self._closing:
+                self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
+
+    def peer_met(self, peer: str, address: Address) -> None:
+        """A peer was named: a member of a ring as small as our links go keeps one to everybody."""
+        if (
+            self.leeching
+            or peer in self.routing_table
+            or len(self.routing_table) >= self.settings.connections_max
+        ):
+            return
+        if address in self._spreading or len(self._spreading) >= self.settings.connections_max:
+            return
+        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
+        # that there is one link and not two of which one must go again.
+        first = self.id > peer
+        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self.rng.random())
+        self.background(self._connect_unless_linked(peer, address, delay))
+
+    async def _connect_unless_linked(self, peer: str, address: Address, delay_seconds: float) -> None:
+        self._spreading.add(address)
+        try:
+            await self.sleep(delay_seconds)
+        finally:
+            self._spreading.discard(address)
+        if peer not in self.routing_table:
+            self.connect_quietly(address)
+
+    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+        """See :class:`~chordtx.MeshService`: announcements go to our own nodes only."""
+        if message.payload[0] == flags.ANNOUNCE and not link.ours:
+            return False
+        return super().may_relay(link, message)
+
+    def announce(self, key: bytes, deleted: bool) -> None:
+        """Tell everyone that a key came or went."""
+        self._announcements.announce(key, deleted)
+
+    def _notify_received(self, link: MeshConnection, message: Message) -> None:
+        self._announcements.notified(message)
+        self._old_peers.notify_received(link, message)
+
+    def _ring_changed(self) -> None:
+        self._transfer.ring_changed()
+        self._old_peers.ring_changed()
+
+    def _stores_nothing(self) -> bool:
+        return not self._ring.is_member or self._leaving
+
+    def _tell_state(self, leeching: bool) -> None:
+        for link in tuple(self.routing_table.values()):
+            link.send(flags.HANDSHAKE, "1" if leeching else "0")
+
+    def _meta_received(self, connection: MeshConnection, message: Message) -> None:
+        """``meta [5, '0' | '1']``: whether the peer stores."""
+        if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
+            raise ProtocolError("meta says '0' or '1'")
+        leeching = message.payload[1] in ("1", b"1")
+        changed = leeching != connection.leeching
+        connection.leeching = leeching
+        if changed and not connection.ours:
+            if not leeching:
+                self._old_peers.link_stores(connection)
+        elif changed:
+            if leeching:
+                self._routing.forget(connection.id_10)
+                return
+            self._routing.met(contact_of(connection))
+            if self._ring.is_member:
+                self._membership.link_opened(connection)
+
+    # What operators see
+
+    @property
+    def next(self) -> Contact | None:
+        """The next node along the walk, None in a ring of one."""
+        return self._ring.successor
+
+    @property
+    def prev(self) -> Contact | None:
+        """The node before on the walk, None while unknown."""
+        return self._ring.predecessor
+
+    @property
+    def protocol(self) -> tuple[str, str]:
+        """``(subnet, encryption)``."""
+        return (self.subnet, self.encryption)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view, fit for JSON: id, address, neighbours, arc, records, bytes, peers."""
+        return {
+            "id": self.id,
+            "kind": "chordtx",
+            "address": str(self.own_address()),
+            "subnet": self.subnet,
+            "encryption": self.encryption,
+            "leeching": self._stores_nothing(),
+            "caught_up": self._replica.caught_up,
+            **status_of_ring(self._ring),
+            "records": len(self._replica.store),
+            "bytes": self._replica.store.bytes_used,
+            "peers": [status_of_link(link) for link in self.routing_table.values()],
+        }
+
+    def status_summary(self) -> dict[str, Any]:
+        """:attr:`status`, with the number of peers instead of each, and the old peers it hosts."""
+        hosted = [
+            link
+            for link in self.routing_table.values()
+            if not link.ours and not link.leeching and self._ring.owns(link.id_10)
+        ]
+        hosted.sort(key=lambda link: distance(link.id_10, self._ring.me.id), reverse=True)
+        old_peers = [{"id": link.id, "address": str(link.address), "kind": kind_of(link)} for link in hosted]
+        return {**self.status, "peers": len(self.routing_table), "old_peers": old_peers}
+
+    def _status(self, caller: MeshConnection) -> list[Any]:
+        return [self.status_summary()]
+
+    def ring(self) -> Deferred[list[dict[str, Any]]]:
+        """The ring, walked once.
+
+        :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
+        """
+        return self.run(self._listing.walk())
