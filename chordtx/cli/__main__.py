@@ -1,0 +1,5 @@
+"""``python -m chordtx.cli`` is ``chordtx``."""
+
+from chordtx.cli import main
+
+main()

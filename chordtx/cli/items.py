@@ -1,0 +1,127 @@
+"""``get``, ``set``, ``delete`` and ``keys``: one record, or the names of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, BinaryIO
+
+import click
+
+from chordtx.chord.service import ChordService
+from chordtx.cli.client import Client
+from chordtx.cli.jsonform import FORMS_HELP, dumps, key_to_json, loads
+from chordtx.cli.running import Failed, NoSuchKey
+
+MISSING = object()
+
+
+@click.command(epilog=FORMS_HELP)
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON whatever the value is.")
+@click.pass_obj
+def get(client: Client, key: str, as_json: bool) -> None:
+    """Write KEY's value to standard output.
+
+    Text and bytes are written as they are, anything else as JSON.
+    """
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        value = await node.get(os.fsencode(key), MISSING)
+        if value is MISSING:
+            raise NoSuchKey(key)
+        out = sys.stdout.buffer
+        out.write(_printable(value, as_json, out.isatty()))
+
+    client.run(work)
+
+
+def _printable(value: Any, as_json: bool, terminal: bool) -> bytes:
+    if not as_json and isinstance(value, bytes):
+        return value
+    if not as_json and isinstance(value, str):
+        return value.encode() + (b"\n" if terminal else b"")
+    return dumps(value).encode() + b"\n"
+
+
+@click.command("set", epilog=FORMS_HELP)
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option("--json", "as_json", is_flag=True, help="VALUE is JSON.")
+@click.option(
+    "--file", type=click.File("rb"), help="Store this file's bytes instead of VALUE; - is standard input."
+)
+@click.option(
+    "--ttl", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Forget it after so long."
+)
+@click.pass_obj
+def set_(
+    client: Client, key: str, value: str | None, as_json: bool, file: BinaryIO | None, ttl: float | None
+) -> None:
+    """Store VALUE under KEY, as text."""
+    stored = _value_to_store(value, as_json, file)
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        try:
+            await node.set(os.fsencode(key), stored, ttl=ttl)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise Failed(f"this value cannot be stored: {error}") from error
+
+    client.run(work)
+
+
+def _value_to_store(value: str | None, as_json: bool, file: BinaryIO | None) -> Any:
+    if (value is None) == (file is None):
+        raise click.UsageError("Give either VALUE or --file.")
+    if file is not None:
+        content = file.read()
+        return _parsed(content) if as_json else content
+    return _parsed(value) if as_json else value
+
+
+def _parsed(text: str | bytes | None) -> Any:
+    assert text is not None
+    try:
+        return loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"VALUE is no JSON: {error}") from error
+
+
+@click.command()
+@click.argument("key")
+@click.pass_obj
+def delete(client: Client, key: str) -> None:
+    """Delete KEY."""
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        try:
+            await node.delete(os.fsencode(key))
+        except KeyError as error:
+            raise NoSuchKey(key) from error
+
+    client.run(work)
+
+
+@click.command(epilog='With --json a key that is no UTF-8 is {"$bytes": BASE64}.')
+@click.option("--prefix", default="", help="Only the keys that begin with this.")
+@click.option("--json", "as_json", is_flag=True, help="Write each key as JSON.")
+@click.pass_obj
+def keys(client: Client, prefix: str, as_json: bool) -> None:
+    """Write every key on a line of its own, in no particular order."""
+    start = os.fsencode(prefix)
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        out = sys.stdout.buffer
+        async for key in node.keys():
+            if key.startswith(start):
+                out.write((_key_as_json(key) if as_json else key) + b"\n")
+
+    client.run(work)
+
+
+def _key_as_json(key: bytes) -> bytes:
+    return json.dumps(key_to_json(key), ensure_ascii=False).encode()
+
+
+COMMANDS = (get, set_, delete, keys)

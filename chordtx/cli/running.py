@@ -1,0 +1,132 @@
+"""Runs one command's coroutine on the reactor, and turns how it ended into an exit status."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from chordtx.errors import ChordError, NoMajority
+
+Work = Callable[[Any], Coroutine[Any, Any, None]]
+
+EXIT_DONE = 0
+EXIT_NO_SUCH_KEY = 1
+EXIT_USAGE = 2
+EXIT_NO_RING = 3
+EXIT_NO_MAJORITY = 4
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+class NoSuchKey(KeyError):
+    """The key that the command is about is not there."""
+
+
+class Failed(Exception):
+    """The command ends with ``status``, for a reason that is to be told."""
+
+    def __init__(self, message: str, status: int = EXIT_USAGE) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def run(work: Work) -> None:
+    """Run ``work(reactor)`` to its end on the global reactor, and exit with what became of it.
+
+    SIGINT and SIGTERM cancel the work, and it has the time that it needs to clean up; a second one kills.
+
+    :raises SystemExit: always.
+    """
+    from twisted.internet import reactor
+
+    statuses: list[int] = []
+
+    def start() -> None:
+        working = Deferred.fromCoroutine(work(reactor))
+        _cancel_on_signals(reactor, working)
+        ended = working.addCallbacks(lambda _: EXIT_DONE, lambda failure: report(failure))
+        ended.addCallback(statuses.append).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(_collect_less)
+    reactor.callWhenRunning(start)
+    reactor.run()
+    sys.exit(_flushed(statuses[0] if statuses else EXIT_BUG))
+
+
+def _collect_less() -> None:
+    """As :func:`chordtx.tap.collect_less`, which is not to be loaded for a command."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _cancel_on_signals(reactor: Any, working: Deferred[Any]) -> None:
+    def received(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        reactor.callFromThread(working.cancel)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, received)
+
+
+def report(failure: Failure) -> int:
+    """Say on standard error why a command failed.
+
+    :returns: its exit status.
+    """
+    error = failure.value
+    assert error is not None
+    if isinstance(error, CancelledError):
+        return EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader has what it wanted
+        return EXIT_BROKEN_PIPE
+    status = status_of(error)
+    if status == EXIT_BUG:
+        failure.printTraceback(sys.stderr)
+    click.echo(f"chordtx: {text_of(error)}", err=True)
+    return status
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status for an error; :data:`EXIT_BUG` for one that should not happen."""
+    if isinstance(error, Failed):
+        return error.status
+    if isinstance(error, NoSuchKey):
+        return EXIT_NO_SUCH_KEY
+    if isinstance(error, NoMajority):
+        return EXIT_NO_MAJORITY
+    if isinstance(error, _usage_errors()):
+        return EXIT_USAGE
+    return EXIT_NO_RING if isinstance(error, ChordError) else EXIT_BUG
+
+
+def _usage_errors() -> tuple[type[BaseException], ...]:
+    from chordtx.errors import ValueTooLarge
+
+    return (ValueTooLarge, OSError)
+
+
+def text_of(error: BaseException) -> str:
+    """The error in one line."""
+    if isinstance(error, NoSuchKey):
+        return f"no such key: {error.args[0]}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _flushed(status: int) -> int:
+    """``status``, once standard output has taken all, or another when it does not."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Or the interpreter would try once more as it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return status

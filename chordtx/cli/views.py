@@ -1,0 +1,52 @@
+"""``status`` and ``ring``: what this node knows, and the ring walked once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from chordtx.chord.service import ChordService
+from chordtx.cli.client import Client
+
+FIRST_COLUMNS = ("id", "address", "kind", "records", "bytes")
+
+
+@click.command()
+@click.pass_obj
+def status(client: Client) -> None:
+    """Write this node's view of the ring as JSON."""
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        click.echo(json.dumps(node.status, indent=2, ensure_ascii=False))
+
+    client.run(work)
+
+
+@click.command()
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write each node as a line of JSON, with all that is known."
+)
+@click.pass_obj
+def ring(client: Client, as_json: bool) -> None:
+    """Walk the ring once; writes a line for each node.
+
+    The columns: id, address, kind, records and their bytes.
+    """
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        for each in await node.ring():
+            click.echo(json.dumps(each, ensure_ascii=False) if as_json else line_of(each))
+
+    client.run(work)
+
+
+def line_of(node: Mapping[str, Any]) -> str:
+    """A node of the ring in one line, ``-`` for what it did not say; with an error when it did not answer."""
+    columns = ["-" if node.get(name) is None else str(node[name]) for name in FIRST_COLUMNS]
+    return "  ".join([*columns, node["error"]] if node.get("error") else columns)
+
+
+COMMANDS = (status, ring)

@@ -1,0 +1,86 @@
+"""A ring of one that is nothing but a dict, with the methods that the command line and ``twistd`` call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+
+class FakeChord(Service):
+    """Stands in for ``ChordService``.
+
+    The class attributes are what all of one test's nodes share; ``fresh`` makes a class for a test.
+    """
+
+    records: dict[bytes, Any]
+    made: list[FakeChord]
+    listen_failure: Exception | None = None
+    join_failure: Exception | None = None
+    set_failure: Exception | None = None
+
+    @classmethod
+    def fresh(cls) -> type[FakeChord]:
+        """A class of its own, with an empty ring."""
+        return type("FreshFakeChord", (cls,), {"records": {}, "made": []})
+
+    def __init__(self, reactor: Any, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.ttls: list[float | None] = []
+        self.stopped = False
+        self.status = {"id": "abc", "address": "127.0.0.1:1", "subnet": arguments.get("subnet")}
+        self.made.append(self)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self.stopped = True
+        return succeed(None)
+
+    def when_listening(self) -> Deferred[None]:
+        return fail(self.listen_failure) if self.listen_failure else succeed(None)
+
+    def when_joined(self) -> Deferred[None]:
+        return fail(self.join_failure) if self.join_failure else succeed(None)
+
+    def get(self, key: bytes, default: Any = None) -> Deferred[Any]:
+        return succeed(self.records.get(key, default))
+
+    def set(self, key: bytes, value: Any, ttl: float | None = None) -> Deferred[None]:
+        if self.set_failure:
+            return fail(self.set_failure)
+        self.records[key] = value
+        self.ttls.append(ttl)
+        return succeed(None)
+
+    def delete(self, key: bytes) -> Deferred[None]:
+        if key not in self.records:
+            return fail(KeyError(key))
+        del self.records[key]
+        return succeed(None)
+
+    async def keys(self) -> AsyncIterator[bytes]:
+        for key in list(self.records):
+            yield key
+
+    def get_many(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
+        return succeed({key: self.records[key] for key in keys if key in self.records})
+
+    def ring(self) -> Deferred[list[dict[str, Any]]]:
+        node = {"id": "abc", "address": "127.0.0.1:1", "kind": "chordtx", "records": len(self.records)}
+        return succeed([node])
+
+
+class ReadyReactor(Clock):
+    """Virtual time, and descriptors that can always be read."""
+
+    def addReader(self, reader: Any) -> None:
+        reader.doRead()
+
+    def removeReader(self, reader: Any) -> None:
+        pass
+
+    def callWhenRunning(self, function: Any, *arguments: Any) -> None:
+        function(*arguments)

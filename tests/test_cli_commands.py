@@ -1,0 +1,264 @@
+"""The commands, against a ring that is a dict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from chordtx.cli import app, client, running
+from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
+from tests.cli_fake import FakeChord, ReadyReactor
+
+Command = Callable[..., Result]
+
+
+def run_at_once(work: running.Work) -> None:
+    """``running.run`` without a reactor: for work that nothing holds up."""
+    statuses: list[int] = []
+    working = Deferred.fromCoroutine(work(ReadyReactor()))
+    working.addCallbacks(lambda _: running.EXIT_DONE, running.report).addCallback(statuses.append)
+    assert statuses, "the command is still waiting for something"
+    sys.exit(statuses[0])
+
+
+@pytest.fixture
+def chord(monkeypatch: pytest.MonkeyPatch) -> type[FakeChord]:
+    fake = FakeChord.fresh()
+    monkeypatch.setattr(client, "ChordService", fake)
+    return fake
+
+
+@pytest.fixture
+def chordtx(chord: type[FakeChord], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """``chordtx(*arguments, input=None)`` runs the command line, which must stop every node that it made."""
+    monkeypatch.setattr(running, "run", run_at_once)
+    for name in ("CHORDTX_PEER", "CHORDTX_SUBNET"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*arguments: str, **options: str) -> Result:
+        result = CliRunner().invoke(app.command, arguments, prog_name="chordtx", **options)
+        assert all(node.stopped for node in chord.made)
+        assert not result.exception or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return command
+
+
+def test_get_writes_text_and_bytes_as_they_are(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {
+        b"text": "gr\u00fcn",
+        b"bytes": b"\x00\xff\n",
+        b"map": {"a": [1]},
+        "ü".encode(): "umlaut",
+    }
+    assert chordtx("get", "text").stdout_bytes == "gr\u00fcn".encode()
+    assert chordtx("get", "bytes").stdout_bytes == b"\x00\xff\n"
+    assert chordtx("get", "map").stdout == '{"a": [1]}\n'
+    assert chordtx("get", "ü").stdout == "umlaut"
+
+
+def test_get_json_always_writes_json(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"text": "a", b"bytes": b"a"}
+    assert chordtx("get", "--json", "text").stdout == '"a"\n'
+    assert chordtx("get", "--json", "bytes").stdout == '{"$bytes": "YQ=="}\n'
+
+
+def test_missing_keys(chordtx: Command) -> None:
+    for name in ("get", "delete"):
+        result = chordtx(name, "nothing")
+        assert result.exit_code == 1
+        assert (result.stdout, result.stderr) == ("", "chordtx: no such key: nothing\n")
+
+
+def test_set_stores_text(chord: type[FakeChord], chordtx: Command) -> None:
+    assert chordtx("set", "key", "5").exit_code == 0
+    assert chord.records == {b"key": "5"}
+    assert chord.made[-1].ttls == [None]
+
+
+def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_path: Path) -> None:
+    path = tmp_path / "value"
+    path.write_bytes(b"\xff\x00")
+    assert chordtx("set", "json", "--json", '{"a": {"$bytes": "YQ=="}}').exit_code == 0
+    assert chordtx("set", "file", "--file", str(path)).exit_code == 0
+    assert chordtx("set", "stdin", "--file", "-", "--ttl", "2.5", input="in").exit_code == 0
+    assert chordtx("set", "both", "--json", "--file", "-", input="[1]").exit_code == 0
+    assert chord.records == {b"json": {"a": b"a"}, b"file": b"\xff\x00", b"stdin": b"in", b"both": [1]}
+    assert chord.made[2].ttls == [2.5]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["set", "key"],
+        ["set", "key", "value", "--file", "-"],
+        ["set", "key", "{", "--json"],
+        ["set", "key", "value", "--ttl", "0"],
+        ["set", "key", "--file", "/nowhere/to/be/found"],
+        ["get"],
+        ["--peer", "nowhere", "get", "key"],
+        ["--encryption", "none", "get", "key"],
+        ["--timeout", "0", "get", "key"],
+        ["local", "0"],
+        ["local", "3", "--port", "65534"],
+        ["nonsense"],
+    ],
+)
+def test_usage_errors(chord: type[FakeChord], chordtx: Command, arguments: list[str]) -> None:
+    result = chordtx(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+    assert chord.made == []
+
+
+def test_delete(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records[b"key"] = 1
+    assert chordtx("delete", "key").exit_code == 0
+    assert chord.records == {}
+
+
+def test_keys(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"ab": 1, b"a\xff": 2, b"b": 3}
+    assert chordtx("keys").stdout_bytes == b"ab\na\xff\nb\n"
+    assert chordtx("keys", "--prefix", "a").stdout_bytes == b"ab\na\xff\n"
+    assert chordtx("keys", "--json").stdout == '"ab"\n{"$bytes": "Yf8="}\n"b"\n'
+
+
+def test_status_and_ring(chordtx: Command) -> None:
+    assert json.loads(chordtx("status").stdout)["id"] == "abc"
+    assert chordtx("ring").stdout == "abc  127.0.0.1:1  chordtx  0  -\n"
+    assert json.loads(chordtx("ring", "--json").stdout)["records"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(NotJoined("no ring at a:1"), 3), (WrongSubnet("another subnet"), 3), (ZeroDivisionError("bug"), 70)],
+)
+def test_errors_while_joining(
+    chord: type[FakeChord], chordtx: Command, error: Exception, status: int
+) -> None:
+    chord.join_failure = error
+    result = chordtx("get", "key")
+    assert result.exit_code == status
+    assert result.stderr.endswith(f"chordtx: {error}\n")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoMajorityTimeout("2 of 5 answered", 3, 2), 4),
+        (ValueTooLarge("too large", 9, 8), 2),
+        (TypeError("a set cannot be packed"), 2),
+    ],
+)
+def test_errors_while_storing(
+    chord: type[FakeChord], chordtx: Command, error: Exception, status: int
+) -> None:
+    chord.set_failure = error
+    result = chordtx("set", "key", "value")
+    assert result.exit_code == status
+    assert str(error) in result.stderr
+
+
+def test_how_the_ring_is_reached(
+    chord: type[FakeChord], chordtx: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chordtx("keys")
+    arguments = chord.made[-1].arguments
+    assert arguments["peers"] == ["127.0.0.1:44565"]
+    assert (arguments["listen"], arguments["leech"], arguments["subnet"]) == (None, True, "chord")
+    monkeypatch.setenv("CHORDTX_PEER", "a:1 [::1]:2")
+    monkeypatch.setenv("CHORDTX_SUBNET", "env")
+    chordtx("keys")
+    assert chord.made[-1].arguments["peers"] == ["a:1", "[::1]:2"]
+    assert chord.made[-1].arguments["subnet"] == "env"
+    chordtx(
+        "--peer", "b:1", "--peer", "b:2", "--subnet", "line", "--encryption", "SSL", "--timeout", "2", "keys"
+    )
+    arguments = chord.made[-1].arguments
+    assert (arguments["peers"], arguments["subnet"], arguments["encryption"]) == (
+        ["b:1", "b:2"],
+        "line",
+        "SSL",
+    )
+    settings = arguments["settings"]
+    assert (settings.join_timeout_seconds, settings.operation_timeout_seconds) == (2, 2)
+
+
+def test_load_and_dump_lose_nothing(chord: type[FakeChord], chordtx: Command, tmp_path: Path) -> None:
+    records = {b"k%d" % number: {"n": number, "b": b"\xff"} for number in range(1000)} | {b"\xff": {1: 2}}
+    chord.records |= records
+    path = tmp_path / "dump.jsonl"
+    assert chordtx("dump", str(path)).exit_code == 0
+    assert len(path.read_text().splitlines()) == 1001
+    chord.records.clear()
+    result = chordtx("load", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("loaded 1,001 records in ")
+    assert chord.records == records
+
+
+def test_dump_to_standard_output(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records[b"key"] = "value"
+    assert chordtx("dump").stdout == '{"key": "key", "value": "value"}\n'
+
+
+def test_load_takes_blank_lines_and_no_last_line_end(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "load.jsonl"
+    path.write_text('{"key": "a", "value": 1}\r\n\n{"value": 2, "key": {"$bytes": "/w=="}}')
+    assert chordtx("load", str(path)).exit_code == 0
+    assert chord.records == {b"a": 1, b"\xff": 2}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[1, 2]",
+        '{"key": "a"}',
+        '{"key": "a", "value": 1, "ttl": 5}',
+        '{"key": 5, "value": 1}',
+        '{"key": "a", "value": {"$bytes": 5}}',
+        "[" * 100_000,
+        '{"key": "\\ud800", "value": 1}',
+    ],
+)
+def test_load_names_the_line_that_is_wrong(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path, line: str
+) -> None:
+    path = tmp_path / "load.jsonl"
+    path.write_text('{"key": "good", "value": 1}\n' + line + "\n")
+    result = chordtx("load", str(path))
+    assert result.exit_code == 2
+    assert "chordtx: line 2: " in result.stderr
+    assert chord.records == {b"good": 1}
+
+
+def test_load_stops_at_the_first_failure(chord: type[FakeChord], chordtx: Command, tmp_path: Path) -> None:
+    path = tmp_path / "load.jsonl"
+    path.write_text('{"key": "good", "value": 1}\n')
+    chord.set_failure = NoMajorityTimeout("2 of 5 answered", 3, 2)
+    assert chordtx("load", str(path)).exit_code == 4
+    chord.set_failure = TypeError("no such type")
+    assert "line 1: this value cannot be stored: no such type" in chordtx("load", str(path)).stderr
+
+
+def test_interruption_and_broken_pipe_have_their_usual_statuses() -> None:
+    assert running.report(Failure(running.CancelledError())) == 130
+    assert running.report(Failure(BrokenPipeError())) == 141
+
+
+@pytest.mark.parametrize("name", ["get", "set", "load", "dump"])
+def test_help_tells_the_forms(chordtx: Command, name: str) -> None:
+    assert '{"$bytes": BASE64}' in chordtx(name, "--help").stdout
