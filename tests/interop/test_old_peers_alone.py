@@ -1,0 +1,83 @@
+"""The old peers among themselves: their drivers work, so that a failure beside our nodes says something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+
+pytestmark = pytest.mark.interop
+
+
+async def pair(old_peers: OldPeers, reactor: Any, library: str, encryption: str) -> tuple[OldPeer, OldPeer]:
+    """Two joined nodes of ``library`` that know each other as storing."""
+    one = await old_peers.start(library, subnet="alone", encryption=encryption)
+    other = await old_peers.start(library, subnet="alone", encryption=encryption)
+    assert one.protocol == other.protocol
+    await one.join()
+    await other.connect(one.port)
+    await until(reactor, other.routing_table, bool)
+    await other.join()
+    for peer in (one, other):
+        await until(
+            reactor, peer.routing_table, lambda peers: [near["leeching"] for near in peers] == [False]
+        )
+    return one, other
+
+
+@pytest.mark.parametrize("encryption", ["Plaintext", "SSL"])
+@pytest.mark.parametrize("library", ["py2p", "js2p"])
+@pytest_twisted.ensureDeferred
+async def test_two_share_a_dict(
+    old_peers: OldPeers, running_reactor: Any, library: str, encryption: str
+) -> None:
+    one, other = await pair(old_peers, running_reactor, library, encryption)
+    value = {"any": [1, "text", b"\x00bytes"]}
+    await one.set(b"key", value)
+    stored = await until(running_reactor, lambda: both_stored(one, other), lambda found: len(found) == 5)
+    assert {method for method, _, _ in stored} == {"sha1", "sha224", "sha256", "sha384", "sha512"}
+    for peer in (
+        other,
+        one,
+    ):  # a get of theirs may find nothing in time on a busy machine, and is asked again
+        await until(running_reactor, lambda peer=peer: get_quietly(peer), lambda found: found == value)
+    assert await other.keys() == [b"key"]
+    assert ["add", b"key"] in await other.events()
+    assert (await one.status(), await other.status()) == ("Nominal", "Nominal")
+
+
+async def get_quietly(peer: OldPeer) -> Any:
+    """What it reads under the key, None when it does not get an answer in time."""
+    try:
+        return await peer.get(b"key")
+    except (OldPeerError, TimeoutError):
+        return None
+
+
+async def both_stored(one: OldPeer, other: OldPeer) -> list[Any]:
+    """What lies in the tables of both."""
+    return [*await one.stored(), *await other.stored()]
+
+
+@pytest.mark.parametrize("library", ["py2p", "js2p"])
+@pytest_twisted.ensureDeferred
+async def test_two_talk(old_peers: OldPeers, running_reactor: Any, library: str) -> None:
+    one, other = await pair(old_peers, running_reactor, library, "Plaintext")
+    await one.send("hello", b"bytes")
+    (message,) = await until(running_reactor, other.recv, bool)
+    assert (message["packets"][1:], message["sender"]) == (["hello", b"bytes"], one.id)
+    await other.reply(message["index"], "back")
+    (answer,) = await until(running_reactor, one.recv, bool)
+    assert answer["packets"][1:] == ["back"]
+
+
+@pytest.mark.parametrize("library", ["py2p", "js2p"])
+@pytest_twisted.ensureDeferred
+async def test_errors_come_back(old_peers: OldPeers, library: str) -> None:
+    peer = await old_peers.start(library, subnet="alone")
+    with pytest.raises(OldPeerError):
+        await peer.whisper("nobody", 2, "lost")
+    await peer.close()

@@ -1,0 +1,60 @@
+"""A key all of whose positions one old peer owns: it overwrites and deletes that without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import DeferredList
+
+from chordtx.chord.old_entries import places_of
+from chordtx.ring import distance
+from chordtx.wire import decode_id
+from tests.interop.peers import OldPeers, until
+from tests.interop.test_mixed_ring import MixedRing, add_old, start_ours
+
+pytestmark = pytest.mark.interop
+
+
+def owned_by(ring: MixedRing, library: str) -> bytes | None:
+    """A key whose five positions all belong to the old peer; None when its arc is too small for that."""
+    peer = decode_id(ring.old[library].id, bits_max=384)
+    for number in range(20_000):
+        key = f"silent {number}".encode()
+        nearer = [
+            distance(place.position, peer) < min(distance(place.position, node.id_10) for node in ring.ours)
+            for place in places_of(key)
+        ]
+        if all(nearer):
+            return key
+    return None
+
+
+@pytest.mark.parametrize("library", ["py2p", "js2p"])
+@pytest_twisted.ensureDeferred
+async def test_what_it_does_alone_is_seen_by_all(
+    old_peers: OldPeers, running_reactor: Any, library: str
+) -> None:
+    ours = await start_ours(running_reactor, "silent", count=2)
+    ring = MixedRing(running_reactor, ours, {}, [])
+    try:
+        peer = await add_old(ring, old_peers, library)
+        while (key := owned_by(ring, library)) is None:
+            await peer.kill()  # ids come by chance: another one has another arc
+            peer = await add_old(ring, old_peers, library)
+        await ours[0].set(key, "first")
+        await ring.all_read(key, "first")
+        for name in ring.names:
+            await ring.write(library, key, f"by the old one, before {name}")
+            await ring.all_read(key, f"by the old one, before {name}")
+            await ring.write(name, key, f"by {name}")
+            await ring.all_read(key, f"by {name}")
+        await until(running_reactor, peer.keys, lambda keys: key in keys)
+        await peer.delete(key)
+        for number in range(len(ours)):
+            await until(
+                running_reactor, lambda number=number: ring.read(number, key), lambda found: found is None
+            )
+    finally:
+        await DeferredList([node.stopService() for node in ours])
