@@ -1,0 +1,64 @@
+# Needs python3 (3.11 or newer, with venv) and a package index that pip reaches; everything else is put into
+# .venv and .interop, here in the project. What is installed already is not installed again.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint format bench clean
+
+help:
+	@echo "make run     a ring of several nodes on this machine, as a demonstration"
+	@echo "make test    the tests, those with the published old peers included"
+	@echo "make lint    format, style and types"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   removes what the others made"
+
+run: $(VENV)/run.stamp
+	@$(BIN)/python demo/run.py
+
+test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp
+	@$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .interop build dist chordtx.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/made.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "chordtx needs Python 3.11 or newer")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# A registry that fails once is asked once more.
+$(VENV)/run.stamp: $(VENV)/made.stamp setup.cfg pyproject.toml
+	@echo "installing chordtx into $(VENV)"
+	@$(PIP) install --editable . || $(PIP) install --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	@echo "installing what the tests and checks need into $(VENV)"
+	@$(PIP) install --editable '.[test,lint]' || $(PIP) install --editable '.[test,lint]'
+	@touch $@
+
+# The published old peers, to test against. No stamp comes of js2p where there is no npm: its tests are skipped
+# and say so, and the next run looks again.
+.interop/py2p.stamp .interop/js2p.stamp: .interop/%.stamp: tests/interop/install.py
+	@$(PYTHON) tests/interop/install.py $*
