@@ -18,11 +18,17 @@ _PAUSE_SECONDS = 0.1
 _NODES_MAX = 100_000
 
 
+class _CatchingUp(ChordError):
+    """An owner does not know all of its keys yet, and is finding out."""
+
+
 class Listing:
     """One node's walks through the ring.
 
     A key is named by the owner of one of its positions, that of SHA-384: so each is named once, and a
     node needs to know no keys but those that it stores.
+
+    :param knows_all_from: whether this node, which owns a position, has every record from there to its id.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class Listing:
         replica: Replica,
         settings: ChordSettings,
         wall_ms: Callable[[], int],
+        knows_all_from: Callable[[int], bool],
     ) -> None:
         self._node = node
         self._ring = ring
@@ -40,6 +47,7 @@ class Listing:
         self._replica = replica
         self._settings = settings
         self._wall_ms = wall_ms
+        self._knows_all_from = knows_all_from
         node.methods["keys"] = self._keys
 
     async def pages(self) -> AsyncIterator[list[bytes]]:
@@ -54,12 +62,15 @@ class Listing:
                 yield page
 
     async def _page(self, position: int) -> tuple[int | None, list[bytes]]:
-        deadline = self._node.reactor.seconds() + self._settings.operation_timeout_seconds
+        clock, patience = self._node.reactor, self._settings.operation_timeout_seconds
+        deadline = clock.seconds() + patience
         while True:
             try:
                 return await self._page_once(position)
+            except _CatchingUp:
+                deadline = clock.seconds() + patience  # it answers, and will know
             except (ChordError, OSError) as error:
-                if self._node.reactor.seconds() > deadline:
+                if clock.seconds() > deadline:
                     raise NoMajorityTimeout(f"a part of the ring does not list its keys: {error}") from error
             await self._node.sleep(_PAUSE_SECONDS)
 
@@ -67,20 +78,16 @@ class Listing:
         found = await self._routing.lookup(position)
         owner = found.chain[0]
         low = owner.id if owner.id <= position else 0
-        # One that has only just come does not know all yet: the nearest after it that does owned this before.
-        for contact in found.chain:
-            reply = await self._ask(contact, position, low, must_own=contact == owner)
-            if reply[2]:
-                break
-        else:
-            raise NotJoined("nobody in this part of the ring has caught up")
+        reply = await self._ask(owner, position, low)
+        if not reply[2]:
+            raise _CatchingUp("the owner of this part of the ring has only just come to it")
         keys = [key for key in reply[1] if isinstance(key, bytes)]
         if reply[0] is not None:
             return position_from_wire(reply[0]), keys
         return (low - 1 if low > 0 else None), keys
 
-    async def _ask(self, contact: Contact, position: int, low: int, must_own: bool) -> list[Any]:
-        arguments = [position.to_bytes(ID_BYTES, "big"), low.to_bytes(ID_BYTES, "big"), _PAGE_KEYS, must_own]
+    async def _ask(self, contact: Contact, position: int, low: int) -> list[Any]:
+        arguments = [position.to_bytes(ID_BYTES, "big"), low.to_bytes(ID_BYTES, "big"), _PAGE_KEYS]
         if contact.id == self._ring.me.id:
             reply = self._keys(None, *arguments)
         else:
@@ -90,17 +97,15 @@ class Listing:
                 self._routing.forget(contact.id)
                 raise
         if len(reply) != 3 or not isinstance(reply[1], list):
-            raise ProtocolError("a page of keys is [next, keys, caught up]")
+            raise ProtocolError("a page of keys is [next, keys, complete]")
         return reply
 
-    def _keys(
-        self, caller: MeshConnection | None, place: Any, low_place: Any, limit: Any, must_own: Any
-    ) -> list[Any]:
-        """``keys(position, low, limit, must own)`` -> ``[next position or nil, keys, caught up]``."""
+    def _keys(self, caller: MeshConnection | None, place: Any, low_place: Any, limit: Any) -> list[Any]:
+        """``keys(position, low, limit)`` -> ``[next position or nil, keys, complete]``."""
         position, low = position_from_wire(place), position_from_wire(low_place)
         if type(limit) is not int or limit < 1:
             raise ProtocolError("a page has a limit")
-        if not self._ring.is_member or (must_own and not self._ring.owns(position)):
+        if not self._ring.is_member or not self._ring.owns(position):
             raise NotJoined("another node owns this position")
         page = self._replica.store.keys_down_from(position, low, min(limit, 5000))
         now_ms = self._wall_ms()
@@ -111,7 +116,7 @@ class Listing:
                 keys.append(key)
         ends = len(page) < limit or page[-1][0] <= low
         next_place = None if ends else (page[-1][0] - 1).to_bytes(ID_BYTES, "big")
-        return [next_place, keys, self._replica.caught_up]
+        return [next_place, keys, self._knows_all_from(position)]
 
     async def walk(self) -> list[dict[str, Any]]:
         """Every node of the ring, in the order of the walk, by each one's own word.

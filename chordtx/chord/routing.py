@@ -186,6 +186,25 @@ class Routing:
             await self.lookup(known.position)
         raise NotJoined("the ring changes faster than it can be looked up")
 
+    async def everyone(self, first: Contact) -> list[Contact]:
+        """All members, in the order of the walk.
+
+        :param first: where to begin.
+        :raises NotJoined: when no member of the ring can be reached, or the ring changes all the time.
+        """
+        members = {first.id: first}
+        at = first
+        while len(members) <= _ARCS_MAX:
+            following = self.arcs.following(at.id)
+            if following is None:
+                following = (await self.lookup((at.id - 1) % SIZE)).chain[0]
+            if following.id == first.id:
+                return list(members.values())
+            if following.id in members:
+                break
+            members[following.id] = at = following
+        raise NotJoined("the ring changes faster than it can be walked")
+
     # Lookups
 
     def answer(self, position: int) -> Found | None:

@@ -122,7 +122,9 @@ class ChordService(DictMixin, MeshService):
         self.refresh_from_old = self._old_peers.refresh
         replica.has_old_peers = self._old_peers.any_store
         self._transfer = Transfer(self, self._ring, self._routing, replica, settings)
-        self._listing = Listing(self, self._ring, self._routing, replica, settings, self.wall_ms)
+        self._listing = Listing(
+            self, self._ring, self._routing, replica, settings, self.wall_ms, self._transfer.knows_all_from
+        )
         self.methods.update(
             read=replica.read, version=replica.version, write=replica.write, status=self._status
         )
@@ -193,7 +195,7 @@ class ChordService(DictMixin, MeshService):
 
     def _begin_ring(self) -> None:
         self._membership.create()
-        self._replica.caught_up = True
+        self._transfer.begin_ring()
         self._tell_state(leeching=False)
         self.background(self._transfer.keep_in_place())
 

@@ -20,7 +20,7 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
 from chordtx.records import Record, Unknown, Version
-from chordtx.ring import SIZE, Contact, RingNode
+from chordtx.ring import SIZE, Contact, RingNode, distance, in_arc
 
 _SETTLE_SECONDS = 1.0
 _SWEEPING_SHARE_MAX = 0.1
@@ -54,9 +54,68 @@ class Transfer:
         self._swept_epoch = -1
         self._swept_at = 0.0
         self._rest_until = 0.0
+        self._settled_start: int | None = None
+        self._settling = False
         node.methods.update(
             belongings=self._belongings, fetch=self._fetch, offer=self._offer, take=self._take
         )
+
+    # What is known for certain
+
+    def begin_ring(self) -> None:
+        """There is nobody else: what we have is all there is."""
+        self._replica.caught_up = True
+        self._settled_start = self._ring.me.id
+
+    def knows_all_from(self, position: int) -> bool:
+        """Whether every record from ``position``, which we own, to our id is here.
+
+        Not so while we catch up after our join; nor, for the part that was another's, after that one's end:
+        its records are with others, who know that they belong to us and hand them over.
+        """
+        start, me = self._settled_start, self._ring.me.id
+        return self._replica.caught_up and start is not None and in_arc(position, start, me)
+
+    def _arc_changed(self) -> None:
+        if not self._replica.caught_up:
+            return
+        if self._arc_is_settled():
+            self._settled_start = self._arc_start()
+        elif not self._settling:
+            self._settling = True
+            self._node.background(self._settle())
+
+    def _arc_start(self) -> int | None:
+        if self._ring.predecessor is not None:
+            return self._ring.predecessor.id
+        return self._ring.me.id if self._ring.complete and not self._ring.successors else None
+
+    def _arc_is_settled(self) -> bool:
+        """Whether our arc is within the one of which we know all."""
+        start, settled, me = self._arc_start(), self._settled_start, self._ring.me.id
+        if start is None or settled is None:
+            return False
+        return (distance(start, me) or SIZE) <= (distance(settled, me) or SIZE)
+
+    async def _settle(self) -> None:
+        """Our arc has grown: ask everyone for what of it they have. A key's replicas may be anywhere."""
+        while not self._stopped and not self._arc_is_settled():
+            start = self._arc_start()
+            if start is not None and await self._catch_up_from_everyone():
+                self._settled_start = start
+            else:
+                await self._node.sleep(_PLACE_SECONDS)
+        if not self._stopped:
+            self._settled_start = self._arc_start()
+        self._settling = False
+
+    async def _catch_up_from_everyone(self) -> bool:
+        try:
+            others = (await self._routing.everyone(self._ring.me))[1:]
+        except ChordError:
+            return False
+        outcomes = [await self._catch_up_from(contact) for contact in others]
+        return None not in outcomes
 
     # Catching up after a join
 
@@ -73,13 +132,17 @@ class Transfer:
         replica = self._replica
         patience = self._node.reactor.seconds() + _NOBODY_KNOWS_SECONDS
         while not replica.caught_up:
+            start = self._arc_start()
             if self._has_its_place and await self._catch_up_from_all():
+                self._settled_start = start
                 replica.caught_up = True
             elif self._node.reactor.seconds() > patience:
                 self._log.warn("no neighbour has caught up: going on with what there is")
+                self._settled_start = start
                 replica.caught_up = True
             else:
                 await self._node.sleep(_PLACE_SECONDS)
+        self._arc_changed()
         self._log.info("caught up: {count} records", count=len(replica.store))
 
     @property
@@ -202,6 +265,7 @@ class Transfer:
     def ring_changed(self) -> None:
         """Our neighbours changed: once that has settled, see that everything is where it belongs."""
         self._changed = True
+        self._arc_changed()
 
     async def keep_in_place(self) -> None:
         """Sweep whenever the ring has changed, near us or elsewhere, and now and then in any case.
