@@ -18,7 +18,7 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
 from chordtx.records import Unknown, replica_set
-from chordtx.ring import ArcTable, Contact, FingerTable, Positions, RingNode, ring_positions
+from chordtx.ring import SIZE, ArcTable, Contact, FingerTable, Positions, RingNode, ring_positions
 
 ID_BYTES = 48
 _ARCS_MAX = 4096
