@@ -1,0 +1,102 @@
+"""``python -m chordtx.sim``: runs one seed or many, says which failed, and replays one with its log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import click
+from twisted.logger import globalLogBeginner
+
+from chordtx.sim.plan import Fault
+from chordtx.sim.run import Report, Run, run_seed
+from chordtx.sim.world import Options
+
+_FAULTS = {fault.name.lower().replace("_", "-"): fault for fault in Fault}
+
+
+@click.command()
+@click.option("--seed", type=int, help="Replay one seed, with its log.")
+@click.option("--seeds", default="0:20", show_default=True, help="Run all from FIRST up to LAST (excluded).")
+@click.option("--nodes", type=int, help="Nodes at the start.  [default: 8 to 24, by the seed]")
+@click.option("--minutes", default=3.0, show_default=True, help="Virtual minutes with faults.")
+@click.option("--without", multiple=True, type=click.Choice(sorted(_FAULTS)), help="Leave a fault out.")
+@click.option("--jobs", default=1, show_default=True, help="Processes to run seeds in.")
+@click.option("--debug", is_flag=True, help="With --seed: what nodes log for debugging too.")
+def main(
+    seed: int | None,
+    seeds: str,
+    nodes: int | None,
+    minutes: float,
+    without: tuple[str, ...],
+    jobs: int,
+    debug: bool,
+) -> None:
+    """Run simulated rings and check what they promise."""
+    options = Options(nodes=nodes, seconds=minutes * 60, without=frozenset(_FAULTS[name] for name in without))
+    if seed is not None:
+        sys.exit(_replay(seed, options, debug))
+    first, _, last = seeds.partition(":")
+    sys.exit(_run_many(range(int(first), int(last)), options, jobs))
+
+
+def _replay(seed: int, options: Options, debug: bool) -> int:
+    click.echo(f"seed {seed}")
+    _quiet()
+    run = Run(seed, options, click.echo)
+    run.world.wants_debug = debug
+    report = run.run()
+    _print_report(report)
+    return 1 if report.violations else 0
+
+
+def _run_many(seeds: range, options: Options, jobs: int) -> int:
+    begun = time.perf_counter()
+    failed: list[int] = []
+    total = Counter[str]()
+    faults = Counter[Fault]()
+    for report in _reports(seeds, options, jobs):
+        _print_report(report)
+        if report.violations:
+            failed.append(report.seed)
+        total.update(report.outcomes)
+        total["events"] += report.events
+        total["nodes"] += report.nodes
+        total["virtual minutes"] += round(report.virtual_seconds / 60)
+        faults.update(report.faults)
+    click.echo(f"{len(seeds)} seeds in {time.perf_counter() - begun:.0f} s: {dict(total)}")
+    click.echo(f"faults: { ({fault.name.lower(): count for fault, count in faults.items()}) }")
+    click.echo(f"failed: {' '.join(map(str, failed)) or 'none'}")
+    return 1 if failed else 0
+
+
+def _reports(seeds: range, options: Options, jobs: int) -> Iterable[Report]:
+    run = partial(run_seed, options=options)
+    if jobs == 1:
+        _quiet()
+        yield from map(run, seeds)
+        return
+    with ProcessPoolExecutor(jobs, initializer=_quiet) as pool:
+        yield from pool.map(run, seeds)
+
+
+def _quiet() -> None:
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+
+
+def _print_report(report: Report) -> None:
+    verdict = f"FAILED ({len(report.violations)})" if report.violations else "fine"
+    click.echo(
+        f"seed {report.seed}: {verdict}; {report.nodes} nodes, {report.events} events, "
+        f"{report.virtual_seconds:.0f} s, well after {report.well_seconds:.1f} s, {report.digest[:16]}"
+    )
+    for violation in report.violations:
+        click.echo(f"    {violation}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""A run from its beginning to the verdict: clients at work, faults, a time to get well, and the checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+from chordtx.errors import ChordError
+from chordtx.records import replica_set
+from chordtx.ring import Contact, distance, ring_positions
+from chordtx.sim.history import Kind, Operation, TooHard, by_key, lost, unexplained
+from chordtx.sim.plan import Fault
+from chordtx.sim.world import Host, Options, World
+
+_JOIN_SECONDS = 60.0
+
+
+@define
+class Report:
+    """What came of a run.
+
+    :ivar violations: what was promised and not kept. :ivar digest: of the log.
+    :ivar outcomes: how many calls ended in which way. :ivar well_seconds: how long it took at the end until
+        the ring was true and all records had their copies.
+    """
+
+    seed: int
+    nodes: int = 0
+    events: int = 0
+    virtual_seconds: float = 0.0
+    digest: str = ""
+    well_seconds: float = 0.0
+    violations: list[str] = field(factory=list)
+    faults: Counter[Fault] = field(factory=Counter)
+    outcomes: Counter[str] = field(factory=Counter)
+    too_hard: int = 0
+
+
+class Run:
+    """One run.
+
+    :param print_line: gets each line of the log.
+    """
+
+    def __init__(self, seed: int, options: Options, print_line: Callable[[str], None] | None = None) -> None:
+        self.world = World(seed, options, print_line)
+        self.report = Report(seed)
+        self.operations: list[Operation] = []
+        self._options = options
+        self._rng = Random(f"{seed} clients")
+        self._keys = [b"key %d" % number for number in range(options.keys)]
+        self._fields: dict[bytes, list[str]] = {}
+        self._values = 0
+        self._is_over = False
+        self.world.stored = self._stored
+        self.world.complained = self.violated
+
+    def run(self) -> Report:
+        """All of it."""
+        globalLogPublisher.addObserver(self._logged)
+        try:
+            if self._start():
+                self._work()
+                self._get_well()
+                self._judge()
+        finally:
+            globalLogPublisher.removeObserver(self._logged)
+        world, report = self.world, self.report
+        report.nodes = len(world.hosts)
+        report.events = world.time.events
+        report.virtual_seconds = world.time.now
+        report.digest = world.digest
+        report.faults = world.faults
+        return report
+
+    def violated(self, what: str) -> None:
+        """Note that something promised was not kept."""
+        if len(self.report.violations) < 20:
+            self.report.violations.append(what)
+        self.world.log(f"! {what}")
+
+    def _logged(self, event: LogEvent) -> None:
+        level = event.get("log_level", LogLevel.info)
+        text = formatEvent(event)
+        if level is LogLevel.critical:
+            failure = event.get("log_failure")
+            trace = "" if failure is None else failure.getTraceback()
+            self.violated(f"a bug: {text} {trace}")
+        elif level is not LogLevel.debug or self.world.wants_debug:
+            source = event.get("log_source")
+            id = getattr(source, "id", None) or getattr(getattr(source, "owner", None), "id", None) or ""
+            self.world.log(f"{str(id)[:8]} {text}")
+
+    # The run
+
+    def _start(self) -> bool:
+        world = self.world
+        count = self._options.nodes or self._rng.randint(8, 24)
+        for _ in range(count):
+            world.add_host()
+            world.run_for(self._rng.uniform(0.0, 0.3))
+        if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
+            self.violated(f"no ring formed: {world.differences()[:3]}")
+            return False
+        return True
+
+    def _work(self) -> None:
+        world = self.world
+        world.log("# the ring stands")
+        world.schedule(world.episodes())
+        for number in range(self._options.clients):
+            client = f"client {number}"
+            rng = Random(self._rng.getrandbits(64))
+            Deferred.fromCoroutine(self._client(client, rng)).addErrback(self._client_failed)
+        world.run_for(self._options.seconds)
+
+    def _client_failed(self, failure: Any) -> None:
+        self.violated(f"a client failed: {failure.getTraceback()}")
+
+    async def _client(self, name: str, rng: Random) -> None:
+        while not self._is_over:
+            await self.world.wait(rng.expovariate(1 / self._options.think_seconds))
+            members = self.world.members()
+            if self._is_over or not members:
+                continue
+            host = rng.choice(members)
+            if host.service is None or not host.service._joining.is_joined:
+                continue
+            if rng.random() < 0.1:
+                await self._write_field(name, host, rng)
+            else:
+                kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [5, 4, 1])[0]
+                await self._operate(name, host, kind, rng.choice(self._keys))
+
+    async def _operate(self, client: str, host: Host, kind: Kind, key: bytes) -> None:
+        service = host.service
+        assert service is not None
+        self._values += 1
+        value = self._values if kind is Kind.SET else None
+        operation = Operation(client, kind, key, value, self.world.time.now)
+        self.operations.append(operation)
+        if kind is Kind.GET:
+            work: Deferred[Any] = service.get(key)
+        elif kind is Kind.SET:
+            work = service.set(key, value)
+        else:
+            work = service.delete(key)
+        host.calls[key] = [*host.calls.get(key, []), operation]
+        outcome = await self._outcome(host, service, work)
+        self._ended(operation, outcome)
+        self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {outcome}")
+
+    def _ended(self, operation: Operation, outcome: Any) -> None:
+        kind = operation.kind
+        if isinstance(outcome, KeyError):
+            operation.value, operation.ended_at = False, self.world.time.now
+        elif not isinstance(outcome, Exception):
+            operation.ended_at = self.world.time.now
+            if kind is not Kind.SET:
+                operation.value = outcome if kind is Kind.GET else True
+        name = type(outcome).__name__ if isinstance(outcome, Exception) else "answered"
+        self.report.outcomes[f"{kind.name.lower()} {name}"] += 1
+
+    async def _outcome(self, host: Host, service: Any, work: Deferred[Any]) -> Any:
+        """What came of a call: its result, an error, or the process's end, whichever is first."""
+        done: Deferred[Any] = Deferred()
+
+        def ended(result: Any) -> None:
+            if not done.called:
+                done.callback(result)
+
+        work.addCallbacks(ended, lambda failure: ended(failure.value))
+        host.when_ended.append(lambda: ended(ChordError("the process has ended")))
+        outcome = await done
+        if isinstance(outcome, Exception) and not isinstance(outcome, ChordError | KeyError):
+            self.violated(f"a call failed with {outcome!r}")
+        return outcome
+
+    async def _write_field(self, client: str, host: Host, rng: Random) -> None:
+        """Several write into one map at once, each a field of its own: all of them are to stay."""
+        service = host.service
+        assert service is not None
+        self._values += 1
+        key, name = b"map %d" % rng.randrange(3), f"field {self._values}"
+        outcome = await self._outcome(host, service, service.apply_delta(key, {name: 1}))
+        self.world.log(f"{client} {host.name} DELTA {key.decode()} {name} -> {type(outcome).__name__}")
+        self.report.outcomes[f"delta {type(outcome).__name__}"] += 1
+        if not isinstance(outcome, Exception):
+            self._fields.setdefault(key, []).append(name)
+
+    def _stored(self, host: Host, key: bytes, clock: int, value: object) -> None:
+        """A node is about to store something: find out for whom, to know its version."""
+        for operation in host.calls.get(key, ()):
+            if operation.clock == clock:
+                return
+        for operation in host.calls.get(key, ()):
+            written = operation.value if operation.kind is Kind.SET else None
+            if not operation.clock and operation.kind is not Kind.GET and written == value:
+                if operation.kind is Kind.DELETE and operation.is_answered:
+                    continue
+                operation.clock = clock
+                return
+
+    # The end
+
+    def _get_well(self) -> None:
+        world = self.world
+        self._is_over = True
+        world.log("# the faults are over")
+        for host in world.hosts:
+            if host.service is None and host.is_down:
+                world.boot(host)
+        begun_at = world.time.now
+        keys = [*self._keys, *self._fields]
+        is_well = world.run_until(
+            lambda: not world.differences() and not self.misplaced(keys), self._options.end_seconds
+        )
+        self.report.well_seconds = world.time.now - begun_at
+        if not is_well:
+            for difference in world.differences()[:5]:
+                self.violated(f"no true ring at the end: {difference}")
+            for wrong in self.misplaced(keys)[:5]:
+                self.violated(f"not repaired: {wrong}")
+
+    def misplaced(self, keys: list[bytes]) -> list[str]:
+        """Keys of which a copy is lacking, too many, or not the newest."""
+        members = {host.service.id_10: host.service for host in self.world.members() if host.service}
+        walk = sorted((service._ring.me for service in members.values()), key=lambda c: -c.id)
+        following = {walk[place - 1].id: contact for place, contact in enumerate(walk)}
+
+        def owner(position: int) -> Contact:
+            return min(walk, key=lambda contact: distance(position, contact.id))
+
+        wrong = []
+        for key in keys:
+            copies = {id: service._replica.store.get(key) for id, service in members.items()}
+            there = {id: record for id, record in copies.items() if record is not None}
+            should = replica_set(ring_positions(key), owner, following.get)
+            assert isinstance(should, tuple)
+            expected = {contact.id for contact in should}
+            if there and (set(there) != expected or len({repr(r) for r in there.values()}) > 1):
+                where = " ".join(members[id].own_address().host for id in there)
+                ought = " ".join(contact.host for contact in should)
+                kinds = len({repr(r) for r in there.values()})
+                wrong.append(f"{key!r} is at {where}, not at {ought}; {kinds} versions")
+        return wrong
+
+    def _judge(self) -> None:
+        if self.report.violations:
+            return
+        self._read_all()
+        for key, operations in by_key(self.operations).items():
+            final = operations[-1].value
+            complaint = lost(operations, final)
+            if complaint is not None:
+                self.violated(f"{key!r}: {complaint}")
+            self._judge_order(key, operations)
+
+    def _judge_order(self, key: bytes, operations: list[Operation]) -> None:
+        if self.world.split_until:
+            return  # each side may have served its own truth
+        try:
+            wrong = unexplained(operations)
+        except TooHard:
+            self.report.too_hard += 1
+            return
+        if wrong is not None:
+            self.violated(f"{key!r}: not linearizable: {wrong}")
+
+    def _read_all(self) -> None:
+        for key in self._keys:
+            for host in self._rng.sample(self.world.members(), 2):
+                assert host.service is not None
+                reading = Deferred.fromCoroutine(self._operate("the end", host, Kind.GET, key))
+                self._complete(reading)
+        for key, names in self._fields.items():
+            host = self._rng.choice(self.world.members())
+            assert host.service is not None
+            found: list[Any] = []
+            self._complete(host.service.get(key).addBoth(found.append))
+            missing = [name for name in names if not isinstance(found[0], dict) or name not in found[0]]
+            if missing:
+                self.violated(f"{key!r}: fields are lost: {missing}")
+
+    def _complete(self, work: Deferred[Any]) -> None:
+        while not work.called:
+            self.world.run_for(0.05)
+
+
+def run_seed(seed: int, options: Options, print_line: Callable[[str], None] | None = None) -> Report:
+    """Run one seed to its verdict."""
+    return Run(seed, options, print_line).run()

@@ -1,0 +1,196 @@
+"""Virtual time: a heap of what is to happen, and a reactor for each simulated node on top of it.
+
+A node's reactor has its own idea of the time (skew, jumps), may stand still (a paused process) and may be
+dead (a crashed one). What happens at the same instant happens in an order drawn from the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTCP, IReactorTime
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from chordtx.sim.network import Network
+
+#: What an exact clock shows when virtual time begins: some Unix time, in seconds. (The world itself counts
+#: from 0, where a float still tells apart what is a tenth of a microsecond apart.)
+EPOCH_SECONDS = 1_700_000_000.0
+
+Entry = tuple[float, float, int, "VirtualCall"]
+
+
+@implementer(IDelayedCall)
+class VirtualCall:
+    """Something that is to happen.
+
+    :ivar reactor: whose it is; None is the world's own, which never pauses.
+    """
+
+    __slots__ = ("_f", "_state", "at", "reactor")
+
+    def __init__(self, at: float, reactor: NodeReactor | None, f: Callable[[], Any]) -> None:
+        self.at = at
+        self.reactor = reactor
+        self._f = f
+        self._state = "active"
+
+    def run(self) -> None:
+        """Do it, unless it was cancelled."""
+        if self._state == "active":
+            self._state = "called"
+            self._f()
+
+    def active(self) -> bool:
+        """Twisted's: whether it is still to come."""
+        return self._state == "active"
+
+    def cancel(self) -> None:
+        """Twisted's: let it not happen."""
+        self._must_be_active()
+        self._state = "cancelled"
+
+    def getTime(self) -> float:
+        """Twisted's: when it is due, by its reactor's clock."""
+        assert self.reactor is not None
+        return EPOCH_SECONDS + self.at + self.reactor.offset_seconds
+
+    def reset(self, seconds: float) -> None:
+        """Twisted's: let it happen that long from now instead."""
+        self._must_be_active()
+        assert self.reactor is not None
+        self.at = self.reactor.time.now + seconds
+        self.reactor.time.push(self)
+
+    def delay(self, seconds: float) -> None:
+        """Twisted's: let it happen that much later."""
+        self._must_be_active()
+        assert self.reactor is not None
+        self.at += seconds
+        self.reactor.time.push(self)
+
+    def _must_be_active(self) -> None:
+        if self._state == "called":
+            raise AlreadyCalled
+        if self._state == "cancelled":
+            raise AlreadyCancelled
+
+
+class VirtualTime:
+    """The world's clock and what is to happen.
+
+    :param rng: decides the order of what happens at one instant.
+    :ivar now: seconds since the beginning. :ivar events: how many have happened.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self.now = 0.0
+        self.events = 0
+        self._rng = rng
+        self._heap: list[Entry] = []
+        self._number = 0
+
+    def call_at(self, at: float, f: Callable[[], Any], reactor: NodeReactor | None = None) -> VirtualCall:
+        """Let ``f`` happen at a time, for a node (see :class:`NodeReactor`) or for the world itself."""
+        call = VirtualCall(max(at, self.now), reactor, f)
+        self.push(call)
+        return call
+
+    def call_later(self, seconds: float, f: Callable[[], Any]) -> VirtualCall:
+        """Let ``f`` happen that long from now, for the world itself."""
+        return self.call_at(self.now + seconds, f)
+
+    def push(self, call: VirtualCall) -> None:
+        """File a call by its time; one that is filed already counts by its latest."""
+        self._number += 1
+        heappush(self._heap, (call.at, self._rng.random(), self._number, call))
+
+    def step(self, until: float) -> bool:
+        """Let the next thing happen. :returns: False when there is none up to then; it is ``until`` now."""
+        heap = self._heap
+        while heap:
+            at, _, _, call = heap[0]
+            if at > until:
+                break
+            heappop(heap)
+            if call.at > at or not call.active():
+                continue  # moved to later, or cancelled
+            self.now = max(self.now, at)
+            self.events += 1
+            reactor = call.reactor
+            if reactor is None:
+                call.run()
+            else:
+                reactor.happens(call)
+            return True
+        self.now = max(self.now, until)
+        return False
+
+
+@implementer(IReactorTime, IReactorTCP)
+class NodeReactor:
+    """What one simulated process takes for Twisted's reactor.
+
+    :param host: its address on the network.
+    :ivar offset_seconds: how far its clock is off. :ivar is_dead: nothing of it happens any more.
+    :ivar is_paused: what is due waits until :meth:`resume`.
+    """
+
+    def __init__(self, time: VirtualTime, network: Network, host: str) -> None:
+        self.time = time
+        self.network = network
+        self.host = host
+        self.offset_seconds = 0.0
+        self.is_dead = False
+        self.is_paused = False
+        self._waiting: list[VirtualCall] = []
+
+    def seconds(self) -> float:
+        """Twisted's: what this node takes for the time."""
+        return EPOCH_SECONDS + self.time.now + self.offset_seconds
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> VirtualCall:
+        """Twisted's."""
+        assert delay >= 0
+        call = callable if not args and not kwargs else lambda: callable(*args, **kwargs)
+        return self.time.call_at(self.time.now + delay, call, self)
+
+    def getDelayedCalls(self) -> list[VirtualCall]:
+        """Twisted's; nobody here asks for them."""
+        return []
+
+    def happens(self, call: VirtualCall) -> None:
+        """Something of this node is due."""
+        if self.is_dead:
+            return
+        if self.is_paused:
+            self._waiting.append(call)
+        else:
+            call.run()
+
+    def resume(self) -> None:
+        """Go on: what was due meanwhile happens now, in its order."""
+        self.is_paused = False
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            if self.is_paused or self.is_dead:
+                self._waiting.append(call)
+            else:
+                call.run()
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> Any:
+        """Twisted's."""
+        return self.network.connect(self, host, port, factory, timeout)
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Twisted's."""
+        return self.network.listen(self, port, factory)

@@ -1,0 +1,364 @@
+"""One run: real services on virtual time and a simulated network, clients that use them, and faults.
+
+Everything is drawn from one seed, so that the same seed gives the same run, event by event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import msgpack
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+
+from chordtx.chord import ChordService
+from chordtx.config import ChordSettings
+from chordtx.records import Record
+from chordtx.sim.disk import SimulatedDisk, SimulatedStore
+from chordtx.sim.history import Operation
+from chordtx.sim.network import Network
+from chordtx.sim.plan import SPLITS, Episode, Fault, draw_episodes
+from chordtx.sim.virtual import VirtualTime
+
+PORT = 4000
+_LAN_SECONDS = (0.0001, 0.001)
+_WAN_SECONDS = (0.005, 0.06)
+_WAN_SHARE = 0.2
+_SKEW_SECONDS = 2.0
+
+
+@frozen(kw_only=True)
+class Options:
+    """What a run is like.
+
+    :ivar nodes: how many there are at the start; None draws 8 to 24. :ivar seconds: virtual time with faults.
+    :ivar settle_seconds: between faults, and the longest that all may take to be well again at the end.
+    :ivar keys: how many are written and read. :ivar clients: how many callers at once.
+    """
+
+    nodes: int | None = None
+    seconds: float = 180.0
+    settle_seconds: float = 12.0
+    end_seconds: float = 90.0
+    keys: int = 24
+    clients: int = 8
+    think_seconds: float = 0.4
+    without: frozenset[Fault] = frozenset()
+    settings: ChordSettings = field(factory=ChordSettings)
+
+
+@define(eq=False)
+class Host:
+    """One machine.
+
+    :ivar disk: None keeps nothing when its process ends. :ivar service: None while no process runs.
+    :ivar is_down: whether it crashed and is to come back. :ivar incarnation: how often it was started.
+    :ivar calls: what clients asked of it, by key. :ivar when_ended: called when its process ends.
+    """
+
+    name: str
+    disk: SimulatedDisk | None
+    service: ChordService | None = None
+    is_leaving: bool = False
+    is_down: bool = False
+    incarnation: int = 0
+    calls: dict[bytes, list[Operation]] = field(factory=dict)
+    when_ended: list[Callable[[], None]] = field(factory=list)
+
+    @property
+    def address(self) -> str:
+        """Where its node is reached."""
+        return f"{self.name}:{PORT}"
+
+
+class ObservedService(ChordService):
+    """A node as it is, but that the world is told what it is about to store, and what its ring looks like."""
+
+    stored: Callable[[bytes, Record], None]
+    changed: Callable[[list[str]], None]
+
+    def _put_together(self) -> None:
+        super()._put_together()
+        coordinator: Any = self._coordinator
+        store = coordinator._store
+
+        def observed(key: bytes, record: Record, *arguments: Any) -> Any:
+            if record.version.writer == self._clock._writer:
+                self.stored(key, record)
+            return store(key, record, *arguments)
+
+        coordinator._store = observed
+
+    def _ring_changed(self) -> None:
+        self.changed(self._ring.check())
+        super()._ring_changed()
+
+
+class World:
+    """One run.
+
+    :ivar hosts: all machines there ever were. :ivar faults: how many episodes of each kind there were.
+    """
+
+    def __init__(self, seed: int, options: Options, print_line: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.options = options
+        self.rng = Random(f"{seed} faults")
+        self.time = VirtualTime(Random(f"{seed} order"))
+        self._base_delays: dict[tuple[str, str], float] = {}
+        self._delay_rng = Random(f"{seed} distances")
+        self.network = Network(self.time, Random(f"{seed} delays"), self._delay_seconds)
+        self.hosts: list[Host] = []
+        self.faults: Counter[Fault] = Counter()
+        self.split_until = 0.0
+        self.wants_debug = False
+        self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
+        self.complained: Callable[[str], None] = lambda _: None
+        self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
+        self._print_line = print_line
+        self._digest = sha256()
+        self.log_lines = 0
+        self._has_disks = self.rng.random() < 0.5
+
+    # The log
+
+    def log(self, text: str) -> None:
+        """Note an event."""
+        line = f"{self.time.now:12.6f} {text}"
+        self._digest.update(line.encode() + b"\n")
+        self.log_lines += 1
+        if self._print_line is not None:
+            self._print_line(line)
+
+    @property
+    def digest(self) -> str:
+        """Of all that was noted: the same for the same seed."""
+        return self._digest.hexdigest()
+
+    # Hosts
+
+    def _delay_seconds(self, source: str, target: str) -> float:
+        pair = (source, target) if source < target else (target, source)
+        delay = self._base_delays.get(pair)
+        if delay is None:
+            bounds = _WAN_SECONDS if self._delay_rng.random() < _WAN_SHARE else _LAN_SECONDS
+            delay = self._base_delays[pair] = self._delay_rng.uniform(*bounds)
+        return delay
+
+    def members(self) -> list[Host]:
+        """Hosts whose node runs and is to stay."""
+        return [host for host in self.hosts if host.service is not None and not host.is_leaving]
+
+    def add_host(self) -> Host:
+        """One more machine, with a node that joins through others."""
+        number = len(self.hosts) + 1
+        host = Host(f"10.0.{number // 250}.{number % 250 + 1}", SimulatedDisk() if self._has_disks else None)
+        self.hosts.append(host)
+        self.boot(host, self.rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS))
+        return host
+
+    def boot(self, host: Host, offset_seconds: float | None = None) -> None:
+        """Start the node of a host."""
+        reactor = self.network.process(host.name)
+        if offset_seconds is not None:
+            reactor.offset_seconds = offset_seconds
+        others = [each.address for each in self.hosts if each is not host]
+        peers = self.rng.sample(others, min(3, len(others)))
+        host.incarnation += 1
+        rng = Random(f"{self.seed} {host.name} {host.incarnation}")
+        store = None if host.disk is None else SimulatedStore(reactor, host.disk, rng)
+        service = host.service = ObservedService(
+            reactor,
+            listen=f"tcp:{PORT}:interface={host.name}",
+            peers=peers,
+            subnet="sim",
+            settings=self.options.settings,
+            rng=rng,
+            store=store,
+        )
+        service.stored = partial(self._record_stored, host)
+        service.changed = partial(self._ring_looks, host)
+        host.is_leaving = host.is_down = False
+        self.log(f"{host.name} starts as {host.service.id[:8]}, through {' '.join(peers) or 'nobody'}")
+        host.service.startService()
+
+    def crash(self, host: Host, is_silent: bool) -> None:
+        """End a host's process without a word."""
+        assert host.service is not None
+        self.log(f"{host.name} {'loses power' if is_silent else 'is killed'}")
+        self.network.kill(host.name, is_silent)
+        if host.disk is not None:
+            host.disk.crash(self.rng)
+        _silence(host.service)
+        self._ended.append(host.service)
+        host.service, host.is_down = None, True
+        self._process_ended(host)
+
+    def _process_ended(self, host: Host) -> None:
+        host.calls = {}
+        when_ended, host.when_ended = host.when_ended, []
+        for tell in when_ended:
+            tell()
+
+    def _record_stored(self, host: Host, key: bytes, record: Record) -> None:
+        value = None if record.value is None else msgpack.unpackb(record.value)
+        self.stored(host, key, record.version.clock, value)
+
+    def _ring_looks(self, host: Host, broken: list[str]) -> None:
+        for what in broken:
+            self.complained(f"{host.name}: {what}")
+
+    def differences(self) -> list[str]:
+        """What is not as it is in the one true ring."""
+        services = [host.service for host in self.members() if host.service is not None]
+        rings = sorted((service._ring for service in services), key=lambda ring: -ring.me.id)
+        order = [ring.me.id for ring in rings]
+        found = [f"{s.own_address()} has not caught up" for s in services if not s._replica.caught_up]
+        for place, ring in enumerate(rings):
+            after = [*order[place + 1 :], *order[:place]]
+            if [contact.id for contact in ring.successors] != after[: ring.list_length]:
+                found.append(f"successors of {ring.me.host}")
+            if (None if ring.predecessor is None else ring.predecessor.id) != (after[-1] if after else None):
+                found.append(f"predecessor of {ring.me.host}")
+        return found
+
+    def leave(self, host: Host) -> None:
+        """Stop a host's node politely."""
+        assert host.service is not None
+        self.log(f"{host.name} leaves")
+        host.is_leaving = True
+        service = host.service
+
+        def left(_: Any) -> None:
+            self.log(f"{host.name} has left")
+            if host.service is service:
+                host.service = None
+                self.network.kill(host.name, is_silent=False)
+                self._process_ended(host)
+
+        service.stopService().addBoth(left)
+
+    # Time
+
+    def run_for(self, seconds: float) -> None:
+        """Let that much time pass."""
+        until = self.time.now + seconds
+        while self.time.step(until):
+            pass
+
+    def run_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        """Let time pass until something is so. :returns: whether it came to be in time."""
+        deadline = self.time.now + seconds
+        while self.time.now < deadline:
+            if is_so():
+                return True
+            self.run_for(0.25)
+        return is_so()
+
+    def wait(self, seconds: float) -> Deferred[None]:
+        """Fires after a while, by the world's clock."""
+        done: Deferred[None] = Deferred()
+        self.time.call_later(seconds, lambda: done.callback(None))
+        return done
+
+    # Faults
+
+    def schedule(self, episodes: list[Episode]) -> None:
+        """Let the episodes come."""
+        for episode in episodes:
+            self.time.call_later(episode.at, lambda episode=episode: self._begin(episode))
+
+    def episodes(self) -> list[Episode]:
+        """Those of this seed."""
+        options = self.options
+        return draw_episodes(self.rng, options.seconds, options.settle_seconds, options.without)
+
+    def _begin(self, episode: Episode) -> None:
+        self.faults[episode.fault] += 1
+        self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
+        if episode.fault in SPLITS:
+            self.split_until = max(self.split_until, self.time.now + episode.seconds)
+        begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
+        begin(episode, Random(episode.draw))
+
+    def _end_later(self, episode: Episode, end: Callable[[], None]) -> None:
+        self.time.call_later(episode.seconds, end)
+
+    def _some(self, episode: Episode, rng: Random, leave: int = 4) -> list[Host]:
+        members = self.members()
+        return rng.sample(members, max(0, min(episode.count, len(members) - leave)))
+
+    def _begin_join(self, episode: Episode, rng: Random) -> None:
+        for _ in range(episode.count):
+            self.add_host()
+
+    def _begin_leave(self, episode: Episode, rng: Random) -> None:
+        for host in self._some(episode, rng):
+            self.leave(host)
+
+    def _begin_kill(self, episode: Episode, rng: Random, is_silent: bool = False) -> None:
+        for host in self._some(episode, rng):
+            offset = host.service.reactor.offset_seconds if host.service else 0.0
+            self.crash(host, is_silent)
+            self._end_later(episode, lambda host=host, offset=offset: self.boot(host, offset))
+
+    def _begin_power(self, episode: Episode, rng: Random) -> None:
+        self._begin_kill(episode, rng, is_silent=True)
+
+    def _begin_pause(self, episode: Episode, rng: Random) -> None:
+        for host in self._some(episode, rng):
+            assert host.service is not None
+            reactor = host.service.reactor
+            self.log(f"{host.name} stands still")
+            reactor.is_paused = True
+            self._end_later(episode, reactor.resume)
+
+    def _begin_break(self, episode: Episode, rng: Random) -> None:
+        for _ in range(episode.count):
+            self.network.break_connection()
+
+    def _begin_slow(self, episode: Episode, rng: Random) -> None:
+        names = [host.name for host in self.members()]
+        for _ in range(episode.count):
+            source, target = rng.sample(names, 2)
+            factor = rng.choice([10.0, 30.0, 100.0])
+            self.network.slow_down(source, target, factor)
+            self._end_later(episode, lambda s=source, t=target: self.network.slow_down(s, t, 1))
+
+    def _begin_one_way(self, episode: Episode, rng: Random) -> None:
+        names = [host.name for host in self.members()]
+        self._cut(episode, [tuple(rng.sample(names, 2)) for _ in range(episode.count)])
+
+    def _begin_non_transitive(self, episode: Episode, rng: Random) -> None:
+        names = [host.name for host in self.members()]
+        pairs = [tuple(rng.sample(names, 2)) for _ in range(episode.count)]
+        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
+
+    def _begin_split(self, episode: Episode, rng: Random) -> None:
+        names = [host.name for host in self.members()]
+        rng.shuffle(names)
+        place = rng.randrange(1, len(names))
+        some, others = names[:place], names[place:]
+        self.log(f"{' '.join(some)} | {' '.join(others)}")
+        self._cut(episode, [way for a in some for b in others for way in ((a, b), (b, a))])
+
+    def _cut(self, episode: Episode, ways: list[Any]) -> None:
+        for way in ways:
+            self.network.cut(*way)
+        self._end_later(episode, lambda: [self.network.mend(*way) for way in ways] and None)
+
+    def _begin_clock(self, episode: Episode, rng: Random) -> None:
+        for host in self._some(episode, rng):
+            assert host.service is not None
+            host.service.reactor.offset_seconds += rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+
+
+def _silence(service: ChordService) -> None:
+    """Let nothing of a dead process be done when Python cleans up after it."""
+    service._closing = True
+    service._ring.leave()
