@@ -105,8 +105,10 @@ class ChordSettings:
     :ivar key_bytes_max: length of one key.
     :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
     :ivar hand_over_batch: records offered in one request while handing over.
+    :ivar settle_timeout_seconds: after a change a node compares its records with everyone's before it votes
+        on what it did not keep before; those that cannot be reached for this long are given up.
     :ivar repair_interval_seconds: records are compared with their other replicas this often when the ring
-        does not change, and at once when it does.
+        does not change, and at once when it does. Nodes that agree find that out by one number.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
     """
@@ -123,7 +125,8 @@ class ChordSettings:
     key_bytes_max: int = 64 * 1024
     clock_drift_seconds_max: float = 3600.0
     hand_over_batch: int = 500
-    repair_interval_seconds: float = 60.0
+    settle_timeout_seconds: float = 10.0
+    repair_interval_seconds: float = 15.0
     announce_interval_seconds: float = 0.05
     positions_unnamed_max: int = 100_000
     mesh: MeshSettings = field(factory=MeshSettings)

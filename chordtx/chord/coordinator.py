@@ -200,7 +200,7 @@ class Coordinator:
         """
         needed = majority(len(members))
         is_write = method == "write"
-        ask = self._asker(method, arguments)
+        ask = self._asker(method, (*arguments, self._routing.tag(arguments[0], members)))
         ordered = members if is_write else self._nearest_first(members)
         first = len(members) if is_write else needed
         is_vote, wants_all = _COUNTED_BY[method]
@@ -213,8 +213,16 @@ class Coordinator:
         self._look_into(poll)
         if self._node.reactor.seconds() < deadline:
             await self._node.sleep(_PAUSE_SECONDS)
+            if poll.votes < len(poll.answers):
+                await self._look_again(arguments[0])
             return None
         raise _no_majority(poll, needed, len(members))
+
+    async def _look_again(self, key: bytes) -> None:
+        try:
+            await self._routing.look_again(key)
+        except ChordError as error:
+            self._log.debug("a replica set could not be looked up: {error}", error=str(error))
 
     async def finish_writes(self, seconds: float) -> None:
         """Wait until the replicas beyond the majority have answered too, but no longer than this.
@@ -297,6 +305,11 @@ def _is_in_doubt(poll: Poll) -> bool:
     return any(answer[1] for answer in poll.answers.values())
 
 
+def _write_counts(answer: list[Any]) -> bool:
+    _expect_parts(answer, 2)
+    return bool(answer[1])
+
+
 def _wants_all(answer: list[Any]) -> bool:
     return bool(answer and answer[0])
 
@@ -320,7 +333,7 @@ def _newest_version(
 _COUNTED_BY: dict[str, tuple[Any, Any]] = {
     "read": (_read_votes, None),
     "version": (_version_votes, None),
-    "write": (None, _wants_all),
+    "write": (_write_counts, _wants_all),
 }
 
 

@@ -28,7 +28,7 @@ class Listing:
     A key is named by the owner of one of its positions, that of SHA-384: so each is named once, and a
     node needs to know no keys but those that it stores.
 
-    :param knows_all_from: whether this node, which owns a position, has every record from there to its id.
+    :param knows_all: whether this node has every record that it ought to have.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Listing:
         replica: Replica,
         settings: ChordSettings,
         wall_ms: Callable[[], int],
-        knows_all_from: Callable[[int], bool],
+        knows_all: Callable[[], bool],
     ) -> None:
         self._node = node
         self._ring = ring
@@ -47,7 +47,7 @@ class Listing:
         self._replica = replica
         self._settings = settings
         self._wall_ms = wall_ms
-        self._knows_all_from = knows_all_from
+        self._knows_all = knows_all
         node.methods["keys"] = self._keys
 
     async def pages(self) -> AsyncIterator[list[bytes]]:
@@ -116,7 +116,7 @@ class Listing:
                 keys.append(key)
         ends = len(page) < limit or page[-1][0] <= low
         next_place = None if ends else (page[-1][0] - 1).to_bytes(ID_BYTES, "big")
-        return [next_place, keys, self._knows_all_from(position)]
+        return [next_place, keys, self._knows_all()]
 
     async def walk(self) -> list[dict[str, Any]]:
         """Every node of the ring, in the order of the walk, by each one's own word.

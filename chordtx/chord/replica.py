@@ -20,7 +20,10 @@ class Replica:
 
     :param is_member: whether the node is in the ring now; it refuses otherwise.
     :param wall_ms: the wall clock, Unix time in milliseconds.
-    :ivar caught_up: whether it has what it missed before it came, and so may vote on reads.
+    :ivar knows: whether it has whatever was written under a key, and so may vote on it.
+    :ivar agrees: whether a replica set, by its tag, is the key's as we see it. Only such calls count: what a
+        majority that sees one set has acknowledged is found by the majority that sees the next.
+    :ivar merged: called with each record right after it was merged.
     :ivar stored: called with each record after it was merged; when it returns a Deferred, the
         acknowledgement waits for that.
     :ivar may_have_changed: whether an old peer may have overwritten a key without a word.
@@ -40,31 +43,43 @@ class Replica:
         self._settings = settings
         self._is_member = is_member
         self._wall_ms = wall_ms
-        self.caught_up = False
+        self.knows: Callable[[bytes], bool] = lambda _: True
+        self.agrees: Callable[[bytes, bytes], bool] = lambda *_: True
+        self.merged: Callable[[bytes, Record], None] = lambda *_: None
         self.stored: Stored | None = None
         self.may_have_changed: Callable[[bytes], bool] = lambda _: False
         self.has_old_peers: Callable[[], bool] = lambda: False
 
-    def read(self, caller: Any, key: Any) -> list[Any]:
-        """``read(key)`` -> ``[record or nil, may an old peer have changed it, votes]``."""
+    def read(self, caller: Any, key: Any, tag: Any) -> list[Any]:
+        """``read(key, set)`` -> ``[record or nil, may an old peer have changed it, votes]``."""
         record = self._record(key)
-        return [None if record is None else record.to_wire(), self.may_have_changed(key), self.caught_up]
+        wire = None if record is None else record.to_wire()
+        return [wire, self.may_have_changed(key), self._votes(key, tag)]
 
-    def version(self, caller: Any, key: Any) -> list[Any]:
-        """``version(key)`` -> ``[clock or nil, writer, is there a value, votes]``."""
+    def version(self, caller: Any, key: Any, tag: Any) -> list[Any]:
+        """``version(key, set)`` -> ``[clock or nil, writer, is there a value, votes]``."""
         record = self._record(key)
         if record is None:
-            return [None, b"", False, self.caught_up]
+            return [None, b"", False, self._votes(key, tag)]
         newest = record.newest
-        return [newest.clock, newest.writer, record.alive(self._wall_ms()), self.caught_up]
+        return [newest.clock, newest.writer, record.alive(self._wall_ms()), self._votes(key, tag)]
 
-    def write(self, caller: Any, key: Any, wire: Any) -> Deferred[list[Any]] | list[Any]:
-        """``write(key, record)`` -> ``[are there old peers]`` once it, or something newer, is stored.
+    def write(self, caller: Any, key: Any, wire: Any, tag: Any) -> Deferred[list[Any]] | list[Any]:
+        """``write(key, record, set)`` -> ``[are there old peers, agrees]`` once it, or something newer, is
+        stored.
 
         Where there are old peers, whose guarantee is the majority of five tables, the writer waits for all
         replicas: each one's answer says that the tables of which it is the host are in step.
         """
         self._check(key)
+        answer = [self.has_old_peers(), self._agrees(key, tag)]
+        return _after(self.put(key, wire), answer)
+
+    def put(self, key: bytes, wire: Any) -> list[Deferred[None]]:
+        """Merge a record that came over the wire.
+
+        :returns: what an acknowledgement has to wait for.
+        """
         record = Record.from_wire(wire)
         if record.cost_bytes > 2 * self._settings.value_bytes_max:
             raise ValueTooLarge(
@@ -72,9 +87,16 @@ class Replica:
             )
         self._clock.observe(record.newest, self._wall_ms())
         merged = self.store.merge(key, record)
+        self.merged(key, merged)
         waits = [] if self.stored is None else [self.stored(key, merged)]
         waits.append(self.store.synced())
-        return _after([wait for wait in waits if wait is not None], [self.has_old_peers()])
+        return [wait for wait in waits if wait is not None]
+
+    def _votes(self, key: bytes, tag: Any) -> bool:
+        return self.knows(key) and self._agrees(key, tag)
+
+    def _agrees(self, key: bytes, tag: Any) -> bool:
+        return isinstance(tag, bytes) and self.agrees(key, tag)
 
     def _record(self, key: Any) -> Record | None:
         self._check(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
@@ -17,8 +18,18 @@ from twisted.internet.defer import Deferred
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.records import Unknown, replica_set
-from chordtx.ring import SIZE, ArcTable, Contact, FingerTable, Positions, RingNode, ring_positions
+from chordtx.records import Neighbourhood, Unknown, replica_set
+from chordtx.ring import (
+    BITS,
+    SIZE,
+    ArcTable,
+    Contact,
+    FingerTable,
+    Positions,
+    RingNode,
+    in_arc,
+    ring_positions,
+)
 
 ID_BYTES = 48
 _ARCS_MAX = 4096
@@ -81,7 +92,7 @@ class Routing:
         self._call = call
         self.arcs = ArcTable(_ARCS_MAX)
         self.fingers = FingerTable(ring.me.id)
-        self._sets: dict[bytes, tuple[Contact, ...]] = {}
+        self._sets: dict[bytes, tuple[tuple[Contact, ...], bytes]] = {}
         self._sets_epoch = -1
 
     # What is known
@@ -149,14 +160,87 @@ class Routing:
         if without is not None:
             return self._replica_set_without(key, without)
         known = self._sets.get(key)
-        if known is None:
-            found = replica_set(
-                positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas
-            )
-            if isinstance(found, Unknown):
-                return found
-            self._sets[key] = known = found
-        return known
+        if known is not None:
+            return known[0]
+        found = replica_set(positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas)
+        if not isinstance(found, Unknown):
+            self._sets[key] = found, tag_of(found)
+        return found
+
+    def tag(self, key: bytes, members: Sequence[Contact]) -> bytes:
+        """What tells a replica which set a call reckons with; see :meth:`agrees`."""
+        known = self._sets.get(key)
+        return known[1] if known is not None and known[0] is members else tag_of(members)
+
+    def agrees(self, key: bytes, tag: bytes) -> bool:
+        """Whether a set, by its tag, is the key's as far as it is known here.
+
+        What is not known of it is taken on trust: in a ring past some thousand nodes nobody knows them all.
+        """
+        known = self.known_replica_set(key)
+        if not isinstance(known, Unknown):
+            return self._sets[key][1] == tag
+        owners = [self.arcs.owner(position) for position in positions_of(key)]
+        parts = _parts(tag)
+        return all(owner is None or _part_of(owner.id) in parts for owner in owners)
+
+    async def look_again(self, key: bytes) -> None:
+        """Look all positions of ``key`` up anew, for somebody sees its replica set otherwise.
+
+        :raises NotJoined: when no member of the ring can be reached.
+        """
+        for position in positions_of(key):
+            await self.lookup(position)
+
+    def neighbourhood(self) -> Neighbourhood | None:
+        """Ours, as far as it is known; None when it is not, as when our predecessor is not."""
+        ring, size = self._ring, self._settings.replicas
+        if not ring.is_member:
+            return None
+        if ring.predecessor is None:
+            alone = ring.complete and not ring.successors
+            return Neighbourhood((ring.me.id,), True) if alone else None
+        ids = [ring.me.id, ring.predecessor.id]
+        while len(ids) <= size:
+            before = self.arcs.start(ids[-1])
+            if before is None:
+                return None
+            if before == ring.me.id:
+                return Neighbourhood(tuple(reversed(ids)), True)
+            if before in ids:
+                return None
+            ids.append(before)
+        return Neighbourhood(tuple(reversed(ids)), False)
+
+    async def find_neighbourhood(self) -> None:
+        """Look up what of :meth:`neighbourhood` is not known.
+
+        :raises NotJoined: when no member of the ring can be reached.
+        """
+        ring = self._ring
+        if ring.predecessor is None:
+            return
+        id = ring.predecessor.id
+        for _ in range(self._settings.replicas):
+            before = self.arcs.start(id)
+            if before is None:
+                before = (await self.lookup(id)).start
+            if before is None or before == ring.me.id:
+                return
+            id = before
+
+    async def shares_view(self, ids: Sequence[int], is_whole: bool) -> bool:
+        """Whether another's neighbourhood is as we know it, or find it when we look again."""
+        pairs = list(pairwise(ids))
+        if is_whole and ids:
+            pairs.append((ids[-1], ids[0]))
+        for before, id in pairs:
+            if self.arcs.start(id) != before and (await self.lookup(id)).start != before:
+                return False
+        me = self._ring.me.id
+        if not self._ring.is_member or me in ids:
+            return self._ring.is_member
+        return not is_whole and not in_arc(me, ids[0], ids[-1])
 
     def _replica_set_without(self, key: bytes, without: int) -> tuple[Contact, ...] | Unknown:
         arcs = self.arcs
@@ -265,6 +349,22 @@ class Routing:
             raise NotJoined("no member of the ring is connected")
         probe = RingNode(self._ring.me, self._settings.successors_max)
         return probe.next_hop(position, candidates)
+
+
+_PART_BYTES = 6
+
+
+def tag_of(members: Iterable[Contact]) -> bytes:
+    """A replica set in brief: the first bytes of the members' ids, in order."""
+    return b"".join(sorted(_part_of(contact.id) for contact in members))
+
+
+def _part_of(id: int) -> bytes:
+    return (id >> (BITS - 8 * _PART_BYTES)).to_bytes(_PART_BYTES, "big")
+
+
+def _parts(tag: bytes) -> set[bytes]:
+    return {tag[place : place + _PART_BYTES] for place in range(0, len(tag), _PART_BYTES)}
 
 
 def contact_of(link: MeshConnection) -> Contact:

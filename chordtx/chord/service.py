@@ -3,8 +3,9 @@
 :class:`ChordService` puts the parts together: :class:`~chordtx.chord.membership.Membership` keeps its
 place in the ring, :class:`~chordtx.chord.routing.Routing` finds replicas,
 :class:`~chordtx.chord.coordinator.Coordinator` reads and writes,
-:class:`~chordtx.chord.replica.Replica` answers for its own records, and
-:class:`~chordtx.chord.transfer.Transfer` moves them when the ring changes.
+:class:`~chordtx.chord.replica.Replica` answers for its own records,
+:class:`~chordtx.chord.repair.Repair` finds out what it lacks, and
+:class:`~chordtx.chord.transfer.Transfer` moves records.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from chordtx.chord.joining import Joining
 from chordtx.chord.listing import Listing
 from chordtx.chord.membership import Membership
 from chordtx.chord.old_peers import OldPeers
+from chordtx.chord.repair import Repair
 from chordtx.chord.replica import Replica
 from chordtx.chord.routing import Routing, contact_of
+from chordtx.chord.shares import Shares
 from chordtx.chord.status import kind_of, status_of_link, status_of_ring
 from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
@@ -121,9 +124,13 @@ class ChordService(DictMixin, MeshService):
         replica.may_have_changed = self._old_peers.may_have_changed
         self.refresh_from_old = self._old_peers.refresh
         replica.has_old_peers = self._old_peers.any_store
-        self._transfer = Transfer(self, self._ring, self._routing, replica, settings)
+        shares = Shares(self, self.id_10, self._routing, replica.store)
+        replica.merged = shares.merged
+        replica.agrees = self._routing.agrees
+        self._transfer = Transfer(self, self._ring, self._routing, replica, shares, settings)
+        self._repair = Repair(self, self._ring, self._routing, replica, shares, self._transfer, settings)
         self._listing = Listing(
-            self, self._ring, self._routing, replica, settings, self.wall_ms, self._transfer.knows_all_from
+            self, self._ring, self._routing, replica, settings, self.wall_ms, lambda: self._repair.is_settled
         )
         self.methods.update(
             read=replica.read, version=replica.version, write=replica.write, status=self._status
@@ -162,15 +169,15 @@ class ChordService(DictMixin, MeshService):
         await self._coordinator.finish_writes(self.chord_settings.call_timeout_seconds)
         if self._ring.is_member:
             await self._hand_over_and_go()
-        self._transfer.stop()
+        self._repair.stop()
         self._membership.stop()
 
     async def _hand_over_and_go(self) -> None:
         self._leaving = True
-        self._transfer.stop()
+        self._repair.stop()
         settings = self.chord_settings
         if self._ring.successors:
-            handed_over = Deferred.fromCoroutine(self._transfer.sweep(leaving=True))
+            handed_over = Deferred.fromCoroutine(self._transfer.hand_over())
             seconds = settings.leave_timeout_seconds
             within(seconds, self.reactor, handed_over, lambda: NotJoined("handing over took too long"))
             try:
@@ -190,14 +197,14 @@ class ChordService(DictMixin, MeshService):
             return
         await self._membership.join(member)
         self._tell_state(leeching=False)
-        await self._transfer.catch_up()
-        self.background(self._transfer.keep_in_place())
+        self.background(self._repair.keep_whole())
+        await self._repair.when_caught_up()
 
     def _begin_ring(self) -> None:
         self._membership.create()
-        self._transfer.begin_ring()
+        self._repair.begin_ring()
         self._tell_state(leeching=False)
-        self.background(self._transfer.keep_in_place())
+        self.background(self._repair.keep_whole())
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
@@ -304,7 +311,6 @@ class ChordService(DictMixin, MeshService):
         self._old_peers.notify_received(link, message)
 
     def _ring_changed(self) -> None:
-        self._transfer.ring_changed()
         self._old_peers.ring_changed()
 
     def _stores_nothing(self) -> bool:
@@ -359,7 +365,7 @@ class ChordService(DictMixin, MeshService):
             "subnet": self.subnet,
             "encryption": self.encryption,
             "leeching": self._stores_nothing(),
-            "caught_up": self._replica.caught_up,
+            "caught_up": self._repair.has_caught_up,
             **status_of_ring(self._ring),
             "records": len(self._replica.store),
             "bytes": self._replica.store.bytes_used,

@@ -4,7 +4,7 @@ Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 """
 
 from chordtx.records.clock import HybridClock
-from chordtx.records.placement import REPLICAS, Unknown, replica_set
+from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, replica_set
 from chordtx.records.quorum import Acknowledgements, Votes, majority
 from chordtx.records.record import Field, Record, merge
 from chordtx.records.version import Version
@@ -14,6 +14,7 @@ __all__ = [
     "Acknowledgements",
     "Field",
     "HybridClock",
+    "Neighbourhood",
     "Record",
     "Unknown",
     "Version",

@@ -8,11 +8,11 @@ of the positions, and one node more or less changes it by one node.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 
 from attrs import frozen
 
-from chordtx.ring import SIZE, Contact
+from chordtx.ring import SIZE, Contact, distance, in_arc
 
 REPLICAS = 5
 
@@ -50,6 +50,38 @@ def replica_set(
             break
         taken[found.id] = found
     return tuple(taken.values())
+
+
+@frozen
+class Neighbourhood:
+    """One member, and those before it on the walk: all that decides which keys it keeps.
+
+    Probing goes on along the walk, past as many members as a set has at most. So who comes before a member
+    by one more than that has no say in what is the member's.
+
+    :ivar ids: of ``size`` members before it, the farthest first, and its own; of the whole ring when that
+        has no more than ``size``.
+    :ivar is_whole: whether it is the whole ring: then every member keeps everything.
+    """
+
+    ids: tuple[int, ...]
+    is_whole: bool
+
+    def keeps(self, positions: Sequence[int]) -> bool:
+        """Whether the member is in the replica set of these positions: what :func:`replica_set` says too."""
+        if self.is_whole:
+            return True
+        carried = load = 0
+        for start, end in pairwise(self.ids):
+            load = carried + sum(in_arc(position, start, end) for position in positions)
+            carried = max(0, load - 1)
+        return load > 0
+
+    def has_lost(self, after: Neighbourhood) -> bool:
+        """Whether, by the time of ``after``, a member is gone that had a say in what is ours then."""
+        me = self.ids[-1]
+        reach = SIZE if after.is_whole else distance(after.ids[0], me)
+        return any(id not in after.ids for id in self.ids if distance(id, me) <= reach)
 
 
 def _probe(

@@ -63,14 +63,14 @@ class Run:
 
     def run(self) -> Report:
         """All of it."""
-        globalLogPublisher.addObserver(self._logged)
+        globalLogPublisher.addObserver(self._logged)  # type: ignore[arg-type]
         try:
             if self._start():
                 self._work()
                 self._get_well()
                 self._judge()
         finally:
-            globalLogPublisher.removeObserver(self._logged)
+            globalLogPublisher.removeObserver(self._logged)  # type: ignore[arg-type]
         world, report = self.world, self.report
         report.nodes = len(world.hosts)
         report.events = world.time.events
@@ -100,24 +100,34 @@ class Run:
     # The run
 
     def _start(self) -> bool:
-        world = self.world
-        count = self._options.nodes or self._rng.randint(8, 24)
-        for _ in range(count):
+        """A small ring that is used while it grows, all at once or bit by bit."""
+        world, rng = self.world, self._rng
+        count = self._options.nodes or rng.randint(8, 24)
+        early = rng.randint(1, min(4, count))
+        pause_seconds = rng.choice([0.0, 0.05, 0.3])
+        for number in range(count):
+            if number == early:
+                self._start_clients()
             world.add_host()
-            world.run_for(self._rng.uniform(0.0, 0.3))
+            world.run_for(rng.uniform(0.0, 2 * pause_seconds))
         if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
             self.violated(f"no ring formed: {world.differences()[:3]}")
             return False
         return True
 
+    def _start_clients(self) -> None:
+        world = self.world
+        if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
+            self.violated(f"no small ring formed: {world.differences()[:3]}")
+        for number in range(self._options.clients):
+            rng = Random(self._rng.getrandbits(64))
+            client = Deferred.fromCoroutine(self._client(f"client {number}", rng))
+            client.addErrback(self._client_failed)
+
     def _work(self) -> None:
         world = self.world
         world.log("# the ring stands")
         world.schedule(world.episodes())
-        for number in range(self._options.clients):
-            client = f"client {number}"
-            rng = Random(self._rng.getrandbits(64))
-            Deferred.fromCoroutine(self._client(client, rng)).addErrback(self._client_failed)
         world.run_for(self._options.seconds)
 
     def _client_failed(self, failure: Any) -> None:
@@ -244,10 +254,10 @@ class Run:
             should = replica_set(ring_positions(key), owner, following.get)
             assert isinstance(should, tuple)
             expected = {contact.id for contact in should}
-            if there and (set(there) != expected or len({repr(r) for r in there.values()}) > 1):
+            kinds = len({repr(record.to_wire()) for record in there.values()})
+            if there and (set(there) != expected or kinds > 1):
                 where = " ".join(members[id].own_address().host for id in there)
                 ought = " ".join(contact.host for contact in should)
-                kinds = len({repr(r) for r in there.values()})
                 wrong.append(f"{key!r} is at {where}, not at {ought}; {kinds} versions")
         return wrong
 

@@ -218,7 +218,7 @@ class World:
         services = [host.service for host in self.members() if host.service is not None]
         rings = sorted((service._ring for service in services), key=lambda ring: -ring.me.id)
         order = [ring.me.id for ring in rings]
-        found = [f"{s.own_address()} has not caught up" for s in services if not s._replica.caught_up]
+        found = [f"{s.own_address()} has not caught up" for s in services if not s._repair.is_settled]
         for place, ring in enumerate(rings):
             after = [*order[place + 1 :], *order[:place]]
             if [contact.id for contact in ring.successors] != after[: ring.list_length]:
@@ -271,7 +271,7 @@ class World:
     def schedule(self, episodes: list[Episode]) -> None:
         """Let the episodes come."""
         for episode in episodes:
-            self.time.call_later(episode.at, lambda episode=episode: self._begin(episode))
+            self.time.call_later(episode.at, partial(self._begin, episode))
 
     def episodes(self) -> list[Episode]:
         """Those of this seed."""
@@ -305,7 +305,7 @@ class World:
         for host in self._some(episode, rng):
             offset = host.service.reactor.offset_seconds if host.service else 0.0
             self.crash(host, is_silent)
-            self._end_later(episode, lambda host=host, offset=offset: self.boot(host, offset))
+            self._end_later(episode, partial(self.boot, host, offset))
 
     def _begin_power(self, episode: Episode, rng: Random) -> None:
         self._begin_kill(episode, rng, is_silent=True)
@@ -328,7 +328,7 @@ class World:
             source, target = rng.sample(names, 2)
             factor = rng.choice([10.0, 30.0, 100.0])
             self.network.slow_down(source, target, factor)
-            self._end_later(episode, lambda s=source, t=target: self.network.slow_down(s, t, 1))
+            self._end_later(episode, partial(self.network.slow_down, source, target, 1))
 
     def _begin_one_way(self, episode: Episode, rng: Random) -> None:
         names = [host.name for host in self.members()]
@@ -350,7 +350,7 @@ class World:
     def _cut(self, episode: Episode, ways: list[Any]) -> None:
         for way in ways:
             self.network.cut(*way)
-        self._end_later(episode, lambda: [self.network.mend(*way) for way in ways] and None)
+            self._end_later(episode, partial(self.network.mend, *way))
 
     def _begin_clock(self, episode: Episode, rng: Random) -> None:
         for host in self._some(episode, rng):

@@ -102,7 +102,7 @@ class Nodes:
         self.members.remove(node)
         node._closing = True
         node._membership.stop()
-        node._transfer.stop()
+        node._repair.stop()
         node._tasks.cancel()
         for link in [*node.routing_table.values(), *node.awaiting_ids]:
             link.abort(Stopped("crashed"))
@@ -114,7 +114,7 @@ class Nodes:
         self.members.remove(node)
         self._hanging.append(node)
         node._membership.stop()
-        node._transfer.stop()
+        node._repair.stop()
         node._tasks.cancel()
         node._factory.buildProtocol = lambda _: Protocol()  # type: ignore[assignment, return-value]
         for link in node.routing_table.values():
@@ -130,7 +130,7 @@ class Nodes:
         await DeferredList(leaving)
         for node in self.members:
             node._ring.leave()  # what is stored is not needed any more: no handing over
-            node._transfer.stop()
+            node._repair.stop()
         await DeferredList([*(node.stopService() for node in self.members), *self._stopping])
 
     # Waiting

@@ -1,0 +1,305 @@
+"""Keeping copies whole: a node finds out what it missed, and until then does not vote on it.
+
+Two nodes compare what they share (see :class:`~chordtx.chord.shares.Shares`), and each gives the other what
+is newer; merging by version makes the outcome the same whoever begins, and however often.
+
+**Who votes.** After a change of the ring a node may keep keys that it did not keep before. It has missed what
+was written under them, so it compares with everyone else first, and has no vote on these keys until it is
+done. (On what it kept before and keeps now it votes all along, while sets are of full size. A set that has
+become smaller has a smaller majority, which the old majorities need not meet: then nobody votes before it
+has compared.) Everyone else, because a key's replicas may be anywhere; and only with those that see its
+neighbourhood as it does itself: they acknowledge no more writes that reckon without it, so nothing
+slips through behind the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from chordtx.chord.replica import Replica
+from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire, positions_of
+from chordtx.chord.shares import DIGEST_BYTES, LEAVES, Shares
+from chordtx.chord.transfer import Transfer, digest_from_wire
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.mesh import MeshConnection
+from chordtx.mesh.waiting import Gate
+from chordtx.records import Neighbourhood
+from chordtx.ring import Contact, RingNode
+
+_LOOK_SECONDS = 0.2
+_RETRY_SECONDS = 0.1
+_AT_ONCE = 8
+_LEAVES_AT_ONCE = 16
+_KNOWN_KEPT_MAX = 20_000
+
+
+class Repair:
+    """One node's comparisons with others, and what it may vote on.
+
+    :param node: the service: ``reactor``, ``background``, ``call_contact``, ``sleep``, ``rng``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        node: Any,
+        ring: RingNode,
+        routing: Routing,
+        replica: Replica,
+        shares: Shares,
+        transfer: Transfer,
+        settings: ChordSettings,
+    ) -> None:
+        self._node = node
+        self._ring = ring
+        self._routing = routing
+        self._replica = replica
+        self._shares = shares
+        self._transfer = transfer
+        self._settings = settings
+        self._stopped = False
+        # All that was written to what we kept in `_settled` is here, up to the changes in `_pending`.
+        self._settled: Neighbourhood | None = None
+        self._pending: list[Neighbourhood] = []
+        self._seen: Neighbourhood | None = None
+        self._seen_epoch = -1
+        self._known: dict[bytes, bool] = {}
+        self._first = Gate()
+        replica.knows = self.knows
+        node.methods.update(tree=self._tree, leaves=self._leaves)
+
+    # What we may vote on
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything is here that ought to be."""
+        self._look()
+        return self._settled is not None and self._seen is not None and not self._pending
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether we have compared with everyone at all since we joined."""
+        return self._settled is not None
+
+    def when_caught_up(self) -> Deferred[None]:
+        """Fires once :attr:`has_caught_up`."""
+        return self._first.when_open()
+
+    def knows(self, key: bytes) -> bool:
+        """Whether whatever was written under ``key`` is here, so that we may vote on it."""
+        self._look()
+        if self._settled is None or self._seen is None:
+            return False
+        if not self._pending:
+            return True
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) > _KNOWN_KEPT_MAX:
+                self._known.clear()
+            known = self._known[key] = self._kept_all_along(key)
+        return known
+
+    def _kept_all_along(self, key: bytes) -> bool:
+        views = [view for view in (self._settled, *self._pending) if view is not None]
+        if any(view.is_whole for view in views):
+            return False
+        positions = positions_of(key)
+        return all(view.keeps(positions) for view in views)
+
+    def _look(self) -> None:
+        """See whether our neighbourhood has changed since we looked last."""
+        if self._seen_epoch == self._routing.arcs.epoch and self._seen is not None:
+            return
+        self._seen_epoch = self._routing.arcs.epoch
+        view = self._routing.neighbourhood()
+        if view is None:
+            # Somebody before us is gone, and we do not know yet who is there instead.
+            self._seen = None
+            return
+        if view == self._seen:
+            return
+        last = self._pending[-1] if self._pending else self._settled
+        self._seen = view
+        if last is None or view == last:
+            return
+        self._known.clear()
+        if not self._pending and not last.has_lost(view):
+            self._settled = view  # who has come takes keys from us, and gives us none
+        else:
+            self._pending.append(view)
+
+    # Comparing
+
+    def begin_ring(self) -> None:
+        """There is nobody else: what we have is all there is."""
+        self._settled = Neighbourhood((self._ring.me.id,), True)
+        self._first.opened()
+
+    def stop(self) -> None:
+        """No more comparisons."""
+        self._stopped = True
+
+    async def keep_whole(self) -> None:
+        """Compare with everyone after each change that may have given us keys, and now and then."""
+        due_at = self._node.reactor.seconds()
+        while not self._stopped:
+            if not self.is_settled:
+                await self._settle()
+            elif self._node.reactor.seconds() >= due_at:
+                await self._compare_with(await self._others(), is_all_needed=False)
+                await self._tidy()
+                interval = self._settings.repair_interval_seconds
+                due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
+            await self._node.sleep(_LOOK_SECONDS)
+
+    async def _settle(self) -> None:
+        patience = self._node.reactor.seconds() + self._settings.settle_timeout_seconds
+        while not self._stopped and not self.is_settled:
+            try:
+                await self._routing.find_neighbourhood()
+            except ChordError as error:
+                self._log.debug("the neighbourhood is not known: {error}", error=str(error))
+            self._look()
+            view = self._seen
+            if view is not None:
+                is_late = self._node.reactor.seconds() > patience
+                pending = list(self._pending)
+                others = await self._others()
+                if others is not None and await self._compare_with(others, not is_late):
+                    self._look()
+                    if self._seen == view and self._pending == pending:
+                        self._settled_in(view, is_late)
+                        return
+                    continue
+            await self._node.sleep(_RETRY_SECONDS * (0.5 + self._node.rng.random()))
+
+    def _settled_in(self, view: Neighbourhood, is_late: bool) -> None:
+        if is_late:
+            self._log.warn("not everyone could be compared with in time: going on with what there is")
+        if self._settled is None:
+            self._log.info("caught up: {count} records", count=len(self._replica.store))
+        self._settled = view
+        self._pending = []
+        self._known.clear()
+        self._first.opened()
+        self._node.background(self._tidy())
+
+    async def _others(self) -> list[Contact] | None:
+        try:
+            return (await self._routing.everyone(self._ring.me))[1:]
+        except ChordError as error:
+            self._log.debug("the ring could not be walked: {error}", error=str(error))
+            return None
+
+    async def _compare_with(self, others: Sequence[Contact] | None, is_all_needed: bool) -> bool:
+        """Compare with several.
+
+        :returns: whether it was done with all, or with all that can be reached where that is enough.
+        """
+        waiting = iter(others or ())
+        failed: list[Contact] = []
+
+        async def one_after_another() -> None:
+            for contact in waiting:
+                try:
+                    await self._compare(contact)
+                except (ChordError, OSError) as error:
+                    failed.append(contact)
+                    text = "could not compare with {host}:{port}: {error}"
+                    self._log.debug(text, host=contact.host, port=contact.port, error=str(error))
+
+        workers = [Deferred.fromCoroutine(one_after_another()) for _ in range(_AT_ONCE)]
+        outcomes: list[tuple[bool, Any]] = await DeferredList(workers, consumeErrors=True)
+        for succeeded, result in outcomes:
+            if not succeeded:
+                result.raiseException()
+        return not failed or not is_all_needed
+
+    async def _compare(self, contact: Contact) -> None:
+        """Compare with one member, and exchange what differs.
+
+        :raises ChordError: when it does not answer to the end, or sees our neighbourhood otherwise.
+        """
+        await self._shares.refresh()
+        view = self._seen or Neighbourhood((self._ring.me.id,), False)
+        ids = [id.to_bytes(ID_BYTES, "big") for id in view.ids]
+        tree = self._shares.tree(contact.id)
+        root = tree.root.to_bytes(DIGEST_BYTES, "big")
+        reply = await self._node.call_contact(contact, "tree", ids, view.is_whole, root)
+        theirs = _leaves_from_wire(reply)
+        ours = self._shares.tree(contact.id).leaves
+        differing = [] if theirs is None else [leaf for leaf in range(LEAVES) if ours[leaf] != theirs[leaf]]
+        for place in range(0, len(differing), _LEAVES_AT_ONCE):
+            await self._exchange(contact, differing[place : place + _LEAVES_AT_ONCE])
+
+    async def _exchange(self, contact: Contact, leaves: list[int]) -> None:
+        listed = await self._node.call_contact(contact, "leaves", leaves)
+        theirs = dict(map(_listed_from_wire, listed))
+        ours = {key: digest for leaf in leaves for key, digest in self._shares.listed(contact.id, leaf)}
+        wanted = [key for key, digest in theirs.items() if self._shares.digest(key) != digest]
+        await self._transfer.fetch_from(contact, wanted)
+        given = [key for key in {**ours, **theirs} if self._shares.digest(key) != theirs.get(key)]
+        await self._transfer.give_to(contact, given)
+
+    # What others ask
+
+    def _tree(self, caller: MeshConnection, ids: Any, is_whole: Any, root: Any) -> Deferred[list[Any]]:
+        """``tree(neighbourhood, is it the whole ring, root)`` -> nothing when all that we share is the same;
+        else the leaves. Refused when we see the caller's neighbourhood otherwise."""
+        if not isinstance(ids, list) or not isinstance(root, bytes) or len(ids) > self._settings.replicas + 1:
+            raise ProtocolError("tree takes a neighbourhood and a root")
+        return Deferred.fromCoroutine(
+            self._answer_tree(caller.id_10, [position_from_wire(id) for id in ids], bool(is_whole), root)
+        )
+
+    async def _answer_tree(self, caller_id: int, ids: list[int], is_whole: bool, root: bytes) -> list[Any]:
+        if not await self._routing.shares_view(ids, is_whole):
+            raise NotJoined("that part of the ring looks otherwise from here")
+        await self._shares.refresh()
+        tree = self._shares.tree(caller_id)
+        if tree.root.to_bytes(DIGEST_BYTES, "big") == root:
+            return []
+        return [b"".join(leaf.to_bytes(DIGEST_BYTES, "big") for leaf in tree.leaves)]
+
+    def _leaves(self, caller: MeshConnection, leaves: Any) -> list[Any]:
+        """``leaves(numbers)`` -> ``[key, digest], ...``: what we share with the caller in these leaves."""
+        if not isinstance(leaves, list) or len(leaves) > LEAVES:
+            raise ProtocolError("leaves takes a list of numbers")
+        if not all(type(leaf) is int and 0 <= leaf < LEAVES for leaf in leaves):
+            raise ProtocolError("a leaf is a number from 0 to 255")
+        return [
+            [key, digest.to_bytes(DIGEST_BYTES, "big")]
+            for leaf in leaves
+            for key, digest in self._shares.listed(caller.id_10, leaf)
+        ]
+
+    # What is not ours
+
+    async def _tidy(self) -> None:
+        """Pass on what is others' to keep, and forget it once they have it."""
+        try:
+            await self._shares.refresh()
+            await self._transfer.pass_on(self._shares.strays())
+        except ChordError as error:
+            self._log.info("not everything could be passed on: {error}", error=str(error))
+
+
+def _leaves_from_wire(reply: list[Any]) -> list[int] | None:
+    if not reply:
+        return None
+    if not isinstance(reply[0], bytes) or len(reply[0]) != LEAVES * DIGEST_BYTES:
+        raise ProtocolError("a tree is its leaves")
+    places = range(0, LEAVES * DIGEST_BYTES, DIGEST_BYTES)
+    return [int.from_bytes(reply[0][place : place + DIGEST_BYTES], "big") for place in places]
+
+
+def _listed_from_wire(entry: Any) -> tuple[bytes, int]:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
+        raise ProtocolError("a leaf lists [key, digest]")
+    return entry[0], digest_from_wire(entry[1])
