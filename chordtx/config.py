@@ -109,6 +109,8 @@ class ChordSettings:
         on what it did not keep before; those that cannot be reached for this long are given up.
     :ivar repair_interval_seconds: records are compared with their other replicas this often when the ring
         does not change, and at once when it does. Nodes that agree find that out by one number.
+    :ivar reunion_interval_seconds: a node looks its own id up this often through somebody it once met, so
+        that rings that a partition made become one.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
     """
@@ -127,6 +129,7 @@ class ChordSettings:
     hand_over_batch: int = 500
     settle_timeout_seconds: float = 10.0
     repair_interval_seconds: float = 15.0
+    reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
     positions_unnamed_max: int = 100_000
     mesh: MeshSettings = field(factory=MeshSettings)

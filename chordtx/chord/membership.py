@@ -142,6 +142,10 @@ class Membership:
         """A node of ours that is in a ring is connected."""
         self._carry_out(self._ring.met(contact_of(link)))
 
+    def place_found(self, owner: Contact) -> None:
+        """Our own id was looked up through somebody: this one claims it."""
+        self._carry_out(self._ring.place_found(owner))
+
     def link_lost(self, link: MeshConnection, is_silent: bool) -> None:
         """A link is gone; whether the peer is too is found out, unless it had fallen silent."""
         self._routing.forget(link.id_10)

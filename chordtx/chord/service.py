@@ -27,6 +27,7 @@ from chordtx.chord.membership import Membership
 from chordtx.chord.old_peers import OldPeers
 from chordtx.chord.repair import Repair
 from chordtx.chord.replica import Replica
+from chordtx.chord.reunion import Reunion
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.shares import Shares
 from chordtx.chord.status import kind_of, status_of_link, status_of_ring
@@ -114,6 +115,7 @@ class ChordService(DictMixin, MeshService):
         settings, replica = self.chord_settings, self._replica
         self._routing = Routing(self._ring, settings, self.members, self.call_contact)
         self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
+        self._reunion = Reunion(self, self._ring, self._membership, settings)
         self._coordinator = Coordinator(
             self, self.id_10, self._routing, replica, self._clock, settings, self.wall_ms
         )
@@ -198,6 +200,7 @@ class ChordService(DictMixin, MeshService):
         await self._membership.join(member)
         self._tell_state(leeching=False)
         self.background(self._repair.keep_whole())
+        self.background(self._reunion.keep_looking())
         await self._repair.when_caught_up()
 
     def _begin_ring(self) -> None:
@@ -205,6 +208,7 @@ class ChordService(DictMixin, MeshService):
         self._repair.begin_ring()
         self._tell_state(leeching=False)
         self.background(self._repair.keep_whole())
+        self.background(self._reunion.keep_looking())
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
@@ -235,6 +239,10 @@ class ChordService(DictMixin, MeshService):
     def wall_ms(self) -> int:
         """The wall clock: Unix time, milliseconds."""
         return int(self.reactor.seconds() * 1000)
+
+    def remembered(self) -> list[Address]:
+        """Where nodes were reached that we have no link to now."""
+        return self._exchange.unlinked()
 
     def met_before(self, message: Message) -> bool:
         """Whether this broadcast was met before; it counts as met from now on."""

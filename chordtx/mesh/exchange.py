@@ -105,6 +105,12 @@ class PeerExchange:
                 await self._mesh.sleep(delay_seconds * (0.5 + self._mesh.rng.random()))
                 delay_seconds = min(_RETRY_SECONDS_MAX, delay_seconds * 1.6)
 
+    def unlinked(self) -> list[Address]:
+        """Where somebody was once reached, or is by what people gave, and to whom there is no link now."""
+        linked = {link.address for link in self._mesh.routing_table.values()}
+        known = dict.fromkeys([*self._bootstrap, *self._known.those_met()])
+        return [address for address in known if address not in linked and address != self._mesh.own_address()]
+
     async def _try_peers(self) -> None:
         known = self._known.choose(_TRIED_AT_ONCE, self._mesh.rng)
         own = self._mesh.own_address()

@@ -28,6 +28,10 @@ class KnownPeers:
         if address not in self._met:
             self._keep(self._named, address)
 
+    def those_met(self) -> list[Address]:
+        """Those that once answered, the latest last."""
+        return list(self._met)
+
     def choose(self, count: int, rng: Random) -> list[Address]:
         """Up to ``count`` of them, in another order each time; those met come first."""
         chosen: list[Address] = []

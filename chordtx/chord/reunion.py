@@ -1,0 +1,64 @@
+"""Two rings become one again: a node looks its own id up through somebody it once met, now and then.
+
+After a partition each side has a ring of its own, and neither would ever hear of the other. But nodes
+remember whom they had links to. In one ring the lookup ends at the node itself; anybody else who claims
+the id is of another ring, and :meth:`~chordtx.ring.RingNode.place_found` has the two joined. Which records
+are newer is then for :mod:`~chordtx.chord.repair` to find out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectError
+from twisted.logger import Logger
+
+from chordtx.chord.membership import Membership
+from chordtx.chord.routing import ID_BYTES, Found, contact_of
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError
+from chordtx.mesh import Address, MeshConnection
+from chordtx.ring import RingNode
+
+
+class Reunion:
+    """One node's part.
+
+    :param node: the service: ``link_to``, ``members``, ``remembered``, ``call_contact``, ``sleep``, ``rng``.
+    """
+
+    _log = Logger()
+
+    def __init__(self, node: Any, ring: RingNode, membership: Membership, settings: ChordSettings) -> None:
+        self._node = node
+        self._ring = ring
+        self._membership = membership
+        self._settings = settings
+
+    async def keep_looking(self) -> None:
+        """Look, again and again, while we are in a ring."""
+        while True:
+            await self._node.sleep(self._settings.reunion_interval_seconds * (0.5 + self._node.rng.random()))
+            if not self._ring.is_member:
+                return
+            try:
+                await self._look()
+            except (ChordError, ConnectError, OSError) as error:
+                self._log.debug("nobody to reunite with: {error}", error=str(error))
+
+    async def _look(self) -> None:
+        link = await self._somebody()
+        if link is None or not link.ours or link.leeching:
+            return
+        place = self._ring.me.id.to_bytes(ID_BYTES, "big")
+        found = Found.from_wire(await self._node.call_contact(contact_of(link), "find", place, 0))
+        self._membership.place_found(found.chain[0])
+
+    async def _somebody(self) -> MeshConnection | None:
+        """A link to somebody that we have none to, or else to anybody."""
+        remembered: list[Address] = self._node.remembered()
+        if remembered:
+            link: MeshConnection = await self._node.link_to(self._node.rng.choice(remembered))
+            return link
+        members: list[MeshConnection] = self._node.members()
+        return self._node.rng.choice(members) if members else None
