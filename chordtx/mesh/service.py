@@ -118,7 +118,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             flags.REQUEST: self._request_received,
             flags.RESPONSE: self._finding.response_received,
         }
-        self._links: set[MeshConnection] = set()
+        self._links: dict[MeshConnection, None] = {}  # a set would be gone through in another order each time
         self._all_closed: Deferred[None] | None = None
         self._stopping: Shared[None] | None = None
         self._closing = False
@@ -274,7 +274,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def connection_made(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
-        self._links.add(connection)
+        self._links[connection] = None
         if not connection.outgoing:
             self.awaiting_ids.append(connection)
 
@@ -301,7 +301,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """A link is gone."""
         reason = self._dialing.explained(connection, reason)
-        self._links.discard(connection)
+        self._links.pop(connection, None)
         if connection in self.awaiting_ids:
             self.awaiting_ids.remove(connection)
         if not connection.outgoing:

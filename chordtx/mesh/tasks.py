@@ -23,7 +23,7 @@ class Tasks:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._running: set[Deferred[Any]] = set()
+        self._running: dict[Deferred[Any], None] = {}  # in order, for those that are cancelled are
         self._stopped = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -43,7 +43,7 @@ class Tasks:
             return refused
         task: Deferred[T] = Deferred.fromCoroutine(work)
         if not task.called:
-            self._running.add(task)
+            self._running[task] = None
             task.addBoth(self._ended, task)
         return task
 
@@ -60,7 +60,7 @@ class Tasks:
         self._stopped = False
 
     def _ended(self, outcome: Any, task: Deferred[Any]) -> Any:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if self._stopped and isinstance(outcome, Failure) and outcome.check(CancelledError):
             return Failure(Stopped("the service was stopped"))
         return outcome

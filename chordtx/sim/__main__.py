@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections import Counter
@@ -85,6 +86,9 @@ def _reports(seeds: range, options: Options, jobs: int) -> Iterable[Report]:
 
 
 def _quiet() -> None:
+    # Hundreds of thousands of objects live on, and hardly any garbage is cyclic: looking for it less often
+    # saves a fifth of the time.
+    gc.set_threshold(100_000, 20, 100)
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 

@@ -239,7 +239,7 @@ class Wire:
     def _bytes_arrive(self, data: bytes) -> None:
         self.bytes_under_way -= len(data)
         self._end.receive(data)
-        if not self.bytes_under_way:
+        if not self.bytes_under_way and self._source.waits_to_write:
             time = self._network.time
             time.call_at(time.now, self._source.drained, self._source.reactor)
 
@@ -306,6 +306,11 @@ class Transport:
         self._producer = None
         if self._protocol is not None:
             self._protocol.connectionLost(Failure(error))
+
+    @property
+    def waits_to_write(self) -> bool:
+        """Whether the producer was paused, and is to go on once all has arrived."""
+        return self._producer_is_paused
 
     def drained(self) -> None:
         """All that was written has arrived."""

@@ -19,6 +19,7 @@ from chordtx.sim.plan import Fault
 from chordtx.sim.world import Host, Options, World
 
 _JOIN_SECONDS = 60.0
+_HOT_KEYS = 2
 
 
 @define
@@ -102,7 +103,7 @@ class Run:
     def _start(self) -> bool:
         """A small ring that is used while it grows, all at once or bit by bit."""
         world, rng = self.world, self._rng
-        count = self._options.nodes or rng.randint(8, 24)
+        count = self._options.nodes or round(rng.triangular(8, 24, 8))
         early = rng.randint(1, min(4, count))
         pause_seconds = rng.choice([0.0, 0.05, 0.3])
         for number in range(count):
@@ -145,8 +146,21 @@ class Run:
             if rng.random() < 0.1:
                 await self._write_field(name, host, rng)
             else:
-                kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [5, 4, 1])[0]
-                await self._operate(name, host, kind, rng.choice(self._keys))
+                kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]
+                key = self._some_key(rng)
+                await self._operate(name, host, kind, key)
+                if kind is not Kind.GET:
+                    await self._look_at_once(name, key, rng)
+
+    async def _look_at_once(self, client: str, key: bytes, rng: Random) -> None:
+        """Read what was just written, elsewhere: replicas that were not waited for may not have it yet."""
+        for host in rng.sample(self.world.members(), 2):
+            if host.service is not None and host.service._joining.is_joined:
+                await self._operate(client, host, Kind.GET, key)
+
+    def _some_key(self, rng: Random) -> bytes:
+        """Half the time one of few, so that several are at the same key at once."""
+        return rng.choice(self._keys[:_HOT_KEYS] if rng.random() < 0.5 else self._keys)
 
     async def _operate(self, client: str, host: Host, kind: Kind, key: bytes) -> None:
         service = host.service
