@@ -103,6 +103,12 @@ class ChordSettings:
     :ivar leave_timeout_seconds: for a polite leave to hand everything over.
     :ivar value_bytes_max: packed size of one value.
     :ivar key_bytes_max: length of one key.
+    :ivar store_bytes_max: about what one node's keys and records may take; users' writes past it are refused.
+    :ivar store_records_max: the same for their number, tombstones too.
+    :ivar absence_seconds_max: a node that was away for longer comes back empty: what was deleted meanwhile
+        may be forgotten by all others, and must not come back with it.
+    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired; longer than
+        the longest absence.
     :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
     :ivar hand_over_batch: records offered in one request while handing over.
     :ivar settle_timeout_seconds: after a change a node compares its records with everyone's before it votes
@@ -125,6 +131,10 @@ class ChordSettings:
     leave_timeout_seconds: float = 20.0
     value_bytes_max: int = 8 * MIB
     key_bytes_max: int = 64 * 1024
+    store_bytes_max: int = 4096 * MIB
+    store_records_max: int = 10_000_000
+    absence_seconds_max: float = 3 * 86_400.0
+    tombstone_seconds: float = 4 * 86_400.0
     clock_drift_seconds_max: float = 3600.0
     hand_over_batch: int = 500
     settle_timeout_seconds: float = 10.0
@@ -139,6 +149,8 @@ class ChordSettings:
         self.mesh.validate()
         if self.replicas > self.successors_max + 1:
             raise ValueError("replicas may be at most successors_max + 1")
+        if self.tombstone_seconds <= self.absence_seconds_max + self.clock_drift_seconds_max:
+            raise ValueError("tombstone_seconds must be longer than absence_seconds_max and a clock's drift")
         return _positive(self)
 
 

@@ -56,6 +56,17 @@ class ValueTooLarge(ChordError):
         self.limit_bytes = limit_bytes
 
 
+class StorageFull(ChordError):
+    """A replica holds as much as it may: nothing that makes it grow is taken.
+
+    :ivar limit: the setting that says so, and its value.
+    """
+
+    def __init__(self, message: str, limit: str = "") -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class ProtocolError(ChordError):
     """A peer sent what the protocol does not allow. Never raised for a bug of our own."""
 

@@ -21,7 +21,15 @@ from chordtx.chord.poll import Answered, Ask, Failed, Poll
 from chordtx.chord.replica import Replica
 from chordtx.chord.routing import Routing
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NoMajority, NoMajorityTimeout, NotJoined, ProtocolError, ValueTooLarge
+from chordtx.errors import (
+    ChordError,
+    NoMajority,
+    NoMajorityTimeout,
+    NotJoined,
+    ProtocolError,
+    StorageFull,
+    ValueTooLarge,
+)
 from chordtx.mesh import CallTimeout, PeerLost
 from chordtx.records import HybridClock, Record, Version, majority, merge
 from chordtx.ring import Contact
@@ -260,7 +268,7 @@ class Coordinator:
     def _look_into(self, poll: Poll) -> None:
         """Give up what the failures refute: what a retry cannot mend, and nodes that are not there."""
         for contact, failure in poll.failures.items():
-            if failure.check(ValueTooLarge, ProtocolError, TypeError):
+            if failure.check(ValueTooLarge, StorageFull, ProtocolError, TypeError):
                 failure.raiseException()
             if failure.check(PeerLost, NotJoined, ConnectError, CallTimeout):
                 self._routing.forget(contact.id)

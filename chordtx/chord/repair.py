@@ -36,6 +36,9 @@ _RETRY_SECONDS = 0.1
 _AT_ONCE = 8
 _LEAVES_AT_ONCE = 16
 _KNOWN_KEPT_MAX = 20_000
+_SLICE_KEYS = 500
+_SLICE_PAUSE_SECONDS = 0.002
+_FORGETS_IN_TOMBSTONE_TIME = 20
 
 
 class Repair:
@@ -70,6 +73,7 @@ class Repair:
         self._seen: Neighbourhood | None = None
         self._seen_epoch = -1
         self._known: dict[bytes, bool] = {}
+        self._forget_due_at = 0.0
         self._first = Gate()
         replica.knows = self.knows
         node.methods.update(tree=self._tree, leaves=self._leaves)
@@ -154,6 +158,7 @@ class Repair:
             elif self._node.reactor.seconds() >= due_at:
                 await self._compare_with(await self._others(), is_all_needed=False)
                 await self._tidy()
+                await self._forget()
                 interval = self._settings.repair_interval_seconds
                 due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
             await self._node.sleep(_LOOK_SECONDS)
@@ -288,6 +293,20 @@ class Repair:
             await self._transfer.pass_on(self._shares.strays())
         except ChordError as error:
             self._log.info("not everything could be passed on: {error}", error=str(error))
+
+    async def _forget(self) -> None:
+        """Drop what was deleted or has expired long ago; looked for a slice at a time, and not often."""
+        now = self._node.reactor.seconds()
+        if now < self._forget_due_at:
+            return
+        self._forget_due_at = now + self._settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
+        for count, key in enumerate(self._replica.store.keys(), start=1):
+            if count % _SLICE_KEYS == 0:
+                await self._node.sleep(_SLICE_PAUSE_SECONDS)
+            record = self._replica.store.get(key)
+            if record is not None and self._replica.is_forgettable(record):
+                self._replica.store.drop(key)
+                self._shares.dropped(key)
 
 
 def _leaves_from_wire(reply: list[Any]) -> list[int] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined, ProtocolError, ValueTooLarge
+from chordtx.errors import NotJoined, ProtocolError, StorageFull, ValueTooLarge
 from chordtx.records import HybridClock, Record
 from chordtx.store import IStore
 
@@ -72,6 +72,7 @@ class Replica:
         replicas: each one's answer says that the tables of which it is the host are in step.
         """
         self._check(key)
+        self._must_fit(key, Record.from_wire(wire))
         answer = [self.has_old_peers(), self._agrees(key, tag)]
         return _after(self.put(key, wire), answer)
 
@@ -86,11 +87,31 @@ class Replica:
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max
             )
         self._clock.observe(record.newest, self._wall_ms())
+        if self.store.get(key) is None and self.is_forgettable(record):
+            return []  # from somebody who has not forgotten it yet
         merged = self.store.merge(key, record)
         self.merged(key, merged)
         waits = [] if self.stored is None else [self.stored(key, merged)]
         waits.append(self.store.synced())
         return [wait for wait in waits if wait is not None]
+
+    def is_forgettable(self, record: Record) -> bool:
+        """Whether a tombstone, or what has expired, was remembered for long enough."""
+        return record.forgettable(self._wall_ms(), int(self._settings.tombstone_seconds * 1000))
+
+    def _must_fit(self, key: bytes, record: Record) -> None:
+        """Refuse what a user adds past the limits; what is deleted, shrinks or is repaired always fits."""
+        if record.value is None and not record.fields:
+            return
+        present, settings = self.store.get(key), self._settings
+        growth = record.cost_bytes - (0 if present is None else present.cost_bytes)
+        if growth > 0 and self.store.bytes_used + growth > settings.store_bytes_max:
+            limit = f"store_bytes_max = {settings.store_bytes_max}"
+        elif present is None and len(self.store) >= settings.store_records_max:
+            limit = f"store_records_max = {settings.store_records_max}"
+        else:
+            return
+        raise StorageFull(f"a replica is full: {limit}", limit)
 
     def _votes(self, key: bytes, tag: Any) -> bool:
         return self.knows(key) and self._agrees(key, tag)

@@ -16,7 +16,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NoMajority, NotJoined, ProtocolError, Stopped, ValueTooLarge
+from chordtx.errors import (
+    ChordError,
+    NoMajority,
+    NotJoined,
+    ProtocolError,
+    Stopped,
+    StorageFull,
+    ValueTooLarge,
+)
 
 Method = Callable[..., Any]
 Answered = Callable[[list[Any]], Any]
@@ -29,6 +37,7 @@ _ERRORS: dict[int, type[Exception]] = {
     3: NoMajority,
     4: ValueTooLarge,
     5: Stopped,
+    7: StorageFull,
     6: ChordError,
 }
 _INTERNAL = 6

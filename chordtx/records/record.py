@@ -65,6 +65,10 @@ class Record:
         """Whether there is a value: neither deleted nor expired, or written to since."""
         return self._base(now_ms) is not None or bool(self._fields(now_ms))
 
+    def forgettable(self, now_ms: int, after_ms: int) -> bool:
+        """Whether it was deleted, or has expired, longer ago than ``after_ms``."""
+        return not self.alive(now_ms) and max(self.newest.time_ms, self.expiry_ms or 0) + after_ms < now_ms
+
     def packed_value(self, now_ms: int) -> bytes | None:
         """The value, packed: the base with the fields put in.
 
