@@ -9,6 +9,7 @@ from chordtx.errors import (
     NotJoined,
     ProtocolError,
     Stopped,
+    StorageFailed,
     ValueTooLarge,
     WrongSubnet,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "NotJoined",
     "ProtocolError",
     "Stopped",
+    "StorageFailed",
     "ValueTooLarge",
     "WrongSubnet",
 ]
