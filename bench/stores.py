@@ -41,20 +41,15 @@ class Sqlite:
 
     def __init__(self, folder: Path) -> None:
         self._database = Database(folder / "records.sqlite")
-        self._database.check()
-        self._database.count()
 
     def get(self, key: bytes) -> Record | None:
         """One record."""
         found = self._database.load(naming_position(key) >> PLACE_SHIFT, key)
-        return None if found is None else from_stored(key, found[0])
+        return None if found is None else from_stored(key, found)
 
     def commit(self, changes: Sequence[tuple[bytes, Record]]) -> None:
         """Store all, synced."""
-        rows = [
-            (naming_position(key) >> PLACE_SHIFT, key, record.cost_bytes, to_stored(key, record))
-            for key, record in changes
-        ]
+        rows = [(naming_position(key) >> PLACE_SHIFT, key, to_stored(key, record)) for key, record in changes]
         self._database.commit(rows, [], {})
 
     def pages(self) -> Iterator[Sequence[Any]]:
@@ -63,6 +58,12 @@ class Sqlite:
         while page := self._database.page(top, 0, PAGE):
             yield page
             top = page[-1][0] - 1
+
+    def check(self) -> None:
+        """Read everything, as a node does when it starts."""
+        self._database.check()
+        for _, key, stored in self._database.everything():
+            from_stored(key, stored)
 
     def close(self) -> None:
         """Close the file."""
@@ -78,8 +79,6 @@ class Lmdb:
         import lmdb
 
         self._environment = lmdb.open(str(folder), map_size=_MAP_BYTES)
-        with self._environment.begin() as transaction:
-            transaction.stat()
 
     def get(self, key: bytes) -> Record | None:
         """One record."""
@@ -115,6 +114,13 @@ class Lmdb:
                 page.append((bytes(place), bytes(stored[4 : 4 + length])))
                 more = cursor.prev()
         return page
+
+    def check(self) -> None:
+        """Read everything. LMDB has nothing that checks its tree."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            for _, stored in cursor:
+                end = 4 + int.from_bytes(stored[:4], "big")
+                from_stored(stored[4:end], stored[end:])
 
     def close(self) -> None:
         """Close the file."""
@@ -156,6 +162,7 @@ class Candidate:
         assert sum(pages) == len(self._keys)
         self._time("close", 1, self._store.close)
         self._time(f"open with {len(self._keys):,} records", 1, self._open)
+        self._time("check, of each record", len(self._keys), self._store.check)
 
     def _open(self) -> None:
         self._store = self._kind(self.folder)

@@ -8,8 +8,9 @@ is ignored when the file is opened again.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 from chordtx.errors import StorageFailed
@@ -25,24 +26,27 @@ _CACHE_KIB = 16 * 1024
 
 _SCHEMA = (
     "CREATE TABLE records (row INTEGER PRIMARY KEY, place INTEGER NOT NULL, key BLOB NOT NULL,"
-    " cost INTEGER NOT NULL, record BLOB NOT NULL)",
+    " record BLOB NOT NULL)",
     "CREATE UNIQUE INDEX records_by_place ON records (place, key)",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT}",
 )
-_LOAD = "SELECT record, cost FROM records WHERE place = ? AND key = ?"
+_LOAD = "SELECT record FROM records WHERE place = ? AND key = ?"
+#: Statements for many rows at once. One for each row would let go of Python's lock and take it again each
+#: time, which costs 5 ms when the reactor is busy; SQLite has 999 parameters at least.
 _STORE = (
-    "INSERT INTO records (place, key, cost, record) VALUES (?, ?, ?, ?)"
-    " ON CONFLICT (place, key) DO UPDATE SET cost = excluded.cost, record = excluded.record"
+    "INSERT INTO records (place, key, record) VALUES {}"
+    " ON CONFLICT (place, key) DO UPDATE SET record = excluded.record"
 )
-_DELETE = "DELETE FROM records WHERE place = ? AND key = ?"
-_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_DELETE = "DELETE FROM records WHERE (place, key) IN (VALUES {})"
+_META = "INSERT INTO meta (name, value) VALUES {} ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_ROWS_AT_ONCE = 300
 _PAGE = "SELECT place, key FROM records WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT ?"
 _GROUP = "SELECT key FROM records WHERE place = ?"
 _ROWS = "SELECT row, key FROM records WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
 
-Row = tuple[int, bytes, int, bytes]
+Row = tuple[int, bytes, bytes]
 Place = tuple[int, bytes]
 
 
@@ -104,16 +108,23 @@ class Database:
         :raises StorageFailed: when it does not.
         """
         try:
-            found = [str(row[0]) for row in self._reader.execute("PRAGMA quick_check(1)")]
+            found = [str(row[0]) for row in self._reader.execute("PRAGMA integrity_check(1)")]
         except sqlite3.Error as error:
             raise self.failed(error) from error
         if found != ["ok"]:
             raise damaged(self.path, " ".join(" ".join(found).split()))
 
-    def load(self, place: int, key: bytes) -> tuple[bytes, int] | None:
-        """The stored form and the cost of a record. :raises sqlite3.Error: when it cannot be read."""
-        found: tuple[bytes, int] | None = self._reader.execute(_LOAD, (place, key)).fetchone()
-        return found
+    def everything(self) -> Iterator[Row]:
+        """All there is. :raises StorageFailed: when it cannot be read."""
+        try:
+            yield from self._reader.execute("SELECT place, key, record FROM records")
+        except sqlite3.Error as error:
+            raise self.failed(error) from error
+
+    def load(self, place: int, key: bytes) -> bytes | None:
+        """The stored form of a record. :raises sqlite3.Error: when it cannot be read."""
+        found = self._reader.execute(_LOAD, (place, key)).fetchone()
+        return None if found is None else found[0]
 
     def page(self, top: int, low: int, limit: int) -> list[Place]:
         """Keys with their places, from ``top`` down to ``low``: ``limit`` at least, where there are so many.
@@ -144,16 +155,8 @@ class Database:
         except sqlite3.Error as error:
             raise self.failed(error) from error
 
-    def count(self) -> tuple[int, int]:
-        """How many records there are and what they cost, counted one by one."""
-        try:
-            count, cost = self._reader.execute("SELECT count(*), total(cost) FROM records").fetchone()
-        except sqlite3.Error as error:
-            raise self.failed(error) from error
-        return count, int(cost)
-
     def commit(self, rows: Iterable[Row], gone: Iterable[Place], meta: Mapping[str, bytes]) -> None:
-        """Store rows (place, key, cost, stored form), delete others, and sync: all of it or nothing.
+        """Store rows (place, key, stored form), delete others, and sync: all of it or nothing.
 
         The one method that may be called in another thread, by one at a time.
 
@@ -162,15 +165,24 @@ class Database:
         writer = self._writer
         try:
             writer.execute("BEGIN IMMEDIATE")
-            writer.executemany(_STORE, rows)
-            writer.executemany(_DELETE, gone)
-            writer.executemany(_META, meta.items())
+            self._execute_for(_STORE, rows)
+            self._execute_for(_DELETE, gone)
+            self._execute_for(_META, meta.items())
             writer.execute("COMMIT")
         except sqlite3.Error as error:
             # Some errors have rolled back already.
             with suppress(sqlite3.Error):
                 writer.execute("ROLLBACK")
             raise self.failed(error) from error
+
+    def _execute_for(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        waiting = iter(rows)
+        while some := list(islice(waiting, _ROWS_AT_ONCE)):
+            placeholders = f"({', '.join('?' * len(some[0]))})"
+            self._writer.execute(
+                statement.format(", ".join([placeholders] * len(some))),
+                list(chain.from_iterable(some)),
+            )
 
     def close(self) -> None:
         """Close the file; what was committed is in it."""
