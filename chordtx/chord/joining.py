@@ -1,4 +1,10 @@
-"""How a node gets into a ring at first: through the peers that it was given, or by beginning one."""
+"""How a node gets into a ring at first: through the peers that it was given, or by beginning one.
+
+A node that was in a ring before remembers peers from then, and is *returning*. It looks for the ring through
+these too. When the whole ring is started again there is none, only others that wait as well: then the one
+with the greatest id begins it, so that there is one and not several. When none of those that it remembers can
+be reached until the time is over, it begins alone, unless it was given peers: those may come up yet.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError, NotJoined, Stopped
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import Address, MeshConnection
 
 _RETRY_SECONDS = 0.1
+_LOOK_SECONDS = 1.0  # how often a returning node tries those that it remembers
+_SETTLE_SECONDS = 2.0  # until then those that are started together have found each other, or the ring
 
 
 class Joining:
@@ -27,6 +35,8 @@ class Joining:
         self._node = node
         self._peers = peers
         self._timeout_seconds = timeout_seconds
+        self._remembered: list[Address] = []
+        self._looked_at = self._began_at = 0.0
         self._waiting: list[Deferred[None]] = []
         self._error: Exception | None = None
         self.is_joined = False
@@ -43,6 +53,18 @@ class Joining:
         else:
             self._waiting.append(waiting)
         return waiting
+
+    def remember(self, addresses: list[Address]) -> None:
+        """Peers from an earlier run."""
+        self._remembered = [*dict.fromkeys([*self._remembered, *addresses])]
+
+    def may_begin(self, caller: MeshConnection) -> list[bool]:
+        """``may_begin()`` -> ``[whether this node waits for its ring, and would begin it]``."""
+        return [self._is_returning and not self.is_joined]
+
+    @property
+    def _is_returning(self) -> bool:
+        return bool(self._remembered) and not self._node.leeching
 
     def begin_again(self) -> None:
         """Forget how it went before."""
@@ -70,7 +92,8 @@ class Joining:
 
         :param through: joins through a member. :param begin: begins a ring.
         """
-        deadline = self._node.reactor.seconds() + self._timeout_seconds
+        self._began_at = self._node.reactor.seconds()
+        deadline = self._began_at + self._timeout_seconds
         while True:
             try:
                 if await self._try(through, begin):
@@ -90,13 +113,46 @@ class Joining:
         if member is not None:
             await through(member)
             return True
-        # Old peers alone hold no ring of ours: so we begin one around them.
-        links = node.routing_table.values()
-        only_old = bool(links) and not any(link.ours for link in links)
-        if node.leeching or (self._peers and not only_old):
+        if node.leeching or not await self._is_to_begin():
             return False
         begin()
         return True
+
+    async def _is_to_begin(self) -> bool:
+        if self._is_returning:
+            return await self._is_to_begin_again()
+        # Old peers alone hold no ring of ours: so we begin one around them.
+        links = self._node.routing_table.values()
+        only_old = bool(links) and not any(link.ours for link in links)
+        return only_old or not self._peers
+
+    async def _is_to_begin_again(self) -> bool:
+        now = self._node.reactor.seconds()
+        if now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
+            for address in self._remembered:
+                self._node.connect_quietly(address)
+        if now - self._began_at < min(_SETTLE_SECONDS, self._timeout_seconds):
+            return False
+        others = [link for link in self._node.routing_table.values() if link.ours]
+        waiting = [link for link in others if await self._waits_too(link)]
+        if self._node.members():
+            return False  # somebody was faster
+        if waiting:
+            return all(link.id_10 < self._node.id_10 for link in waiting)
+        is_late = now - self._began_at >= self._timeout_seconds
+        if is_late and not self._peers:
+            self._log.warn(
+                "none of the {count} remembered peers answers: beginning alone", count=len(self._remembered)
+            )
+        return is_late and not self._peers
+
+    async def _waits_too(self, link: MeshConnection) -> bool:
+        try:
+            answer = await link.call("may_begin", timeout_seconds=_LOOK_SECONDS)
+        except ChordError:
+            return False
+        return answer == [True]
 
     def _all_refused(self) -> bool:
         """Whether every peer that was given turned out to be of another network."""
