@@ -24,7 +24,7 @@ from chordtx.store import IStore, MemoryStore, disk
 from chordtx.store.database import PLACE_SHIFT, Database
 from chordtx.store.form import Damaged, from_stored, to_stored
 from chordtx.store.memory import naming_position
-from tests.store.disks import Disk, record, result
+from tests.store.disks import IN_MEMORY, Disk, record, result
 
 KEYS = [b"key %d" % number for number in range(300)]
 
@@ -119,7 +119,7 @@ class Twins:
 @settings(max_examples=60, deadline=None)
 @given(OPERATIONS)
 def test_it_does_what_the_one_in_memory_does(operations: list[Any]) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         twins = Twins(folder)
         for what, key, clock, value in operations:
             twins.do(what, key, record(clock, value))
@@ -448,7 +448,7 @@ async def test_commits_run_beside_reads(running_reactor: Any, tmp_path: Path) ->
         return deferToThreadPool(running_reactor, running_reactor.getThreadPool(), work)
 
     store = disk.DiskStore(Database(tmp_path / "records.sqlite"), run, running_reactor.callLater)
-    for round in range(1, 20):
+    for round in range(1, 6):
         for key in KEYS:
             store.merge(key, record(round))
         synced = store.synced()
