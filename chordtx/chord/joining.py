@@ -84,13 +84,14 @@ class Joining:
                 deferred.errback(error)
 
     async def join(
-        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[], None]
+        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[int], Awaitable[None]]
     ) -> None:
         """Go on until the node is in a ring; a leeching one, until it can reach one.
 
         Those who wait are told when the time is over, but a node goes on trying: its peers may come up yet.
 
-        :param through: joins through a member. :param begin: begins a ring.
+        :param through: joins through a member. :param begin: begins a ring, to which so many others will come
+            that were in it before.
         """
         self._began_at = self._node.reactor.seconds()
         deadline = self._began_at + self._timeout_seconds
@@ -106,27 +107,26 @@ class Joining:
             await self._node.sleep(_RETRY_SECONDS * (0.5 + self._node.rng.random()))
 
     async def _try(
-        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[], None]
+        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[int], Awaitable[None]]
     ) -> bool:
         node = self._node
         member = next(iter(node.members()), None)
         if member is not None:
             await through(member)
             return True
-        if node.leeching or not await self._is_to_begin():
+        if node.leeching:
             return False
-        begin()
+        if self._is_returning:
+            return await self._try_to_begin_again(begin)
+        # Old peers alone hold no ring of ours: so we begin one around them.
+        links = node.routing_table.values()
+        only_old = bool(links) and not any(link.ours for link in links)
+        if self._peers and not only_old:
+            return False
+        await begin(0)
         return True
 
-    async def _is_to_begin(self) -> bool:
-        if self._is_returning:
-            return await self._is_to_begin_again()
-        # Old peers alone hold no ring of ours: so we begin one around them.
-        links = self._node.routing_table.values()
-        only_old = bool(links) and not any(link.ours for link in links)
-        return only_old or not self._peers
-
-    async def _is_to_begin_again(self) -> bool:
+    async def _try_to_begin_again(self, begin: Callable[[int], Awaitable[None]]) -> bool:
         now = self._node.reactor.seconds()
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
@@ -138,14 +138,16 @@ class Joining:
         waiting = [link for link in others if await self._waits_too(link)]
         if self._node.members():
             return False  # somebody was faster
-        if waiting:
-            return all(link.id_10 < self._node.id_10 for link in waiting)
-        is_late = now - self._began_at >= self._timeout_seconds
-        if is_late and not self._peers:
-            self._log.warn(
-                "none of the {count} remembered peers answers: beginning alone", count=len(self._remembered)
-            )
-        return is_late and not self._peers
+        is_late = now - self._began_at >= self._timeout_seconds and not self._peers
+        if waiting and not all(link.id_10 < self._node.id_10 for link in waiting):
+            return False
+        if not waiting and not is_late:
+            return False
+        if not waiting:
+            text = "none of the {count} remembered peers answers: beginning alone"
+            self._log.warn(text, count=len(self._remembered))
+        await begin(len(waiting))
+        return True
 
     async def _waits_too(self, link: MeshConnection) -> bool:
         try:

@@ -165,7 +165,7 @@ class ChordService(DictMixin, MeshService):
             folder = self._keeping.open()
             if folder is not None:
                 self._replica.store = folder.store
-                folder.store.on_lost = self._records_lost
+                folder.store.on_lost = lambda key: self._repair.lost(key)
                 if folder.node_id is not None:
                     self.be(folder.node_id)
                 self._remember_from_before(folder.peers)
@@ -180,12 +180,6 @@ class ChordService(DictMixin, MeshService):
                 addresses.append(Address.parse(peer))
         self.remember(addresses)
         self._joining.remember(addresses)
-
-    def _records_lost(self) -> None:
-        """Records that we had cannot be read any more: as if we had just come."""
-        if self._replica.caught_up:
-            self._replica.caught_up = False
-            self.background(self._transfer.catch_up())
 
     async def finish(self) -> None:
         """See :class:`~chordtx.MeshService`: the store is closed last."""
@@ -255,12 +249,22 @@ class ChordService(DictMixin, MeshService):
         self.background(self._reunion.keep_looking())
         await self._repair.when_caught_up()
 
-    def _begin_ring(self) -> None:
+    async def _begin_ring(self, others_waiting: int) -> None:
         self._membership.create()
-        self._repair.begin_ring()
         self._tell_state(leeching=False)
+        if others_waiting:
+            await self._wait_for(min(others_waiting, self.chord_settings.successors_max))
+        else:
+            self._repair.begin_ring()
         self.background(self._repair.keep_whole())
         self.background(self._reunion.keep_looking())
+        await self._repair.when_caught_up()
+
+    async def _wait_for(self, others: int) -> None:
+        """Those that were in the ring with us know what we missed: compare with them before we vote."""
+        late = self.reactor.seconds() + self.chord_settings.settle_timeout_seconds
+        while len(self._ring.successors) < others and self.reactor.seconds() < late:
+            await self.sleep(_JOIN_RETRY_SECONDS)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.

@@ -69,7 +69,7 @@ class PeerExchange:
         """There is a link to whoever is reached there."""
         self._known.met(address)
 
-    def all_met(self) -> list[Address]:
+    def those_met(self) -> list[Address]:
         """Where there was a link to, the latest last."""
         return self._known.those_met()
 

@@ -220,7 +220,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def known_addresses(self) -> list[Address]:
         """Where there was a link to, the latest last."""
-        return self._exchange.all_met()
+        return self._exchange.those_met()
 
     # Addresses and time
 

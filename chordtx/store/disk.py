@@ -111,9 +111,8 @@ class DiskStore:
     :param run_in_thread: calls a function in another thread, and fires when it is done.
     :param call_later: as the reactor's ``callLater``.
     :ivar damaged: how many records were found unreadable, and left out.
-    :ivar lost: keys of those found since it was opened: that they are not here says nothing. Whoever has
-        fetched them from others clears it.
-    :ivar on_lost: called when another one is found.
+    :ivar on_lost: called with the key when one is found after the store was opened, again each time while it
+        cannot be read: that it is not here says nothing then.
     :raises StorageFailed: when the database as a whole is damaged.
     """
 
@@ -132,8 +131,8 @@ class DiskStore:
         self._count = 0
         self.bytes_used = 0
         self.damaged = 0
-        self.lost: set[bytes] = set()
-        self.on_lost: Callable[[], None] = lambda: None
+        self._unreadable: set[bytes] = set()
+        self.on_lost: Callable[[bytes], None] = lambda _: None
         self._check_all()
 
     def _check_all(self) -> None:
@@ -175,10 +174,10 @@ class DiskStore:
         if isinstance(error, Damaged):
             self._forget(key, Change(position, None))
             self._count -= 1
-        if key not in self.lost:
-            self.lost.add(key)
+        if key not in self._unreadable:
+            self._unreadable.add(key)
             self._count_damaged(key, str(error))
-        self.on_lost()
+        self.on_lost(key)
 
     def _forget(self, key: bytes, change: Change) -> None:
         self._changed.changes[key] = change

@@ -138,11 +138,15 @@ async def test_a_damaged_record_comes_back_from_the_others(nodes: Nodes, tmp_pat
     await nodes.settled()
     await first.set("key", "value")
     await nodes.repaired([b"key"])
+    await nodes.until(lambda: disk_of(node).synced() is None, "it is on disk")
     connection = sqlite3.connect(tmp_path / "data" / "records.sqlite")
     connection.execute("UPDATE records SET record = x'00000000' WHERE key = ?", (b"key",))
     connection.commit()
     connection.close()
-    assert await node.get("key") == "value"
-    await nodes.until(lambda: disk_of(node).damaged == 1, "the damage is found")
+    assert disk_of(node).get(b"key") is None
+    assert disk_of(node).damaged == 1
+    assert not node._repair.knows(b"key")
     await nodes.repaired([b"key"])
+    await nodes.until(lambda: node._repair.knows(b"key"), "it votes again")
+    assert await node.get("key") == "value"
     assert node.status["records_damaged"] == 1
