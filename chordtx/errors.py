@@ -73,3 +73,15 @@ class ProtocolError(ChordError):
 
 class Stopped(ChordError):
     """The service is stopped, or was stopped while the call was under way."""
+
+
+class StorageFailed(ChordError):
+    """What is to survive a crash could not be written to the disk, or not be read from it.
+
+    :ivar path: the folder or file. :ivar reason: what the system, or the file's contents, said.
+    """
+
+    def __init__(self, message: str, path: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = reason

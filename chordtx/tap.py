@@ -36,6 +36,7 @@ LISTEN_DEFAULT = "tcp:44565:interface=127.0.0.1"
 # What a program that starts nodes (cli.local_ring) looks for in their log and on their standard error.
 READY = "Ready: in the ring"
 TOLD = "chord: "
+_SWITCH_SECONDS = 0.001
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 2
 
@@ -46,6 +47,7 @@ DEFAULTS: Mapping[str, Any] = {
     "subnet": "chord",
     "encryption": "Plaintext",
     "leech": False,
+    "data": None,
 }
 TABLES: Mapping[str, type[Any]] = {"chord": ChordSettings, "mesh": MeshSettings, "limits": Limits}
 
@@ -71,6 +73,7 @@ class Options(UsageOptions):
         ),
         ("subnet", None, None, "The network's name; nodes of another are refused. [default: chord]"),
         ("encryption", None, None, "Plaintext or SSL. [default: Plaintext]"),
+        ("data", None, None, "Folder to keep id, peers and records in. [default: in memory]"),
         (
             "config",
             None,
@@ -328,12 +331,14 @@ def makeService(options: Mapping[str, Any], reactor: Any = None) -> IService:
         encryption=options["encryption"],
         leech=options["leech"],
         settings=options["settings"],
+        data=options["data"],
     )
     return GuardedNode(reactor, node, end_process)
 
 
 def collect_less() -> None:
-    """Have Python look for cyclic garbage less often, and not in what was loaded at the start.
+    """Have Python look for cyclic garbage less often, not in what was loaded at the start, and switch threads
+    sooner.
 
     For a node, not for a program that embeds one. With Python's own thresholds a loaded node spends up to a
     quarter of its time looking, in pauses of up to 50 ms: hundreds of requests under way at once, and ever
@@ -342,6 +347,8 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    # The thread that commits to the disk gets Python's lock within this time, however busy the reactor is.
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def end_process(reactor: Any, status: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,32 @@ def test_how_nodes_are_started(started: LocalRing, reactor: SpawningReactor) -> 
         ["127.0.0.1:5000", "127.0.0.1:5002"],
     ]
     assert all(values_of(command, "--subnet") == ["demo"] for command in commands)
+
+
+def ring_with_data(reactor: SpawningReactor, path: Path) -> LocalRing:
+    return LocalRing(reactor, 2, 5000, data=str(path))
+
+
+def test_each_node_has_a_data_folder_of_its_own(reactor: SpawningReactor, tmp_path: Path) -> None:
+    Deferred.fromCoroutine(ring_with_data(reactor, tmp_path).start())
+    reactor.spawned[0].ready()
+    commands = [spawned.arguments for spawned in reactor.spawned]
+    assert [values_of(command, "--data") for command in commands] == [
+        [str(tmp_path / "5000")],
+        [str(tmp_path / "5001")],
+    ]
+    for spawned in reactor.spawned[1:]:
+        spawned.ready()
+
+
+def test_nodes_that_ran_before_start_at_once(reactor: SpawningReactor, tmp_path: Path) -> None:
+    """They wait for each other, so the first would not be ready alone."""
+    (tmp_path / "5001").mkdir()
+    starting = outcome_of(Deferred.fromCoroutine(ring_with_data(reactor, tmp_path).start()))
+    assert len(reactor.spawned) == 2
+    for spawned in reversed(reactor.spawned):
+        spawned.ready()
+    assert starting == [None]
 
 
 def test_a_node_that_cannot_start_says_why(

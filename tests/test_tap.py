@@ -59,8 +59,9 @@ def test_options_are_independent_of_each_other() -> None:
 def test_all_options() -> None:
     options = parse(
         *("--listen", "tcp:0", "--advertise", "example.org:4444", "--peer", "a:1", "--peer", "[::1]:2"),
-        *("--subnet", "demo", "--encryption", "SSL", "--leech"),
+        *("--subnet", "demo", "--encryption", "SSL", "--leech", "--data", "somewhere"),
     )
+    assert options["data"] == "somewhere"
     assert options["listen"] == "tcp:0"
     assert options["advertise"] == "example.org:4444"
     assert options["peer"] == ["a:1", "[::1]:2"]
@@ -109,6 +110,7 @@ def test_config_file(config: Callable[[str], str]) -> None:
         subnet = "from file"
         encryption = "SSL"
         leech = true
+        data = "somewhere"
         [chord]
         replicas = 3
         call_timeout_seconds = 1
@@ -119,8 +121,9 @@ def test_config_file(config: Callable[[str], str]) -> None:
         """
     )
     options = parse("--config", path)
-    names = ("listen", "advertise", "peer", "subnet", "encryption", "leech")
-    assert [options[name] for name in names] == ["tcp:1", "a:2", ["b:3", "c:4"], "from file", "SSL", True]
+    names = ("listen", "advertise", "peer", "subnet", "encryption", "leech", "data")
+    said = ["tcp:1", "a:2", ["b:3", "c:4"], "from file", "SSL", True, "somewhere"]
+    assert [options[name] for name in names] == said
     settings = options["settings"]
     assert (settings.replicas, settings.call_timeout_seconds) == (3, 1)
     assert settings.mesh.connections_max == 7
@@ -168,7 +171,8 @@ def test_bad_config_says_what_and_why_in_one_line(tmp_path: Path, text: str, sai
 
 
 def test_service_gets_what_was_said(chord: type[FakeChord]) -> None:
-    service = tap.makeService(parse("--subnet", "demo", "--peer", "a:1", "--leech"), reactor=ReadyReactor())
+    arguments = ("--subnet", "demo", "--peer", "a:1", "--leech", "--data", "somewhere")
+    service = tap.makeService(parse(*arguments), reactor=ReadyReactor())
     assert service.node.arguments == {
         "listen": tap.LISTEN_DEFAULT,
         "advertise": None,
@@ -177,6 +181,7 @@ def test_service_gets_what_was_said(chord: type[FakeChord]) -> None:
         "encryption": "Plaintext",
         "leech": True,
         "settings": ChordSettings(),
+        "data": "somewhere",
     }
     assert not service.node.running
 

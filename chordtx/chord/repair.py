@@ -145,6 +145,12 @@ class Repair:
         self._settled = Neighbourhood((self._ring.me.id,), True)
         self._first.opened()
 
+    def lost(self, key: bytes) -> None:
+        """A record is gone from the store by itself: nothing is certain before we have compared again."""
+        self._shares.dropped(key)
+        self._settled, self._pending = None, []
+        self._known.clear()
+
     def stop(self) -> None:
         """No more comparisons."""
         self._stopped = True

@@ -11,6 +11,7 @@ place in the ring, :class:`~chordtx.chord.routing.Routing` finds replicas,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from chordtx.chord.contacts import Contacts
 from chordtx.chord.coordinator import Coordinator
 from chordtx.chord.dictionary import DictMixin
 from chordtx.chord.joining import Joining
+from chordtx.chord.keeping import Keeping
 from chordtx.chord.listing import Listing
 from chordtx.chord.membership import Membership
 from chordtx.chord.old_peers import OldPeers
@@ -54,7 +56,10 @@ class ChordService(DictMixin, MeshService):
     :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param leech: use the ring, and store nothing.
-    :param settings: limits and times. :param rng: random source. :param store: where records are kept.
+    :param settings: limits and times. :param rng: random source. :param store: where records are kept; it is
+        closed when the service has stopped. :param data: path of a folder to keep records, id and peers in
+        instead, opened at the start. :param node_id: the id from an earlier run. :param remembered: addresses
+        of peers from an earlier run, to join through.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
 
@@ -72,11 +77,17 @@ class ChordService(DictMixin, MeshService):
         settings: ChordSettings | None = None,
         rng: Random | None = None,
         store: IStore | None = None,
+        data: str | None = None,
+        node_id: str | None = None,
+        remembered: Iterable[str] = (),
     ) -> None:
         self.chord_settings = (settings or ChordSettings()).validate()
         mesh = self.chord_settings.mesh
         MeshService.__init__(self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng)
         self.leeching = leech or listen is None
+        if node_id is not None:
+            self.be(node_id)
+        self._keeping = Keeping(self, data)
         self._clock = HybridClock(
             self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
         )
@@ -95,6 +106,7 @@ class ChordService(DictMixin, MeshService):
         self.ask_contact = self._contacts.ask
         self.round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
+        self._remember_from_before(remembered)
         self._started = []
         self._spreading: set[Address] = set()
         self._leaving = False
@@ -137,6 +149,7 @@ class ChordService(DictMixin, MeshService):
         self.methods.update(
             read=replica.read, version=replica.version, write=replica.write, status=self._status
         )
+        self.methods.update(may_begin=self._joining.may_begin)
 
     # The service
 
@@ -145,6 +158,38 @@ class ChordService(DictMixin, MeshService):
         if not self.running:
             self._joining.begin_again()
         super().startService()
+
+    def prepare(self) -> None:
+        """See :class:`~chordtx.MeshService`: open the data folder, and be who we were."""
+        try:
+            folder = self._keeping.open()
+            if folder is not None:
+                self._replica.store = folder.store
+                folder.store.on_lost = lambda key: self._repair.lost(key)
+                if folder.node_id is not None:
+                    self.be(folder.node_id)
+                self._remember_from_before(folder.peers)
+        except ChordError as error:
+            self._joining.settle(error)
+            raise
+
+    def _remember_from_before(self, peers: Iterable[str]) -> None:
+        addresses = []
+        for peer in peers:
+            with suppress(ValueError):
+                addresses.append(Address.parse(peer))
+        self.remember(addresses)
+        self._joining.remember(addresses)
+
+    async def finish(self) -> None:
+        """See :class:`~chordtx.MeshService`: the store is closed last."""
+        await self._keeping.close()
+        try:
+            closed = self._replica.store.close()
+            if closed is not None:
+                await closed
+        except ChordError as error:
+            self._log.error("not everything could be stored: {error}", error=str(error))
 
     def when_joined(self) -> Deferred[None]:
         """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
@@ -162,6 +207,7 @@ class ChordService(DictMixin, MeshService):
         )
         self._put_together()
         super().started()
+        self.background(self._keeping.go_on())
         self.background(self._joining.join(self._join_through, self._begin_ring))
 
     async def leave(self) -> None:
@@ -203,12 +249,22 @@ class ChordService(DictMixin, MeshService):
         self.background(self._reunion.keep_looking())
         await self._repair.when_caught_up()
 
-    def _begin_ring(self) -> None:
+    async def _begin_ring(self, others_waiting: int) -> None:
         self._membership.create()
-        self._repair.begin_ring()
         self._tell_state(leeching=False)
+        if others_waiting:
+            await self._wait_for(min(others_waiting, self.chord_settings.successors_max))
+        else:
+            self._repair.begin_ring()
         self.background(self._repair.keep_whole())
         self.background(self._reunion.keep_looking())
+        await self._repair.when_caught_up()
+
+    async def _wait_for(self, others: int) -> None:
+        """Those that were in the ring with us know what we missed: compare with them before we vote."""
+        late = self.reactor.seconds() + self.chord_settings.settle_timeout_seconds
+        while len(self._ring.successors) < others and self.reactor.seconds() < late:
+            await self.sleep(_JOIN_RETRY_SECONDS)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
@@ -377,6 +433,7 @@ class ChordService(DictMixin, MeshService):
             **status_of_ring(self._ring),
             "records": len(self._replica.store),
             "bytes": self._replica.store.bytes_used,
+            **self._keeping.status,
             "peers": [status_of_link(link) for link in self.routing_table.values()],
         }
 

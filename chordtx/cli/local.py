@@ -30,10 +30,21 @@ NODES_MAX = 100
 @click.option(
     "--encryption", type=ENCRYPTION, help="As in the protocol. [default: as given before the command]"
 )
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False),
+    help="Folder to keep the records in: each node gets one of its own there, named by its port.",
+)
 @click.option("--log", is_flag=True, help="Pass on what the nodes log.")
 @click.pass_obj
 def local(
-    client: Client, nodes: int, port: int, subnet: str | None, encryption: str | None, log: bool
+    client: Client,
+    nodes: int,
+    port: int,
+    subnet: str | None,
+    encryption: str | None,
+    data: str | None,
+    log: bool,
 ) -> None:
     """Run a ring of N nodes on this machine until interrupted.
 
@@ -50,6 +61,7 @@ def local(
             port,
             subnet=subnet,
             encryption=encryption or client.encryption,
+            data=data,
             on_line=_echo_line if log else _ignore_line,
             on_end=tell_of_end,
         )

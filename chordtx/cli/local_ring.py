@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -93,16 +94,19 @@ class LocalRing:
         *,
         subnet: str = "chord",
         encryption: str = "Plaintext",
+        data: str | None = None,
         on_line: OnLine = lambda address, line: None,
         on_end: OnEnd = lambda why: None,
     ) -> None:
         """:param size: how many nodes. :param port: of the first one.
+        :param data: folder for the data folders of all, None keeps nothing.
         :param on_line: called with a node's address and each line that it writes.
         :param on_end: called when a node of the started ring ends unasked; the others go on.
         """
         self.addresses = [f"{HOST}:{port + index}" for index in range(size)]
         self._reactor = reactor
         self._options = ["--subnet", subnet, "--encryption", encryption]
+        self._data = None if data is None else Path(data).absolute()
         self._on_line = on_line
         self._on_end = on_end
         self._nodes: list[NodeProcess] = []
@@ -116,14 +120,27 @@ class LocalRing:
 
         :raises Failed: when one of them cannot start.
         """
-        # The others need one to join through, which is there once the first is ready.
-        await self._spawn(0).ready
-        others = [self._spawn(index).ready for index in range(1, len(self.addresses))]
+        starting: list[Deferred[None]] = []
+        if self._ran_before():
+            # They wait for each other, and one begins the ring when it sees that they are there.
+            starting.append(self._spawn(0).ready)
+        else:
+            # The others need one to join through, which is there once the first is ready.
+            await self._spawn(0).ready
+        starting += [self._spawn(index).ready for index in range(1, len(self.addresses))]
         try:
-            await gatherResults(others, consumeErrors=True)
+            await gatherResults(starting, consumeErrors=True)
         except FirstError as error:
             error.subFailure.raiseException()
         self._started = True
+
+    def _ran_before(self) -> bool:
+        folders = [self._folder(index) for index in range(len(self.addresses))]
+        return any(folder is not None and folder.exists() for folder in folders)
+
+    def _folder(self, index: int) -> Path | None:
+        """A node's own, named by its port, so that it is the same node the next time."""
+        return None if self._data is None else self._data / self.addresses[index].rpartition(":")[2]
 
     def when_gone(self) -> Deferred[None]:
         """Fails with :class:`Failed` when the last node has ended unasked. To be asked for once."""
@@ -158,7 +175,9 @@ class LocalRing:
         # Through the first, and one more in case that one is gone when it matters.
         through = sorted({0, index - 1}) if index else []
         peers = [text for each in through for text in ("--peer", self.addresses[each])]
-        return [*twistd, "chord", *listen, *peers, *self._options]
+        folder = self._folder(index)
+        data = [] if folder is None else ["--data", str(folder)]
+        return [*twistd, "chord", *listen, *peers, *self._options, *data]
 
     def _node_ended(self, failed: Failed | None) -> None:
         if failed is None or not self._started or self._stopping:

@@ -91,6 +91,11 @@ class Listening:
         """What was is over: the service starts again."""
         self._gate.reset()
 
+    def cannot(self, error: Exception) -> None:
+        """The service cannot start, for this reason."""
+        if not self._gate.failed(error):
+            self._log.error("cannot start: {error}", error=str(error))
+
     async def open(self) -> bool:
         """Listen.
 

@@ -69,6 +69,10 @@ class PeerExchange:
         """There is a link to whoever is reached there."""
         self._known.met(address)
 
+    def those_met(self) -> list[Address]:
+        """Where there was a link to, the latest last."""
+        return self._known.those_met()
+
     def peers_received(self, link: MeshConnection, message: Message) -> None:
         """``peers [7, [[[host, port], id], ...]]``: everyone that the sender is connected to.
 

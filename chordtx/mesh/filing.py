@@ -18,12 +18,12 @@ from chordtx.mesh.connection import MeshConnection
 class Filing:
     """The links of one node whose handshake is through.
 
-    :param number: our own id, as a number.
+    :ivar number: our own id, as a number.
     :ivar table: peer id -> the link to it.
     """
 
     def __init__(self, number: int) -> None:
-        self._number = number
+        self.number = number
         self.table: dict[str, MeshConnection] = {}
         self._aside: dict[str, MeshConnection] = {}
 
@@ -38,7 +38,7 @@ class Filing:
         other = self.table.get(link.id)
         if other is None or other.closed or other.outgoing == link.outgoing:
             return None
-        return other if other.outgoing == (self._number > link.id_10) else None
+        return other if other.outgoing == (self.number > link.id_10) else None
 
     def put(self, link: MeshConnection) -> MeshConnection | None:
         """File a link.

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.errors import ProtocolError, Stopped, WrongSubnet
+from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import Listening, MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.broadcasts import Broadcasts
@@ -149,13 +149,24 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         return self._listening.when_open()
 
     async def _start(self) -> None:
+        try:
+            self.prepare()
+        except ChordError as error:
+            self._listening.cannot(error)
+            return
         if await self._listening.open():
             self._log.info("running as {id}", id=self.id)
             self.started()
 
+    def prepare(self) -> None:
+        """What is to be done before the port is opened; for subclasses.
+
+        :raises ChordError: when the service cannot start.
+        """
+
     def started(self) -> None:
         """The port is open; a subclass goes on from here."""
-        if self._bootstrap:
+        if self._bootstrap or self.known_addresses():
             self._tasks.start(self._exchange.keep_connected())
 
     async def _stop(self) -> None:
@@ -170,9 +181,13 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         await self._listening.close()
         self._rounds.stop()
         await self._close_links()
+        await self.finish()
 
     async def leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
+
+    async def finish(self) -> None:
+        """What is to be done at the very end; for subclasses."""
 
     async def _close_links(self) -> None:
         for link in tuple(self._links):
@@ -187,6 +202,25 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def _abort_links(self) -> None:
         for link in tuple(self._links):
             link.abort(Stopped("the service was stopped"))
+
+    # Who we are, and whom we know
+
+    def be(self, id: str) -> None:
+        """Take up an id from before, instead of the new one.
+
+        :raises ProtocolError: when it is none.
+        """
+        self.id_10 = self._filing.number = decode_id(id, bits_max=384)
+        self.id = id
+
+    def remember(self, addresses: Iterable[Address]) -> None:
+        """Find the network again through these, if need be."""
+        for address in addresses:
+            self._exchange.met(address)
+
+    def known_addresses(self) -> list[Address]:
+        """Where there was a link to, the latest last."""
+        return self._exchange.those_met()
 
     # Addresses and time
 

@@ -39,5 +39,12 @@ class IStore(Interface):
         :returns: up to ``limit`` pairs (position, key), the highest position first.
         """
 
+    def close() -> Deferred[None] | None:
+        """Nothing is asked of it any more.
+
+        :returns: fires when all that was merged would survive a crash, and fails when it would not; None when
+            there is nothing to wait for.
+        """
+
     def __len__() -> int:
         """How many records, tombstones too."""

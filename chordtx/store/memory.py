@@ -16,7 +16,7 @@ from chordtx.store.interface import IStore
 # without keeping all in order: at a million keys a bucket holds 250, sorted when it is asked for.
 _BUCKET_BITS = 12
 _SHIFT = BITS - _BUCKET_BITS
-_KEY_OVERHEAD_BYTES = 150
+KEY_OVERHEAD_BYTES = 150
 
 
 def naming_position(key: bytes) -> int:
@@ -42,7 +42,7 @@ class MemoryStore:
         before = self._records.get(key)
         if before is None:
             self._buckets.setdefault(naming_position(key) >> _SHIFT, set()).add(key)
-            self.bytes_used += len(key) + _KEY_OVERHEAD_BYTES
+            self.bytes_used += len(key) + KEY_OVERHEAD_BYTES
         else:
             self.bytes_used -= before.cost_bytes
         after = merge(before, record)
@@ -59,10 +59,14 @@ class MemoryStore:
             self._buckets[bucket].discard(key)
             if not self._buckets[bucket]:
                 del self._buckets[bucket]
-            self.bytes_used -= record.cost_bytes + len(key) + _KEY_OVERHEAD_BYTES
+            self.bytes_used -= record.cost_bytes + len(key) + KEY_OVERHEAD_BYTES
 
     def synced(self) -> Deferred[None] | None:
         """See :meth:`IStore.synced`."""
+        return None
+
+    def close(self) -> Deferred[None] | None:
+        """See :meth:`IStore.close`: the records stay, for a service that is started again."""
         return None
 
     def keys(self) -> Iterator[bytes]:

@@ -97,11 +97,16 @@ class Daemons:
         daemons = [first]
         client = await self.client(first)
         daemons += [self.start("--peer", first.address, *arguments) for _ in range(count - 1)]
+        await self.whole(client, count)
+        return daemons
+
+    async def whole(self, client: ChordService, count: int) -> None:
+        """Wait until the ring has ``count`` nodes, all of which have caught up."""
         deadline = self._reactor.seconds() + 60
         while True:
             nodes = await client.ring()
             if len(nodes) == count and all(node.get("caught_up") for node in nodes):
-                return daemons
+                return
             assert self._reactor.seconds() < deadline, f"no ring of {count}: {nodes}"
             await client.sleep(0.1)
 

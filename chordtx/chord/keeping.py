@@ -1,0 +1,88 @@
+"""What a node keeps in its data folder from one run to the next: who it is, whom it knows, that it runs.
+
+The records there are the store's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from chordtx.errors import ChordError
+from chordtx.store import DataFolder
+
+_LOOK_SECONDS = 1.0  # how often it is seen whether there is something new to note
+_NOTE_SECONDS = 20.0  # how often it is noted, at least, that the node runs
+_PEERS_KEPT_MAX = 64
+
+
+class Keeping:
+    """One node's data folder, or none.
+
+    :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``sleep``.
+    :param path: of the folder; None keeps nothing.
+    """
+
+    _log = Logger()
+
+    def __init__(self, node: Any, path: str | None) -> None:
+        self._node = node
+        self._path = path
+        self._folder: DataFolder | None = None
+        self._noted_peers: list[str] = []
+        self._noted_ms = 0
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What operators see."""
+        if self._folder is None:
+            return {}
+        return {"data": str(self._folder.path), "records_damaged": self._folder.store.damaged}
+
+    def open(self) -> DataFolder | None:
+        """The folder, open. :raises StorageFailed: when it cannot be used."""
+        if self._path is not None:
+            node = self._node
+            self._folder = DataFolder(self._path, node.subnet, self._run_in_thread, node.reactor.callLater)
+            store = self._folder.store
+            self._log.info(
+                "{count} records in {path}, {damaged} of them damaged and left out",
+                count=len(store),
+                path=self._path,
+                damaged=store.damaged,
+            )
+        return self._folder
+
+    def _run_in_thread(self, work: Callable[[], None]) -> Deferred[None]:
+        reactor = self._node.reactor
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
+    async def go_on(self) -> None:
+        """Note now and then whom the node knows, and that it runs."""
+        while self._folder is not None:
+            is_due = self._node.wall_ms() - self._noted_ms >= _NOTE_SECONDS * 1000
+            if is_due or self._peers() != self._noted_peers:
+                self._note(self._folder)
+            await self._node.sleep(_LOOK_SECONDS)
+
+    def _peers(self) -> list[str]:
+        return sorted(str(address) for address in self._node.known_addresses()[-_PEERS_KEPT_MAX:])
+
+    def _note(self, folder: DataFolder) -> None:
+        self._noted_peers, self._noted_ms = self._peers(), self._node.wall_ms()
+        folder.note(self._node.id, self._noted_peers, self._noted_ms)
+
+    async def close(self) -> None:
+        """Store what there is, and let go of the folder."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return
+        try:
+            self._note(folder)
+            await folder.close()
+        except ChordError as error:
+            self._log.error("not everything could be stored at the end: {error}", error=str(error))

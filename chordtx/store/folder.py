@@ -1,0 +1,165 @@
+"""A node's data folder: its records, and what makes it the same node when it starts again.
+
+- ``lock`` is held while a node uses the folder.
+- ``records.sqlite`` holds the records and, beside them, the node's id, the network's name, the addresses of
+  peers and when the node last ran. SQLite has two more files beside it while it is open.
+- ``format`` says that the folder has had records: without ``records.sqlite`` it is damaged.
+
+Whatever is wrong with it is told in one line that says what to do: :class:`~chordtx.errors.StorageFailed`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from chordtx.errors import StorageFailed
+from chordtx.store.database import FORMAT, Database, damaged
+from chordtx.store.disk import CallLater, DiskStore, RunInThread
+from chordtx.store.journal import commits_passed_over
+
+_LOCK = "lock"
+_FORMAT = "format"
+_RECORDS = "records.sqlite"
+_LOG = "records.sqlite-wal"
+_OTHERS_MAY = 0o077
+
+
+class DataFolder:
+    """An open folder, locked until it is closed.
+
+    :param path: made when it is not there, for its owner's eyes only.
+    :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
+    :ivar store: the records. :ivar node_id: the node's id, None when it never ran.
+    :ivar peers: addresses that it remembers.
+    :ivar seen_ms: when it last ran: Unix time in milliseconds, None when it never did.
+    :raises StorageFailed: when it cannot be used.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+        try:
+            self._make()
+            self._lock = self._locked()
+            self._open(subnet, run_in_thread, call_later)
+        except OSError as error:
+            self._unlock()
+            reason = error.strerror or str(error)
+            raise StorageFailed(f"cannot use the data folder {path}: {reason}", path, reason) from error
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _make(self) -> None:
+        if not self.path.is_dir():
+            self.path.mkdir(mode=0o700, parents=True)
+            _sync(self.path.parent)
+        elif self.path.stat().st_mode & _OTHERS_MAY:
+            self._log.warn("others than its owner may look into {path}", path=str(self.path))
+
+    def _locked(self) -> int:
+        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            who = f" (process {holder})" if holder.isdigit() else ""
+            path = str(self.path)
+            raise StorageFailed(
+                f"the data folder {path} is in use by another node{who}", path, "in use"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return descriptor
+
+    def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
+        self._check_files()
+        database = Database(self.path / _RECORDS)
+        try:
+            self._read(database.meta(), subnet)
+            self._mark()
+            self.store = DiskStore(database, run_in_thread, call_later)
+        except BaseException:
+            database.close()
+            raise
+        self.store.keep("subnet", subnet.encode())
+
+    def _check_files(self) -> None:
+        records = self.path / _RECORDS
+        size = records.stat().st_size if records.exists() else None
+        if (self.path / _FORMAT).exists() and not size:
+            raise damaged(records, "it is gone" if size is None else "it is empty")
+        if commits_passed_over(self.path / _LOG) > 1:
+            raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
+        # SQLite gives the files that it makes beside this one the same permissions.
+        os.close(os.open(records, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _read(self, values: dict[str, bytes], subnet: str) -> None:
+        try:
+            named = values.get("subnet", subnet.encode()).decode()
+            self.node_id = values["node_id"].decode() if "node_id" in values else None
+            self.seen_ms = int(values["seen_ms"]) if "seen_ms" in values else None
+            self.peers = [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
+        except (ValueError, TypeError) as error:
+            raise damaged(self.path / _RECORDS, "what stands beside the records makes no sense") from error
+        if named != subnet:
+            path = str(self.path)
+            raise StorageFailed(
+                f"the data folder {path} is of subnet {named!r}, not {subnet!r}: name another folder",
+                path,
+                f"of subnet {named!r}",
+            )
+
+    def _mark(self) -> None:
+        marker = self.path / _FORMAT
+        if not marker.exists():
+            with open(os.open(marker, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(f"chordtx data, format {FORMAT}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _sync(self.path)
+
+    def note(self, node_id: str, peers: Sequence[str], now_ms: int) -> None:
+        """Remember who runs here, whom it knows and that it runs: with one of the next commits."""
+        self.store.keep("node_id", node_id.encode())
+        self.store.keep("peers", json.dumps(list(peers)).encode())
+        self.store.keep("seen_ms", b"%d" % now_ms)
+
+    async def close(self) -> None:
+        """Commit what there is, and let others use the folder.
+
+        :raises StorageFailed: when something could not be stored; the folder is closed just the same.
+        """
+        try:
+            await self.store.close()
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _sync(folder: Path) -> None:
+    """See that what was made in a folder is found there after a power cut."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # one may go through this folder, but not look into it
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

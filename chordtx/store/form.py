@@ -1,0 +1,39 @@
+"""A record as bytes on the disk, with a checksum over itself and its key."""
+
+from __future__ import annotations
+
+from struct import Struct
+from zlib import crc32
+
+import msgpack
+
+from chordtx.errors import ChordError, ProtocolError
+from chordtx.records import Record
+
+_CHECKSUM = Struct(">I")
+
+
+class Damaged(ChordError):
+    """These bytes are not what was written for this key."""
+
+
+def to_stored(key: bytes, record: Record) -> bytes:
+    """The record as :func:`from_stored` reads it."""
+    packed: bytes = msgpack.packb(record.to_wire())
+    return _CHECKSUM.pack(crc32(packed, crc32(key))) + packed
+
+
+def from_stored(key: bytes, stored: object) -> Record:
+    """The record that was stored under ``key``.
+
+    :raises Damaged: when a bit of it, or of the key, has changed since.
+    """
+    if not isinstance(stored, bytes) or len(stored) < _CHECKSUM.size:
+        raise Damaged("a stored record is cut short")
+    packed = stored[_CHECKSUM.size :]
+    if _CHECKSUM.unpack_from(stored)[0] != crc32(packed, crc32(key)):
+        raise Damaged("a stored record does not match its checksum")
+    try:
+        return Record.from_wire(msgpack.unpackb(packed))
+    except (ProtocolError, ValueError, msgpack.UnpackException) as error:
+        raise Damaged(f"a stored record is no record: {error}") from error

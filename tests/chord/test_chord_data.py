@@ -1,0 +1,152 @@
+"""A node with a data folder: the same again, back in its ring, honest about what its disk does not take."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from chordtx.chord import ChordService
+from chordtx.config import ChordSettings
+from chordtx.errors import NoMajority, StorageFailed
+from chordtx.store import DiskStore
+from chordtx.store.database import Database
+from tests.chord.nodes import LISTEN, Nodes, address
+from tests.store.disks import opened
+
+HASTY = ChordSettings(join_timeout_seconds=1.0)
+
+
+def disk_of(node: ChordService) -> DiskStore:
+    store = node._replica.store
+    assert isinstance(store, DiskStore)
+    return store
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_is_the_same_again(nodes: Nodes, tmp_path: Path) -> None:
+    node = await nodes.join(data=str(tmp_path / "data"))
+    await node.set("key", {"a": 1})
+    assert node.status["data"] == str(tmp_path / "data")
+    id = node.id
+    await nodes.leave(node)
+    again = await nodes.join(data=str(tmp_path / "data"))
+    assert again.id == id
+    assert again._ring.me.id == again.id_10
+    assert await again.get("key") == {"a": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_may_be_stopped_and_started_again(nodes: Nodes, tmp_path: Path) -> None:
+    node = await nodes.join(data=str(tmp_path / "data"))
+    await node.set("key", 1)
+    id = node.id
+    await node.stopService()
+    node.startService()
+    await node.when_joined()
+    assert (node.id, await node.get("key")) == (id, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_remembers_nobody_that_answers_begins_alone(
+    nodes: Nodes, tmp_path: Path, running_reactor: Any
+) -> None:
+    node = await nodes.join(data=str(tmp_path / "data"), remembered=["127.0.0.1:1"], settings=HASTY)
+    began = running_reactor.seconds()
+    await nodes.leave(node)
+    again = await nodes.join(data=str(tmp_path / "data"), remembered=["127.0.0.1:1"], settings=HASTY)
+    assert running_reactor.seconds() - began >= HASTY.join_timeout_seconds
+    assert again.next is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_remembers_a_ring_joins_it(nodes: Nodes, tmp_path: Path) -> None:
+    first, second = await nodes.ring(2)
+    node = await nodes.join(first, data=str(tmp_path / "data"))
+    await nodes.settled()
+    await nodes.leave(node)
+    folder = opened(tmp_path / "data", "chord")
+    assert {*folder.peers} >= {address(first), address(second)}
+    assert folder.node_id == node.id
+    assert folder.seen_ms == pytest.approx(node.wall_ms(), abs=60_000)
+    from twisted.internet.defer import Deferred
+
+    await Deferred.fromCoroutine(folder.close())
+    again = await nodes.join(data=str(tmp_path / "data"))
+    assert again.id == node.id
+    await nodes.settled()
+    assert len(await first.ring()) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_those_that_wait_one_begins(nodes: Nodes, free_port: Any) -> None:
+    ports = [free_port() for _ in range(4)]
+    started = [
+        nodes.start(
+            listen=f"tcp:{port}:interface=127.0.0.1",
+            remembered=[f"127.0.0.1:{other}" for other in ports if other != port],
+        )
+        for port in ports
+    ]
+    for node in started:
+        await node.when_joined()
+    await nodes.settled()
+    assert len(await started[0].ring()) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_folder_that_cannot_be_used_is_told(nodes: Nodes, tmp_path: Path) -> None:
+    first = await nodes.join(data=str(tmp_path / "data"))
+    second = ChordService(nodes.reactor, listen=LISTEN, data=str(tmp_path / "data"))
+    second.startService()
+    for told in (second.when_listening(), second.when_joined()):
+        with pytest.raises(StorageFailed, match="in use by another node"):
+            await told
+    await second.stopService()
+    assert await first.get("key") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_the_disk_does_not_take_is_no_write(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await nodes.join(
+        data=str(tmp_path / "data"), settings=ChordSettings(operation_timeout_seconds=1.0)
+    )
+    await node.set("before", 1)
+
+    def fail(*_: Any) -> None:
+        raise StorageFailed("no space left")
+
+    monkeypatch.setattr(Database, "commit", fail)
+    with pytest.raises(NoMajority):
+        await node.set("key", 1)
+    assert await node.get("before") == 1
+    monkeypatch.undo()
+    await node.set("key", 2)
+    assert await node.get("key") == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_record_comes_back_from_the_others(nodes: Nodes, tmp_path: Path) -> None:
+    first = await nodes.first()
+    node = await nodes.join(first, data=str(tmp_path / "data"))
+    await nodes.join(first)
+    await nodes.settled()
+    await first.set("key", "value")
+    await nodes.repaired([b"key"])
+    await nodes.until(lambda: disk_of(node).synced() is None, "it is on disk")
+    connection = sqlite3.connect(tmp_path / "data" / "records.sqlite")
+    connection.execute("UPDATE records SET record = x'00000000' WHERE key = ?", (b"key",))
+    connection.commit()
+    connection.close()
+    assert disk_of(node).get(b"key") is None
+    assert disk_of(node).damaged == 1
+    assert not node._repair.knows(b"key")
+    await nodes.repaired([b"key"])
+    await nodes.until(lambda: node._repair.knows(b"key"), "it votes again")
+    assert await node.get("key") == "value"
+    assert node.status["records_damaged"] == 1
