@@ -24,14 +24,16 @@ class Keeping:
     """One node's data folder, or none.
 
     :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``sleep``.
-    :param path: of the folder; None keeps nothing.
+    :param path: of the folder; None keeps nothing. :param absence_seconds_max: who was away for longer comes
+        back empty.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Any, path: str | None) -> None:
+    def __init__(self, node: Any, path: str | None, absence_seconds_max: float) -> None:
         self._node = node
         self._path = path
+        self._absence_seconds_max = absence_seconds_max
         self._folder: DataFolder | None = None
         self._noted_peers: list[str] = []
         self._noted_ms = 0
@@ -55,7 +57,20 @@ class Keeping:
                 path=self._path,
                 damaged=store.damaged,
             )
+            self._forget_after_absence(self._folder)
         return self._folder
+
+    def _forget_after_absence(self, folder: DataFolder) -> None:
+        """What was deleted meanwhile may be forgotten by all others: it must not come back with us."""
+        if folder.seen_ms is None:
+            return
+        away_seconds = (self._node.wall_ms() - folder.seen_ms) / 1000
+        if away_seconds <= self._absence_seconds_max:
+            return
+        text = "away for {away:.0f} s, longer than absence_seconds_max: the old records are dropped"
+        self._log.warn(text, away=away_seconds)
+        for key in folder.store.keys():
+            folder.store.drop(key)
 
     def _run_in_thread(self, work: Callable[[], None]) -> Deferred[None]:
         reactor = self._node.reactor

@@ -46,15 +46,21 @@ class Replica:
         self.knows: Callable[[bytes], bool] = lambda _: True
         self.agrees: Callable[[bytes, bytes], bool] = lambda *_: True
         self.merged: Callable[[bytes, Record], None] = lambda *_: None
+        self._unsynced: dict[bytes, int] = {}
         self.stored: Stored | None = None
         self.may_have_changed: Callable[[bytes], bool] = lambda _: False
         self.has_old_peers: Callable[[], bool] = lambda: False
 
-    def read(self, caller: Any, key: Any, tag: Any) -> list[Any]:
-        """``read(key, set)`` -> ``[record or nil, may an old peer have changed it, votes]``."""
+    def read(self, caller: Any, key: Any, tag: Any) -> Deferred[list[Any]] | list[Any]:
+        """``read(key, set)`` -> ``[record or nil, may an old peer have changed it, votes]``.
+
+        What a crash could still undo is shown to nobody: the answer waits until it is on the disk.
+        """
         record = self._record(key)
         wire = None if record is None else record.to_wire()
-        return [wire, self.may_have_changed(key), self._votes(key, tag)]
+        answer = [wire, self.may_have_changed(key), self._votes(key, tag)]
+        synced = self.store.synced() if key in self._unsynced else None
+        return answer if synced is None else _after([synced], answer)
 
     def version(self, caller: Any, key: Any, tag: Any) -> list[Any]:
         """``version(key, set)`` -> ``[clock or nil, writer, is there a value, votes]``."""
@@ -92,8 +98,17 @@ class Replica:
         merged = self.store.merge(key, record)
         self.merged(key, merged)
         waits = [] if self.stored is None else [self.stored(key, merged)]
-        waits.append(self.store.synced())
+        synced = self.store.synced()
+        if synced is not None:
+            self._unsynced[key] = self._unsynced.get(key, 0) + 1
+            waits.append(synced.addBoth(self._now_synced, key))
         return [wait for wait in waits if wait is not None]
+
+    def _now_synced(self, outcome: Any, key: bytes) -> Any:
+        left = self._unsynced.pop(key) - 1
+        if left:
+            self._unsynced[key] = left
+        return outcome
 
     def is_forgettable(self, record: Record) -> bool:
         """Whether a tombstone, or what has expired, was remembered for long enough."""

@@ -87,7 +87,7 @@ class ChordService(DictMixin, MeshService):
         self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
-        self._keeping = Keeping(self, data)
+        self._keeping = Keeping(self, data, self.chord_settings.absence_seconds_max)
         self._clock = HybridClock(
             self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -25,7 +26,7 @@ class SimulatedDisk:
 
     synced: dict[bytes, Record | None] = field(factory=dict)
     unsynced: list[tuple[bytes, Record | None]] = field(factory=list)
-    values: dict[str, object] = field(factory=dict)
+    values: dict[str, Any] = field(factory=dict)
 
     def sync(self, count: int) -> None:
         """The first ``count`` unsynced writes are safe now."""

@@ -169,6 +169,11 @@ class World:
             reactor.offset_seconds = offset_seconds
         others = [each.address for each in self.hosts if each is not host]
         peers = self.rng.sample(others, min(3, len(others)))
+        remembered: list[str] = []
+        values = {} if host.disk is None else host.disk.values
+        if "peers" in values:
+            # It knows who it was and whom it knew, and nobody has to tell it again.
+            remembered, peers = values["peers"], []
         host.incarnation += 1
         rng = Random(f"{self.seed} {host.name} {host.incarnation}")
         store = None if host.disk is None else SimulatedStore(reactor, host.disk, rng)
@@ -180,7 +185,10 @@ class World:
             settings=self.options.settings,
             rng=rng,
             store=store,
+            node_id=values.get("id"),
+            remembered=remembered,
         )
+        values["id"] = service.id
         service.stored = partial(self._record_stored, host)
         service.changed = partial(self._ring_looks, host)
         host.is_leaving = host.is_down = False
@@ -194,6 +202,7 @@ class World:
         self.network.kill(host.name, is_silent)
         if host.disk is not None:
             host.disk.crash(self.rng)
+            host.disk.values["peers"] = [str(address) for address in host.service.known_addresses()]
         _silence(host.service)
         self._ended.append(host.service)
         host.service, host.is_down = None, True
