@@ -9,11 +9,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench clean
+.PHONY: help run test soak lint format bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
+	@echo "make soak    three minutes of killed processes under load"
 	@echo "make lint    format, style and types"
 	@echo "make bench   the benchmarks"
 	@echo "make clean   removes what the others made"
@@ -23,6 +24,9 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/dev.stamp
+	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
