@@ -214,7 +214,7 @@ class Soak:
         return float(self._reactor.seconds() - self.restarted_at)
 
     def answered_share(self, seconds: float) -> float:
-        """Of the calls that began within some time of a kill, the share that was answered within that time."""
+        """Of the calls that began within some time of a kill, the share that was answered in as long."""
         near = [
             call for call in self.calls if any(0 <= call.began_at - at <= seconds for at in self.killed_at)
         ]
