@@ -21,6 +21,7 @@ from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, RingNode
 _NUDGED_SECONDS = 0.02
 _SUSPECT_SECONDS = 2.0
 _CONTACTS_MAX = 64
+_GIVEN_UP_MAX = 1000
 
 
 class Membership:
@@ -49,6 +50,7 @@ class Membership:
         self._timer: Any = None
         self._nudged = False
         self._stopped = False
+        self._given_up: dict[int, None] = {}
         node.methods.update(
             find=self._find,
             neighbours=self._neighbours,
@@ -138,6 +140,13 @@ class Membership:
 
     # What happens
 
+    def link_made(self, link: MeshConnection) -> None:
+        """A node of ours is connected. Before anything else it hears it if it had been given up by us: it
+        may not have noticed, and lacks what was written without it."""
+        if link.id_10 in self._given_up:
+            del self._given_up[link.id_10]
+            self._tell(contact_of(link), "missed")
+
     def link_opened(self, link: MeshConnection) -> None:
         """A node of ours that is in a ring is connected."""
         self._carry_out(self._ring.met(contact_of(link)))
@@ -161,6 +170,9 @@ class Membership:
     def failed(self, contact: Contact) -> None:
         """A node is dead, or cannot be reached, which is the same to us."""
         self._log.info("{contact} is gone from the ring", contact=f"{contact.host}:{contact.port}")
+        self._given_up[contact.id] = None
+        if len(self._given_up) > _GIVEN_UP_MAX:
+            del self._given_up[next(iter(self._given_up))]
         self._routing.forget(contact.id)
         self._carry_out(self._ring.failed(contact.id))
 

@@ -73,10 +73,11 @@ class Repair:
         self._seen: Neighbourhood | None = None
         self._seen_epoch = -1
         self._known: dict[bytes, bool] = {}
+        self._doubts = 0
         self._forget_due_at = 0.0
         self._first = Gate()
         replica.knows = self.knows
-        node.methods.update(tree=self._tree, leaves=self._leaves)
+        node.methods.update(tree=self._tree, leaves=self._leaves, missed=self._missed)
 
     # What we may vote on
 
@@ -148,6 +149,15 @@ class Repair:
     def lost(self, key: bytes) -> None:
         """A record is gone from the store by itself: nothing is certain before we have compared again."""
         self._shares.dropped(key)
+        self._doubt()
+
+    def _missed(self, caller: MeshConnection) -> list[Any]:
+        """``missed()``: the caller had given us up, and may have seen to writes without us -> nothing."""
+        self._doubt()
+        return []
+
+    def _doubt(self) -> None:
+        self._doubts += 1
         self._settled, self._pending = None, []
         self._known.clear()
 
@@ -180,11 +190,11 @@ class Repair:
             view = self._seen
             if view is not None:
                 is_late = self._node.reactor.seconds() > patience
-                pending = list(self._pending)
+                pending, doubts = list(self._pending), self._doubts
                 others = await self._others()
                 if others is not None and await self._compare_with(others, not is_late):
                     self._look()
-                    if self._seen == view and self._pending == pending:
+                    if (self._seen, self._pending, self._doubts) == (view, pending, doubts):
                         self._settled_in(view, is_late)
                         return
                     continue

@@ -324,7 +324,9 @@ class ChordService(DictMixin, MeshService):
         """See :class:`~chordtx.MeshService`."""
         self._contacts.link_opened(link)
         link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
-        if not link.ours:
+        if link.ours:
+            self._membership.link_made(link)
+        else:
             self._old_peers.link_opened(link)
 
     def link_closed(self, link: MeshConnection, reason: Exception) -> None:

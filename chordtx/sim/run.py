@@ -16,7 +16,7 @@ from chordtx.records import replica_set
 from chordtx.ring import Contact, distance, ring_positions
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, lost, unexplained
 from chordtx.sim.plan import Fault
-from chordtx.sim.world import Host, Options, World
+from chordtx.sim.world import NODES_MAX, Host, Options, World
 
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2
@@ -103,7 +103,7 @@ class Run:
     def _start(self) -> bool:
         """A small ring that is used while it grows, all at once or bit by bit."""
         world, rng = self.world, self._rng
-        count = self._options.nodes or round(rng.triangular(8, 24, 8))
+        count = self._options.nodes or round(rng.triangular(8, NODES_MAX, 8))
         early = rng.randint(1, min(4, count))
         pause_seconds = rng.choice([0.0, 0.05, 0.3])
         for number in range(count):

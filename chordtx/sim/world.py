@@ -26,6 +26,7 @@ from chordtx.sim.plan import SPLITS, Episode, Fault, draw_episodes
 from chordtx.sim.virtual import VirtualTime
 
 PORT = 4000
+NODES_MAX = 24
 _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
@@ -303,7 +304,7 @@ class World:
         return rng.sample(members, max(0, min(episode.count, len(members) - leave)))
 
     def _begin_join(self, episode: Episode, rng: Random) -> None:
-        for _ in range(episode.count):
+        for _ in range(min(episode.count, NODES_MAX - len(self.members()))):
             self.add_host()
 
     def _begin_leave(self, episode: Episode, rng: Random) -> None:
