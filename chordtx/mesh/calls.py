@@ -121,6 +121,11 @@ class Calls:
         return number
 
     @property
+    def are_waiting(self) -> bool:
+        """Whether any call has no answer yet."""
+        return bool(self._waiting)
+
+    @property
     def oldest_waiting_at(self) -> float | None:
         """When the oldest call still without an answer was made."""
         for _, _, asked_at, _ in self._waiting.values():

@@ -271,6 +271,13 @@ class MeshConnection(Protocol):
         """
         if self.closed or excused:
             return
+        if (
+            self.ours
+            and not self.calls.are_waiting
+            and self._inflow.unfinished_since is None
+            and now - self._liveness.heard_at < self.owner.settings.ping_interval_seconds
+        ):
+            return  # heard from just now, and nothing is awaited: as with most links most of the time
         self.calls.expire(now)
         half_open_seconds_max = self.owner.settings.half_open_seconds_max
         if self.id is None or self._inflow.is_paused:

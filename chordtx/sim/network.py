@@ -9,6 +9,7 @@ on old connections once it is back.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -101,7 +102,7 @@ class Network:
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing gets through that way."""
-        return (source, target) in self._cuts
+        return bool(self._cuts) and (source, target) in self._cuts
 
     def slow_down(self, source: str, target: str, factor: float) -> None:
         """Multiply the delay that way from now on; 1 makes it normal again."""
@@ -112,7 +113,9 @@ class Network:
 
     def delay(self, source: str, target: str) -> float:
         """How long the next packet takes, seconds."""
-        usual = self._delay_seconds(source, target) * self._slow.get((source, target), 1.0)
+        usual = self._delay_seconds(source, target)
+        if self._slow:
+            usual *= self._slow.get((source, target), 1.0)
         return usual * (1 + self.rng.random() * _JITTER)
 
     def break_connection(self) -> bool:
@@ -186,21 +189,18 @@ class Network:
 class Wire:
     """One direction of a connection: what was written, on its way.
 
-    :param end: the transport at whose far end it comes out.
+    :param end: the transport at whose far end it comes out. :ivar target_host: where that is.
     """
 
     def __init__(self, network: Network, source: Transport, end: Transport) -> None:
         self._network = network
         self._source = source
         self._end = end
+        self.target_host = end.reactor.host
+        self._source_host = source.reactor.host
         self._last_at = 0.0
         self._held: list[Callable[[], None]] = []
         self.bytes_under_way = 0
-
-    @property
-    def target_host(self) -> str:
-        """Where it leads."""
-        return self._end.reactor.host
 
     def send(self, data: bytes) -> None:
         """Put bytes on their way."""
@@ -210,7 +210,7 @@ class Wire:
             self._put(lambda: self._bytes_arrive(data[:place]))
             self._put(lambda: self._bytes_arrive(data[place:]))
         else:
-            self._put(lambda: self._bytes_arrive(data))
+            self._put(partial(self._bytes_arrive, data))
 
     def finish(self) -> None:
         """After what is under way, the connection is closed in good order."""
@@ -227,14 +227,13 @@ class Wire:
             self._put(arrive)
 
     def _put(self, arrive: Callable[[], None]) -> None:
-        source, target = self._source.reactor.host, self.target_host
-        if self._held or self._network.is_cut(source, target):
+        network = self._network
+        if self._held or network.is_cut(self._source_host, self.target_host):
             self._held.append(arrive)
             return
-        time = self._network.time
-        at = max(time.now + self._network.delay(source, target), self._last_at + _ORDER_SECONDS)
-        self._last_at = at
-        time.call_at(at, arrive, self._end.reactor)
+        at = network.time.now + network.delay(self._source_host, self.target_host)
+        self._last_at = at = max(at, self._last_at + _ORDER_SECONDS)
+        network.time.call_at(at, arrive, self._end.reactor)
 
     def _bytes_arrive(self, data: bytes) -> None:
         self.bytes_under_way -= len(data)

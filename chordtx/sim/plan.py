@@ -49,7 +49,7 @@ class Episode:
 
 #: Fault -> (weight, shortest, longest, most hosts or links).
 _SHAPES: dict[Fault, tuple[int, float, float, int]] = {
-    Fault.JOIN: (4, 0.0, 0.0, 5),
+    Fault.JOIN: (4, 0.0, 0.0, 4),
     Fault.LEAVE: (2, 0.0, 0.0, 2),
     Fault.KILL: (4, 0.2, 8.0, 2),
     Fault.POWER: (3, 1.0, 12.0, 2),

@@ -103,7 +103,7 @@ class Run:
     def _start(self) -> bool:
         """A small ring that is used while it grows, all at once or bit by bit."""
         world, rng = self.world, self._rng
-        count = self._options.nodes or round(rng.triangular(8, NODES_MAX, 8))
+        count = self._options.nodes or 8 + int((NODES_MAX - 7) * rng.random() ** 3)
         early = rng.randint(1, min(4, count))
         pause_seconds = rng.choice([0.0, 0.05, 0.3])
         for number in range(count):
@@ -136,7 +136,7 @@ class Run:
 
     async def _client(self, name: str, rng: Random) -> None:
         while not self._is_over:
-            await self.world.wait(rng.expovariate(1 / self._options.think_seconds))
+            await self.world.wait(rng.expovariate(1 / self._think_seconds()))
             members = self.world.members()
             if self._is_over or not members:
                 continue
@@ -151,6 +151,11 @@ class Run:
                 await self._operate(name, host, kind, key)
                 if kind is not Kind.GET:
                     await self._look_at_once(name, key, rng)
+
+    def _think_seconds(self) -> float:
+        """Clients are busy while something goes wrong or has just done so: that is when faults show."""
+        options = self._options
+        return options.think_seconds * (1.0 if self.world.is_eventful else options.idle_factor)
 
     async def _look_at_once(self, client: str, key: bytes, rng: Random) -> None:
         """Read what was just written, elsewhere: replicas that were not waited for may not have it yet."""

@@ -30,30 +30,31 @@ class VirtualCall:
     """Something that is to happen.
 
     :ivar reactor: whose it is; None is the world's own, which never pauses.
+    :ivar state: "active", "called" or "cancelled".
     """
 
-    __slots__ = ("_f", "_state", "at", "reactor")
+    __slots__ = ("_f", "at", "reactor", "state")
 
     def __init__(self, at: float, reactor: NodeReactor | None, f: Callable[[], Any]) -> None:
         self.at = at
         self.reactor = reactor
         self._f = f
-        self._state = "active"
+        self.state = "active"
 
     def run(self) -> None:
         """Do it, unless it was cancelled."""
-        if self._state == "active":
-            self._state = "called"
+        if self.state == "active":
+            self.state = "called"
             self._f()
 
     def active(self) -> bool:
         """Twisted's: whether it is still to come."""
-        return self._state == "active"
+        return self.state == "active"
 
     def cancel(self) -> None:
         """Twisted's: let it not happen."""
         self._must_be_active()
-        self._state = "cancelled"
+        self.state = "cancelled"
 
     def getTime(self) -> float:
         """Twisted's: when it is due, by its reactor's clock."""
@@ -75,9 +76,9 @@ class VirtualCall:
         self.reactor.time.push(self)
 
     def _must_be_active(self) -> None:
-        if self._state == "called":
+        if self.state == "called":
             raise AlreadyCalled
-        if self._state == "cancelled":
+        if self.state == "cancelled":
             raise AlreadyCancelled
 
 
@@ -91,14 +92,16 @@ class VirtualTime:
     def __init__(self, rng: Random) -> None:
         self.now = 0.0
         self.events = 0
-        self._rng = rng
+        self._random = rng.random
         self._heap: list[Entry] = []
         self._number = 0
 
     def call_at(self, at: float, f: Callable[[], Any], reactor: NodeReactor | None = None) -> VirtualCall:
         """Let ``f`` happen at a time, for a node (see :class:`NodeReactor`) or for the world itself."""
-        call = VirtualCall(max(at, self.now), reactor, f)
-        self.push(call)
+        now = self.now
+        call = VirtualCall(at if at > now else now, reactor, f)
+        self._number = number = self._number + 1
+        heappush(self._heap, (call.at, self._random(), number, call))
         return call
 
     def call_later(self, seconds: float, f: Callable[[], Any]) -> VirtualCall:
@@ -108,28 +111,24 @@ class VirtualTime:
     def push(self, call: VirtualCall) -> None:
         """File a call by its time; one that is filed already counts by its latest."""
         self._number += 1
-        heappush(self._heap, (call.at, self._rng.random(), self._number, call))
+        heappush(self._heap, (call.at, self._random(), self._number, call))
 
-    def step(self, until: float) -> bool:
-        """Let the next thing happen. :returns: False when there is none up to then; it is ``until`` now."""
+    def run(self, until: float) -> None:
+        """Let all happen that is due up to then; it is ``until`` now."""
         heap = self._heap
-        while heap:
-            at, _, _, call = heap[0]
-            if at > until:
-                break
-            heappop(heap)
-            if call.at > at or not call.active():
+        while heap and heap[0][0] <= until:
+            at, _, _, call = heappop(heap)
+            if call.at > at or call.state != "active":
                 continue  # moved to later, or cancelled
-            self.now = max(self.now, at)
+            if at > self.now:
+                self.now = at
             self.events += 1
             reactor = call.reactor
             if reactor is None:
                 call.run()
             else:
                 reactor.happens(call)
-            return True
         self.now = max(self.now, until)
-        return False
 
 
 @implementer(IReactorTime, IReactorTCP)

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from chordtx.chord import ChordService
-from chordtx.config import ChordSettings
+from chordtx.config import ChordSettings, MeshSettings
 from chordtx.records import Record
 from chordtx.sim.disk import SimulatedDisk, SimulatedStore
 from chordtx.sim.history import Operation
@@ -31,6 +31,9 @@ _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
 _SKEW_SECONDS = 2.0
+# How long before an episode begins, and after it has ended, things may go wrong because of it.
+_BEFORE_SECONDS = 1.0
+_AFTER_SECONDS = 4.0
 
 
 @frozen(kw_only=True)
@@ -40,6 +43,9 @@ class Options:
     :ivar nodes: how many there are at the start; None draws 8 to 24. :ivar seconds: virtual time with faults.
     :ivar settle_seconds: between faults, and the longest that all may take to be well again at the end.
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
+    :ivar think_seconds: from one call of a client to its next, on average, around a fault.
+    :ivar idle_factor: how much longer they think at other times.
+    :ivar settings: of all nodes; None draws them.
     """
 
     nodes: int | None = None
@@ -47,10 +53,11 @@ class Options:
     settle_seconds: float = 12.0
     end_seconds: float = 90.0
     keys: int = 24
-    clients: int = 8
+    clients: int = 6
     think_seconds: float = 0.4
+    idle_factor: float = 12.0
     without: frozenset[Fault] = frozenset()
-    settings: ChordSettings = field(factory=ChordSettings)
+    settings: ChordSettings | None = None
 
 
 @define(eq=False)
@@ -117,6 +124,7 @@ class World:
         self.hosts: list[Host] = []
         self.faults: Counter[Fault] = Counter()
         self.split_until = 0.0
+        self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
         self.complained: Callable[[str], None] = lambda _: None
@@ -124,6 +132,7 @@ class World:
         self._print_line = print_line
         self._digest = sha256()
         self.log_lines = 0
+        self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
         self._has_disks = self.rng.random() < 0.5
 
     # The log
@@ -183,7 +192,7 @@ class World:
             listen=f"tcp:{PORT}:interface={host.name}",
             peers=peers,
             subnet="sim",
-            settings=self.options.settings,
+            settings=self._settings,
             rng=rng,
             store=store,
             node_id=values.get("id"),
@@ -257,9 +266,7 @@ class World:
 
     def run_for(self, seconds: float) -> None:
         """Let that much time pass."""
-        until = self.time.now + seconds
-        while self.time.step(until):
-            pass
+        self.time.run(self.time.now + seconds)
 
     def run_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
         """Let time pass until something is so. :returns: whether it came to be in time."""
@@ -282,6 +289,13 @@ class World:
         """Let the episodes come."""
         for episode in episodes:
             self.time.call_later(episode.at, partial(self._begin, episode))
+            begins = self.time.now + episode.at
+            self._eventful.append((begins - _BEFORE_SECONDS, begins + episode.seconds + _AFTER_SECONDS))
+
+    @property
+    def is_eventful(self) -> bool:
+        """Whether some episode is about to begin, goes on, or has ended only just now."""
+        return any(begins <= self.time.now < ends for begins, ends in self._eventful)
 
     def episodes(self) -> list[Episode]:
         """Those of this seed."""
@@ -366,6 +380,18 @@ class World:
         for host in self._some(episode, rng):
             assert host.service is not None
             host.service.reactor.offset_seconds += rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+
+
+def _draw_settings(rng: Random) -> ChordSettings:
+    """Some that an operator may choose."""
+    return ChordSettings(
+        stabilize_interval_seconds=rng.choice([1.0, 2.0, 3.0]),
+        hedge_seconds=rng.choice([0.05, 0.25, 1.0]),
+        repair_interval_seconds=rng.choice([5.0, 15.0, 30.0]),
+        # Announcements are flooded: seldom here, for they would be most of the messages and decide nothing.
+        announce_interval_seconds=60.0,
+        mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),
+    ).validate()
 
 
 def _silence(service: ChordService) -> None:

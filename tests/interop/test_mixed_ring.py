@@ -56,7 +56,25 @@ class MixedRing:
     async def all_read(self, key: bytes, value: Any) -> None:
         """Wait until every node reads this."""
         for name in self.names:
-            await until(self.reactor, lambda name=name: self.read(name, key), lambda found: found == value)
+            try:
+                await until(
+                    self.reactor, lambda name=name: self.read(name, key), lambda found: found == value
+                )
+            except AssertionError as error:
+                raise AssertionError(f"{name} reads {key!r}: {error}; {await self._seen_of(key)}") from error
+
+    async def _seen_of(self, key: bytes) -> str:
+        """What explains a wrong answer."""
+        seen = [f"{name}: {await self.read(name, key)!r}" for name in self.names]
+        for node in self.ours:
+            records = {link.id[:6]: link for link in node.routing_table.values() if link.id}
+            seen.append(f"{node.id[:6]} has {node._replica.store.get(key)}, links {list(records)}")
+        for library, old in self.old.items():
+            seen.append(f"{library} {old.id[:6]}: {await old.command('status')}")
+            seen.append(f"{[peer['id'][:6] for peer in await old.routing_table()]}")
+        for place in places_of(key):
+            seen.append(f"{place.table}: {place.position:096x}"[:12])
+        return "; ".join(seen)
 
     @property
     def names(self) -> list[str | int]:

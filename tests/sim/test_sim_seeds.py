@@ -72,6 +72,10 @@ def test_a_broken_version_is_caught(
 ) -> None:
     breaks(monkeypatch)
     options = Options(
-        nodes=9, seconds=45.0, without=frozenset({Fault.SPLIT, Fault.ONE_WAY, Fault.NON_TRANSITIVE})
+        nodes=9,
+        seconds=45.0,
+        clients=8,
+        idle_factor=1.0,
+        without=frozenset({Fault.SPLIT, Fault.ONE_WAY, Fault.NON_TRANSITIVE}),
     )
     assert any(run_seed(seed, options).violations for seed in range(6))
