@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 Value = object
 
@@ -156,6 +156,27 @@ def _steps(operations: Sequence[Operation]) -> tuple[list[_Step], list[Operation
                 add(op, False, None, any_value=True)  # it looks first whether there is anything
             add(op, True, None)
     return steps, owners
+
+
+def before(operations: Iterable[Operation], at: float) -> list[Operation]:
+    """The operations as they stood at an instant: those that were begun, without the answers to come."""
+    return [
+        op if op.ended_at <= at else evolve(op, value=_asked(op), ended_at=inf)
+        for op in operations
+        if op.began_at < at
+    ]
+
+
+def _asked(op: Operation) -> Value:
+    return op.value if op.kind is Kind.SET else None
+
+
+def invented(operations: Sequence[Operation]) -> Operation | None:
+    """Look for an answer to a read that nobody had begun to write by then: wrong even while the network is
+    split. Nothing being there is always an answer."""
+    begun = {op.value: op.began_at for op in operations if op.kind is Kind.SET}
+    reads = [op for op in operations if op.kind is Kind.GET and op.is_answered and op.value is not None]
+    return next((op for op in reads if begun.get(op.value, inf) > op.ended_at), None)
 
 
 def lost(operations: Sequence[Operation], final: Value) -> str | None:

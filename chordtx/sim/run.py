@@ -14,12 +14,13 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from chordtx.errors import ChordError
 from chordtx.records import replica_set
 from chordtx.ring import Contact, distance, ring_positions
-from chordtx.sim.history import Kind, Operation, TooHard, by_key, lost, unexplained
+from chordtx.sim.history import Kind, Operation, TooHard, before, by_key, invented, lost, unexplained
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import NODES_MAX, Host, Options, World
 
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2
+_TTL_SECONDS = (0.5, 6.0)
 
 
 @define
@@ -143,8 +144,11 @@ class Run:
             host = rng.choice(members)
             if host.service is None or not host.service._joining.is_joined:
                 continue
-            if rng.random() < 0.1:
+            draw = rng.random()
+            if draw < 0.1:
                 await self._write_field(name, host, rng)
+            elif draw < 0.15:
+                await self._write_for_a_while(name, host, rng)
             else:
                 kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]
                 key = self._some_key(rng)
@@ -223,6 +227,33 @@ class Run:
         if not isinstance(outcome, Exception):
             self._fields.setdefault(key, []).append(name)
 
+    async def _write_for_a_while(self, client: str, host: Host, rng: Random) -> None:
+        """Write something that expires, by the writer's clock, and read it, by the reader's."""
+        service = host.service
+        assert service is not None
+        self._values += 1
+        key, ttl = b"brief %d" % self._values, rng.uniform(*_TTL_SECONDS)
+        written = [service.reactor.seconds()]
+        outcome = await self._outcome(host, service, service.set(key, self._values, ttl=ttl))
+        written.append(service.reactor.seconds())
+        self.world.log(f"{client} {host.name} BRIEF {key.decode()} {ttl:.1f} s -> {type(outcome).__name__}")
+        self.report.outcomes[f"brief {type(outcome).__name__}"] += 1
+        await self.world.wait(rng.uniform(0.0, 2 * ttl))
+        readers = [each for each in self.world.members() if each.service and each.service._joining.is_joined]
+        if isinstance(outcome, Exception) or not readers or self._is_over:
+            return
+        host = rng.choice(readers)
+        reader: Any = host.service
+        read = [reader.reactor.seconds()]
+        found = await self._outcome(host, reader, reader.get(key))
+        read.append(reader.reactor.seconds())
+        if isinstance(found, Exception):
+            return
+        if found is not None and min(read) > max(written) + ttl:
+            self.violated(f"{key!r} is read at {host.name} though it has expired")
+        if found is None and max(read) < min(written) + ttl and self.world.time.now < self.world.split_from:
+            self.violated(f"{key!r} is not read at {host.name} though it has not expired")
+
     def _stored(self, host: Host, key: bytes, clock: int, value: object) -> None:
         """A node is about to store something: find out for whom, to know its version."""
         for operation in host.calls.get(key, ()):
@@ -292,10 +323,12 @@ class Run:
             self._judge_order(key, operations)
 
     def _judge_order(self, key: bytes, operations: list[Operation]) -> None:
-        if self.world.split_until:
-            return  # each side may have served its own truth
+        out_of_nowhere = invented(operations)
+        if out_of_nowhere is not None:
+            self.violated(f"{key!r}: nobody wrote what was read: {out_of_nowhere}")
         try:
-            wrong = unexplained(operations)
+            # From then on each side may serve its own truth.
+            wrong = unexplained(before(operations, self.world.split_from))
         except TooHard:
             self.report.too_hard += 1
             return

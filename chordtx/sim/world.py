@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
+from math import inf
 from random import Random
 from typing import Any
 
@@ -111,6 +112,7 @@ class World:
     """One run.
 
     :ivar hosts: all machines there ever were. :ivar faults: how many episodes of each kind there were.
+    :ivar split_from: when the first began after which more than one version of the truth may be served.
     """
 
     def __init__(self, seed: int, options: Options, print_line: Callable[[str], None] | None = None) -> None:
@@ -123,7 +125,7 @@ class World:
         self.network = Network(self.time, Random(f"{seed} delays"), self._delay_seconds)
         self.hosts: list[Host] = []
         self.faults: Counter[Fault] = Counter()
-        self.split_until = 0.0
+        self.split_from = inf
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
@@ -306,7 +308,7 @@ class World:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
         if episode.fault in SPLITS:
-            self.split_until = max(self.split_until, self.time.now + episode.seconds)
+            self.split_from = min(self.split_from, self.time.now)
         begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
         begin(episode, Random(episode.draw))
 

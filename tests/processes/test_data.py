@@ -16,6 +16,7 @@ from chordtx.tap import READY
 from tests.processes.daemons import Daemon, Daemons
 
 WRITERS = 20
+NODES = 8
 
 
 async def ended(daemon: Daemon) -> str:
@@ -65,17 +66,17 @@ async def write_until_killed(client: ChordService, nodes: list[Daemon], seconds:
 async def test_what_was_acknowledged_survives_the_death_of_all(
     daemons: Daemons, free_port: Any, tmp_path: Path, with_peers: bool
 ) -> None:
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(NODES)]
     nodes = [daemons.start("--data", str(tmp_path / str(ports[0])), port=ports[0])]
     client = await daemons.client(nodes[0])
     nodes += started(daemons, tmp_path, ports, with_peers=True)[1:]
-    await daemons.whole(client, 3)
+    await daemons.whole(client, NODES)
     ids = {node["id"] for node in await client.ring()}
     acknowledged = await write_until_killed(client, nodes, 1.5)
     assert len(acknowledged) > 50
     nodes = started(daemons, tmp_path, ports, with_peers)
     client = await daemons.client(*nodes)
-    await daemons.whole(client, 3)
+    await daemons.whole(client, NODES)
     assert {node["id"] for node in await client.ring()} == ids
     kept = await client.get_many(acknowledged)
     # What was under way when they died may have come to stand.

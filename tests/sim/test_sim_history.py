@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from chordtx.sim.history import Kind, Operation, by_key, lost, unexplained
+from chordtx.sim.history import Kind, Operation, before, by_key, invented, lost, unexplained
 
 
 def get(value: object, began_at: float, ended_at: float = inf) -> Operation:
@@ -108,3 +108,17 @@ def test_keys_are_judged_one_by_one() -> None:
     other = Operation("reader", Kind.GET, b"other", None, 0.5, 0.6)
     read, written = get(1, 3, 4), put(1, 0, 1)
     assert by_key([read, other, written]) == {b"key": [written, read], b"other": [other]}
+
+
+def test_before_leaves_out_what_came_later() -> None:
+    early, open_read = put(1, 0, 1), get(1, 0.5, 3)
+    kept = before([early, open_read, put(2, 4, 5)], 2)
+    assert kept[0] is early
+    assert [(op.kind, op.value, op.is_answered) for op in kept[1:]] == [(Kind.GET, None, False)]
+
+
+def test_a_value_that_nobody_wrote_is_found() -> None:
+    wrong = get(2, 1, 2)
+    assert invented([put(1, 0, 1), get(1, 1, 2), get(None, 1, 2), put(2, 3, 4), get(2, 3, 4)]) is None
+    assert invented([put(1, 0, 1), wrong, put(2, 3, 4)]) is wrong
+    assert invented([wrong]) is wrong
