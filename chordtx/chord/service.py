@@ -108,6 +108,7 @@ class ChordService(DictMixin, MeshService):
         self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
         self._remember_from_before(remembered)
         self._started = []
+        self._looking: Deferred[None] | None = None
         self._spreading: set[Address] = set()
         self._leaving = False
         self._put_together()
@@ -208,7 +209,12 @@ class ChordService(DictMixin, MeshService):
         self._put_together()
         super().started()
         self.background(self._keeping.go_on())
-        self.background(self._joining.join(self._join_through, self._begin_ring))
+        self._look_for_ring()
+
+    def _look_for_ring(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()  # a leech that has not found any yet, and is to store now
+        self._looking = self.background(self._joining.join(self._join_through, self._begin_ring))
 
     async def leave(self) -> None:
         """Leave the ring politely: hand over, and say goodbye."""
@@ -278,7 +284,7 @@ class ChordService(DictMixin, MeshService):
         self.leeching = False
         self._joining.begin_again()
         self._put_together()
-        self.background(self._joining.join(self._join_through, self._begin_ring))
+        self._look_for_ring()
         return self.when_joined()
 
     def unjoin(self) -> Deferred[None]:

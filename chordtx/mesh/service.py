@@ -246,9 +246,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     # Work
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine until it ends or the service stops; a failure is logged."""
-        self._tasks.start(work)
+    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run a coroutine until it ends or the service stops; a failure is logged.
+
+        :returns: fires as it ends; cancelling it cancels the work.
+        """
+        return self._tasks.start(work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Run a coroutine for a caller who waits, until it ends or the service stops."""

@@ -26,9 +26,12 @@ class Tasks:
         self._running: dict[Deferred[Any], None] = {}  # in order, for those that are cancelled are
         self._stopped = False
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine that nobody waits for; its failure is logged."""
-        self.run(work).addErrback(self._log_failure)
+    def start(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run a coroutine that nobody waits for; its failure is logged.
+
+        :returns: fires as it ends; cancelling it cancels the work.
+        """
+        return self.run(work).addErrback(self._log_failure)
 
     def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Run a coroutine for somebody who waits.

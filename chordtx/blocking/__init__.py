@@ -1,0 +1,11 @@
+"""The old library's sockets, for programs without an event loop: every call waits for its result.
+
+Twisted's reactor runs in a thread of its own, started with the first socket (by crochet). Sockets may be
+used from several threads at once. Listeners of events run in a thread of their socket, one after another, so
+that they may ask the socket too.
+"""
+
+from chordtx.blocking.chord import ChordSocket
+from chordtx.blocking.mesh import MeshSocket, Message, Protocol
+
+__all__ = ["ChordSocket", "MeshSocket", "Message", "Protocol"]

@@ -1,0 +1,274 @@
+"""``MeshSocket``: a node of a mesh, as the old library had it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, Self
+
+from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
+from twisted.logger import textFileLogObserver as text_file_log_observer
+
+from chordtx.blocking import bridge
+from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.message import ReceivedMessage
+from chordtx.mesh.service import MeshService
+from chordtx.wire import flags, protocol_id
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+# An address for documentation (RFC 5737): nothing is sent there.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+class Protocol(NamedTuple):
+    """What network a socket belongs to.
+
+    :ivar subnet: its name. :ivar encryption: ``Plaintext`` or ``SSL``.
+    """
+
+    subnet: str = "mesh"
+    encryption: str = "Plaintext"
+
+    @property
+    def id(self) -> str:
+        """The network's id on the wire."""
+        return protocol_id(self.subnet, self.encryption)
+
+
+class Message:
+    """A message, as ``recv()`` and handlers give it.
+
+    :ivar packets: ``(flag, *arguments)``. :ivar sender: id of the node that it comes from. :ivar time: whole
+        seconds, UTC. :ivar id: SHA-256 of the message.
+    """
+
+    def __init__(self, received: ReceivedMessage) -> None:
+        self._received = received
+        self.packets, self.sender = received.packets, received.sender
+        self.time, self.id = received.time, received.id
+
+    def reply(self, *args: Any) -> None:
+        """Send ``args`` to the sender, wherever it is.
+
+        :raises chordtx.NotJoined: when nobody knows the sender.
+        """
+        bridge.start_only(self._received.reply, *args)
+
+    def __repr__(self) -> str:
+        return repr(self._received).replace("ReceivedMessage", "Message", 1)
+
+
+class MeshSocket:
+    """A node of a mesh.
+
+    :param addr: what to listen on; ``0.0.0.0`` for all interfaces. :param port: TCP port.
+    :param prot: the network. :param out_addr: ``(host, port)``, the outward address that peers are told.
+        What is listened on when None; on all interfaces, the address of the one that leads out.
+    :param debug_level: what is logged on standard error: 0 nothing, 1 warnings, 2 what happens, 3 everything.
+    :raises twisted.internet.error.CannotListenError: when the port is taken.
+    """
+
+    _default = Protocol()
+
+    def __init__(
+        self,
+        addr: str,
+        port: int,
+        prot: Protocol | None = None,
+        out_addr: tuple[str, int] | None = None,
+        debug_level: int = 0,
+    ) -> None:
+        bridge.start()
+        _log_to_stderr(debug_level)
+        self.protocol = Protocol(*(prot or self._default))
+        self._listeners = bridge.Listeners()
+        self._wrapped: dict[tuple[str, Any], Any] = {}
+        outward = out_addr or ((_leading_out(), port) if addr in _WILDCARDS else None)
+        self._service: Any = bridge.call(self._started, _endpoint(addr, port), outward and _text(*outward))
+        try:
+            bridge.call(self._service.when_listening)
+        except BaseException:
+            bridge.call(self._service.stopService)
+            raise
+
+    def _started(self, listen: str, advertise: str | None) -> MeshService:
+        service = self._make(bridge.reactor(), listen=listen, advertise=advertise, **self.protocol._asdict())
+        service.startService()
+        return service
+
+    def _make(self, reactor: Any, **arguments: Any) -> MeshService:
+        return MeshService(reactor, **arguments)
+
+    # Peers
+
+    @property
+    def id(self) -> str:
+        """This node's id, base58."""
+        return str(self._service.id)
+
+    @property
+    def id_10(self) -> int:
+        """The same as a number."""
+        return int(self._service.id_10)
+
+    @property
+    def out_addr(self) -> tuple[str, int]:
+        """The outward address that peers are told."""
+        host, port = self._service.out_addr
+        return (host, port)
+
+    @property
+    def routing_table(self) -> dict[str, MeshConnection]:
+        """Peer id -> the link to it, as it is just now."""
+        return dict(bridge.call(lambda: dict(self._service.routing_table)))
+
+    @property
+    def awaiting_ids(self) -> list[MeshConnection]:
+        """Links whose handshake is not through."""
+        return list(bridge.call(lambda: list(self._service.awaiting_ids)))
+
+    @property
+    def outgoing(self) -> list[str]:
+        """Ids of the peers that we connected to."""
+        return list(bridge.call(lambda: list(self._service.outgoing)))
+
+    @property
+    def incoming(self) -> list[str]:
+        """Ids of the peers that connected to us."""
+        return list(bridge.call(lambda: list(self._service.incoming)))
+
+    def connect(self, addr: str, port: int) -> None:
+        """Connect to a node, and wait for its handshake.
+
+        :raises chordtx.ChordError: when it is of another network.
+        :raises twisted.internet.error.ConnectError: when nobody answers there.
+        """
+        bridge.call(self._service.connect, addr, port)
+
+    def disconnect(self, peer: MeshConnection | str) -> None:
+        """Close the link to a peer, given as the link or its id.
+
+        :raises KeyError: when there is no link to a peer of that id.
+        """
+        bridge.call(self._service.disconnect, peer)
+
+    def request_peers(self) -> None:
+        """Ask every neighbour for its neighbours."""
+        bridge.call(self._service.request_peers)
+
+    # Messages
+
+    def send(self, *args: Any, flag: int = flags.BROADCAST, type: int = flags.BROADCAST) -> None:
+        """Send a message to the whole mesh, or with ``flag=flags.WHISPER`` to every neighbour.
+
+        :raises TypeError: when msgpack cannot carry an argument.
+        :raises chordtx.ValueTooLarge: when it would not fit into a frame.
+        """
+        bridge.call(self._service.send, *args, flag=flag, type=type)
+
+    def recv(self, quantity: int = 1) -> Message | list[Message] | None:
+        """The oldest message received, or None; with a ``quantity``, a list of up to that many."""
+        received = bridge.call(self._service.recv, quantity)
+        if isinstance(received, list):
+            return [Message(each) for each in received]
+        return None if received is None else Message(received)
+
+    def register_handler(self, handler: Callable[[Message, MeshConnection], Any]) -> None:
+        """Ask ``handler(message, link)`` about each message; one that returns a true value takes it.
+
+        It is called in the reactor's thread, and must not wait: it may reply, and send.
+
+        :raises ValueError: when it cannot be called with two arguments.
+        """
+        bridge.call(self._service.register_handler, _takes(handler))
+
+    # Events
+
+    def on(self, event: str, listener: Callable[..., Any] | None = None) -> Any:
+        """Call ``listener`` with this socket, and what the event brings, at each ``event``; as a decorator
+        too.
+
+        :returns: the listener.
+        """
+        return self._register("on", event, listener)
+
+    def once(self, event: str, listener: Callable[..., Any] | None = None) -> Any:
+        """As :meth:`on`, for the next ``event`` only."""
+        return self._register("once", event, listener)
+
+    def remove_listener(self, event: str, listener: Callable[..., Any]) -> None:
+        """Forget a listener.
+
+        :raises KeyError: when it was not registered for this event.
+        """
+        try:
+            wrapped = self._wrapped.pop((event, listener))
+        except KeyError:
+            raise KeyError(f"no such listener for {event!r}") from None
+        bridge.call(self._service.remove_listener, event, wrapped)
+
+    def _register(self, method: str, event: str, listener: Callable[..., Any] | None) -> Any:
+        if listener is None:
+            return lambda decorated: self._register(method, event, decorated)
+        if not callable(listener):
+            raise TypeError(f"a listener is called with the event's arguments; {listener!r} cannot be")
+        tell = self._listeners.calls(listener)
+        wrapped = self._wrapped[event, listener] = lambda _, *args: tell(self, *args)
+        bridge.call(getattr(self._service, method), event, wrapped)
+        return listener
+
+    # The end
+
+    def close(self) -> None:
+        """Leave politely, and stop. What is asked of the socket afterwards fails with
+        :class:`chordtx.Stopped`."""
+        bridge.call(self._service.stopService)
+        self._listeners.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _takes(handler: Callable[[Message, MeshConnection], Any]) -> Callable[[ReceivedMessage, Any], Any]:
+    @wraps(handler)  # so that it is known how many arguments it takes
+    def takes(received: ReceivedMessage, link: MeshConnection) -> Any:
+        return handler(Message(received), link)
+
+    return takes
+
+
+def _endpoint(addr: str, port: int) -> str:
+    host = addr or "0.0.0.0"
+    kind = "tcp6" if ":" in host else "tcp"
+    return f"{kind}:{int(port)}:interface={host.replace(':', chr(92) + ':')}"
+
+
+def _text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _leading_out() -> str:
+    """The address of the interface that leads out of this machine; the loopback's where none does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+            host: str = probe.getsockname()[0]
+        except OSError:
+            host = "127.0.0.1"
+    return host
+
+
+_LEVELS = {1: LogLevel.warn, 2: LogLevel.info, 3: LogLevel.debug}
+
+
+def _log_to_stderr(debug_level: int) -> None:
+    level = _LEVELS.get(min(debug_level, max(_LEVELS)))
+    if level is not None:
+        predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+        observer = FilteringLogObserver(text_file_log_observer(sys.stderr), [predicate])
+        globalLogPublisher.addObserver(observer)

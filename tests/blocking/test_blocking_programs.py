@@ -1,0 +1,39 @@
+"""Programs with blocking sockets, as users write them: each runs in a process of its own beside a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from tests.chord.nodes import Nodes
+
+TUTORIAL = Path(__file__).parents[1] / "data" / "chord-tutorial.txt"
+Run = Callable[..., Deferred[str]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_chord_tutorial_runs_word_for_word(nodes: Nodes, run_program: Run, free_port: Any) -> None:
+    first, *_ = await nodes.ring(5)
+    printed = await run_program("tutorial.py", TUTORIAL, first.out_addr[1], free_port())
+    assert printed.endswith("blocks: 11\n")
+    assert await first.get_many(["test key", "测试", "one"]) == {
+        b"test key": b"value",
+        "测试".encode(): "test",
+        b"one": 1,
+    }
+    assert await first.get("test") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chord_socket_is_a_dict(nodes: Nodes, run_program: Run, free_port: Any) -> None:
+    first, *_ = await nodes.ring(5)
+    assert await run_program("dict_program.py", first.out_addr[1], free_port(), free_port()) == "done\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_mesh_sockets_talk(run_program: Run, free_port: Any) -> None:
+    assert await run_program("mesh_program.py", free_port(), free_port(), free_port()) == "done\n"
