@@ -72,6 +72,7 @@ class MixedRing:
         for library, old in self.old.items():
             seen.append(f"{library} {old.id[:6]}: {await old.command('status')}")
             seen.append(f"{[peer['id'][:6] for peer in await old.routing_table()]}")
+            seen.append(old.said[-1000:].decode(errors="replace"))
         for place in places_of(key):
             seen.append(f"{place.table}: {place.position:096x}"[:12])
         return "; ".join(seen)
