@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from chordtx.ring import Ask, RingNode
-from tests.ring.ring_network import Network
+from chordtx.sim.ring_model import RingModel
 
 SEEDS = range(6)
 
 
-def grown(seed: int, count: int, list_length: int = 8) -> Network:
+def grown(seed: int, count: int, list_length: int = 8) -> RingModel:
     """A ring that ``count`` nodes joined one after the other, settled."""
-    network = Network(seed, list_length)
+    network = RingModel(seed, list_length)
     first = network.create()
     for _ in range(count - 1):
         network.join(network.add(), first)
@@ -24,7 +24,7 @@ def grown(seed: int, count: int, list_length: int = 8) -> Network:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 10, 30])
 def test_nodes_that_all_join_at_once_make_the_true_ring(seed: int, count: int) -> None:
-    network = Network(seed)
+    network = RingModel(seed)
     first = network.create()
     for _ in range(count - 1):
         network.join(network.add(), network.random.choice([n for n in network.nodes.values() if n.is_member]))
@@ -35,7 +35,7 @@ def test_nodes_that_all_join_at_once_make_the_true_ring(seed: int, count: int) -
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nodes_that_join_here_and_there_in_time_make_the_true_ring(seed: int) -> None:
-    network = Network(seed)
+    network = RingModel(seed)
     network.create()
     for _ in range(29):
         members = [node for node in network.nodes.values() if node.is_member]
@@ -136,14 +136,14 @@ def test_two_rings_become_one_when_a_single_node_looks_itself_up_in_the_other(
     network = grown(seed, count)
     strangers = grown(1_000 + seed, other)
     node, stranger = next(iter(network.nodes.values())), next(iter(strangers.nodes.values()))
-    network.nodes.update(strangers.nodes)
+    network.absorb(strangers)
     network.round()
     assert network.errors()
     look_itself_up(network, node, stranger)
     network.settle()
 
 
-def look_itself_up(network: Network, node: RingNode, through: RingNode) -> None:
+def look_itself_up(network: RingModel, node: RingNode, through: RingNode) -> None:
     """``node`` looks its own id up through ``through``."""
     found = network.find_successor(through, node.me.id)
     assert found is not None
