@@ -6,7 +6,7 @@ a neighbour that fell silent is dead, and leaves. It must not know records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -16,12 +16,13 @@ from chordtx.chord.routing import Routing, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, RingNode
+from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode
 
 _NUDGED_SECONDS = 0.02
 _SUSPECT_SECONDS = 2.0
 _CONTACTS_MAX = 64
 _GIVEN_UP_MAX = 1000
+_ASKED_FOR_PLACE_MAX = 8
 
 
 class Membership:
@@ -75,9 +76,21 @@ class Membership:
         chosen = next((contact for contact in found.chain if contact.id != self._ring.me.id), None)
         if chosen is None:
             raise NotJoined("the ring knows nobody but ourselves")
-        _, successors = await self._ask(chosen)
-        self._carry_out(self._ring.join_answered(chosen, successors))
+        owner, successors = await self._find_place(chosen)
+        self._carry_out(self._ring.join_answered(owner, successors))
         self._schedule(self._settings.stabilize_interval_seconds)
+
+    async def _find_place(self, asked: Contact) -> tuple[Contact, Sequence[Contact]]:
+        """Ask around until the members before and after our place agree."""
+        search = PlaceSearch(self._ring.me.id)
+        for _ in range(_ASKED_FOR_PLACE_MAX):
+            named = search.answered(asked, *await self._ask(asked))
+            if search.found is not None:
+                return search.found
+            if named is None:
+                break
+            asked = named
+        raise NotJoined("those around our place do not agree on it yet")
 
     def stop(self) -> None:
         """No more rounds."""

@@ -7,6 +7,7 @@ from chordtx.ring.arcs import ArcTable
 from chordtx.ring.contact import Contact
 from chordtx.ring.fingers import FingerTable
 from chordtx.ring.node import LIST_LENGTH, Ask, Changed, Effect, Notify, Nudge, RingNode
+from chordtx.ring.place import PlaceSearch
 from chordtx.ring.space import (
     BITS,
     HASHES,
@@ -32,6 +33,7 @@ __all__ = [
     "FingerTable",
     "Notify",
     "Nudge",
+    "PlaceSearch",
     "Positions",
     "RingNode",
     "between",

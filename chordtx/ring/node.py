@@ -178,7 +178,8 @@ class RingNode:
         return [Changed()]
 
     def join_answered(self, chosen: Contact, successors: Sequence[Contact]) -> list[Effect]:
-        """The member that owns our id was queried, and these are its successors.
+        """The member that comes after us was queried, and these are its successors. That it does, the
+        member before us has confirmed: :class:`~chordtx.ring.PlaceSearch`.
 
         "Join: find the place, query the chosen node, copy its full list in one step." Stabilization
         follows at once. For a member already, it is an answer like any other.

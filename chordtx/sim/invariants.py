@@ -142,36 +142,66 @@ def not_a_list(id: int, place: Place, length: int) -> Iterator[str]:
         yield "is its own predecessor"
 
 
+def first_live(members: Mapping[int, Place]) -> dict[int, int]:
+    """Each member's first live successor; itself, when it lists none."""
+    return {
+        id: next((successor for successor in place.successors if successor in members), id)
+        for id, place in members.items()
+    }
+
+
 def not_one_ring(members: Mapping[int, Place]) -> Iterator[str]:
     """What is wrong with following first live successors; OneLiveSuccessor first of all."""
-    following: dict[int, int] = {}
-    for id, place in members.items():
-        first = next((successor for successor in place.successors if successor in members), None)
-        if first is None and len(members) > 1 and not place.is_complete:
+    following = first_live(members)
+    for id, first in following.items():
+        if first == id and len(members) > 1 and not members[id].is_complete:
             yield f"{name_of(id)}: lists no live member"
-        following[id] = id if first is None else first
-    rings = {ring_from(id, following) for id in members}
+    rings = list(rings_of(following))
     if len(rings) > 1:
         yield f"{len(rings)} rings"
     for ring in rings:
-        if len(ring) > 1 and sum(distance(id, following[id]) for id in ring) != _once_round(ring):
+        if times_round(ring) > 1:
             yield "a ring goes round more than once"
 
 
-def ring_from(start: int, following: Mapping[int, int]) -> frozenset[int]:
-    """The ring that a walk ends in."""
-    id = start
-    for _ in following:
-        id = following[id]
-    ring = [id]
-    while following[ring[-1]] != id:
-        ring.append(following[ring[-1]])
-    return frozenset(ring)
+def rings_of(following: Mapping[int, int]) -> Iterator[list[int]]:
+    """The rings that walks from everywhere end in."""
+    reached_from: dict[int, int] = {}
+    for start in following:
+        id = start
+        while id not in reached_from:
+            reached_from[id] = start
+            id = following[id]
+        if reached_from[id] == start:
+            ring = [id]
+            while following[ring[-1]] != id:
+                ring.append(following[ring[-1]])
+            yield ring
 
 
-def _once_round(ring: Collection[int]) -> int:
-    order = sorted(ring, reverse=True)
-    return sum(distance(a, b) for a, b in pairwise([*order, order[0]]))
+def times_round(ring: list[int]) -> int:
+    """How often a ring goes round: ids only fall along the walk, but for once where it comes round."""
+    return sum(after >= before for before, after in pairwise([*ring, ring[0]]))
+
+
+def rank_errors(members: Mapping[int, Place], length: int) -> int:
+    """Zave's measure of progress: by how many places all pointers are wrong, taken together.
+
+    A pointer that is missing, or leads to a dead node, is as wrong as can be. Zero is the true ring.
+    """
+    order = sorted(members, reverse=True)
+    rank = {id: place for place, id in enumerate(order)}
+    count = len(order)
+    wrong = 0
+    for id, place in members.items():
+        for expected in range(1, min(length, count - 1) + 1):
+            entry = place.successors[expected - 1] if expected <= len(place.successors) else None
+            ahead = count if entry not in rank else (rank[entry] - rank[id]) % count
+            wrong += abs(ahead - expected)
+        before = place.predecessor
+        if count > 1:
+            wrong += count if before not in rank else (rank[id] - rank[before]) % count - 1
+    return wrong
 
 
 def name_of(id: int) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from chordtx.errors import NotJoined
-from chordtx.ring import SIZE, Ask, Contact, Effect, Notify, Nudge, RingNode, distance
+from chordtx.ring import SIZE, Ask, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, distance
 from chordtx.ring.successors import chain
 from chordtx.sim.invariants import Ids, Place, Walk, extended, place_of
 
@@ -49,15 +49,24 @@ class RingModel:
 
     :param seed: of everything that is random here.
     :param list_length: of the nodes' successor lists.
-    :param node_type: makes the nodes; a broken version, say.
+    :param node_type: makes the nodes; a broken version, say. :param search_type: finds a joiner's place.
+    :ivar searches: those of the nodes that are about to join.
     :ivar told: the list that a member could have by the answer it took its first successor from.
     :ivar broken: what nodes found wrong with themselves.
     """
 
-    def __init__(self, seed: int, list_length: int = 8, node_type: type[RingNode] = RingNode) -> None:
+    def __init__(
+        self,
+        seed: int,
+        list_length: int = 8,
+        node_type: type[RingNode] = RingNode,
+        search_type: type[PlaceSearch] = PlaceSearch,
+    ) -> None:
         self.random = random.Random(seed)
         self.list_length = list_length
         self.node_type = node_type
+        self.search_type = search_type
+        self.searches: dict[int, PlaceSearch] = {}
         self.nodes: dict[int, RingNode] = {}
         self.contacts: dict[int, Contact] = {}
         self.pending: list[Message] = []
@@ -106,6 +115,7 @@ class RingModel:
         """Gone, without a word."""
         del self.nodes[id]
         self.told.pop(id, None)
+        self.searches.pop(id, None)
 
     def leave(self, id: int) -> None:
         """Gone, and the neighbours are told."""
@@ -133,24 +143,38 @@ class RingModel:
         """What each of them knows of its place."""
         return {id: place_of(node) for id, node in self.members.items()}
 
-    def under_way(self) -> list[Message]:
-        """Answers that have not arrived yet."""
-        return [message for message in self.pending if message.kind in (ANSWERED, JOINED, QUERIED)]
-
     def principals(self) -> int:
         """The bits of the members that no list skips, held or under way, and that nobody takes for dead."""
-        walk, members, skipped = self.walk, 0, 0
-        for id, node in self.nodes.items():
-            if node.is_member:
-                members |= walk.bit(id)
-                skipped |= walk.skipped(extended(id, place_of(node)))
-            skipped |= walk.bits(node._failed)
-        for message in self.pending:
-            if message.kind == ANSWERED or message.kind == JOINED:
-                skipped |= walk.skipped((message.about, *message.successors))
-            elif message.kind == FAILED or message.kind == LEFT:
-                skipped |= walk.bit(message.about)
+        walk = self.walk
+        members, skipped = walk.bits(self.members), self.skipped_under_way()
+        for node in self.nodes.values():
+            skipped |= self.skipped_by(node)
         return members & ~skipped
+
+    def skipped_by(self, node: RingNode) -> int:
+        """The bits of those that a node's list skips, or that it takes for dead."""
+        walk = self.walk
+        skipped = walk.skipped(extended(node.me.id, place_of(node))) if node.is_member else 0
+        return skipped | walk.bits(node._failed) if node._failed else skipped
+
+    def skipped_in(self, message: Message) -> int:
+        """The bits of those that a message will lead its node to skip."""
+        if message.kind == ANSWERED or message.kind == JOINED:
+            return self.walk.skipped(_extended_under_way(message.about, message.successors))
+        if message.kind == FAILED or message.kind == LEFT:
+            return self.walk.bit(message.about)
+        return 0
+
+    def skipped_under_way(self) -> int:
+        """The bits of those that something under way will lead its node to skip."""
+        skipped = 0
+        for message in self.pending:
+            skipped |= self.skipped_in(message)
+        for search in self.searches.values():
+            for by, successors in search.heard.values():
+                ids = tuple(contact.id for contact in successors)
+                skipped |= self.walk.skipped(_extended_under_way(by.id, ids))
+        return skipped
 
     def may_end(self, id: int, principals_min: int) -> bool:
         """Whether the ring can bear that this member ends now."""
@@ -158,22 +182,35 @@ class RingModel:
             return False
         live = self.members
         live.pop(id, None)
-        gone = {(m.node, m.about) for m in self.pending if m.kind in (FAILED, LEFT)}
-        may_be_alone = len(live) == 1 and all(node.complete for node in live.values())
-        lists = [] if may_be_alone else [(owner, told) for owner, told in self.told.items() if owner in live]
-        lists += [
-            (m.node, self._list_told(m.node, m.about, m.successors))
-            for m in self.pending
-            if m.kind in (ANSWERED, JOINED) and m.node in self.nodes and m.node != id
-        ]
+        if len(live) == 1 and all(node.complete for node in live.values()):
+            lists = self._lists_under_way()  # what is left may be a ring of one
+        else:
+            lists = [*self._lists_under_way(), *(told for told in self.told.items() if told[0] in live)]
+        gone = {(message.node, message.about) for message in self.pending if message.kind in (FAILED, LEFT)}
         return all(
-            any(entry in live and (owner, entry) not in gone for entry in entries) for owner, entries in lists
+            any(
+                each in live and each not in self.nodes[owner]._failed and (owner, each) not in gone
+                for each in ids
+            )
+            for owner, ids in lists
+            if owner != id
         )
 
-    def _list_told(self, id: int, by: int, successors: Ids) -> Ids:
-        failed = self.nodes[id]._failed
-        named = [self.contacts[each] for each in (by, *successors) if each == by or each not in failed]
-        return tuple(contact.id for contact in chain(id, named, self.list_length)[0])
+    def _lists_under_way(self) -> list[tuple[int, Ids]]:
+        """Who is about to have which list."""
+        lists = [
+            (message.node, (message.about, *message.successors))
+            for message in self.pending
+            if message.kind in (ANSWERED, JOINED) and message.node in self.nodes
+        ]
+        for joiner, search in self.searches.items():
+            for by, successors in search.heard.values():
+                lists.append((joiner, (by.id, *(contact.id for contact in successors))))
+        return [(owner, self._list_from(owner, ids)) for owner, ids in lists]
+
+    def _list_from(self, id: int, named: Ids) -> Ids:
+        """The list that a node has when it believes all that was named."""
+        return tuple(contact.id for contact in chain(id, self._contacts(named), self.list_length)[0])
 
     # What messages do
 
@@ -222,8 +259,9 @@ class RingModel:
 
     def _note_told(self, node: RingNode, message: Message) -> None:
         if node.successors and node.successors[0].id == message.about:
-            id = node.me.id
-            self.told[id] = self._list_told(id, message.about, message.successors)
+            id, failed = node.me.id, node._failed
+            believed = tuple(each for each in message.successors if each not in failed)
+            self.told[id] = self._list_from(id, (message.about, *believed))
 
     def _failed(self, message: Message) -> None:
         node = self.nodes.get(message.node)
@@ -260,9 +298,15 @@ class RingModel:
         if chosen is None or chosen.id == node.me.id:
             self._look_up_later(node.me.id)
         else:
-            self.pending.append(Message(QUERIED, chosen.id, node.me.id))
+            self.search(node.me.id, chosen.id)
+
+    def search(self, joiner: int, chosen: int) -> None:
+        """A joiner begins to ask around, at the member that is said to own its id."""
+        self.searches[joiner] = self.search_type(joiner)
+        self.pending.append(Message(QUERIED, chosen, joiner))
 
     def _look_up_later(self, joiner: int) -> None:
+        self.searches.pop(joiner, None)
         members = list(self.members)
         if joiner in self.nodes and members:
             self.after_a_tick.append(Message(LOOKING_UP, joiner, self.random.choice(members)))
@@ -276,11 +320,24 @@ class RingModel:
         self.pending.append(Message(JOINED, joiner, chosen, place.predecessor, place.successors))
 
     def _joined(self, message: Message) -> None:
-        node = self.nodes.get(message.node)
-        if node is None:
+        node, search = self.nodes.get(message.node), self.searches.get(message.node)
+        if node is None or search is None:
             return
-        effects = node.join_answered(self.contacts[message.about], self._contacts(message.successors))
-        self._note_told(node, message)
+        predecessor = None if message.predecessor is None else self.contacts[message.predecessor]
+        by, successors = self.contacts[message.about], self._contacts(message.successors)
+        named = search.answered(by, predecessor, successors)
+        if search.found is not None:
+            self._place_found(node, *search.found)
+        elif named is not None:
+            self.pending.append(Message(QUERIED, named.id, node.me.id))
+        else:
+            self._look_up_later(node.me.id)
+
+    def _place_found(self, node: RingNode, owner: Contact, successors: Sequence[Contact]) -> None:
+        del self.searches[node.me.id]
+        effects = node.join_answered(owner, successors)
+        ids = tuple(contact.id for contact in successors)
+        self._note_told(node, Message(JOINED, node.me.id, owner.id, None, ids))
         self.do(node, effects)
 
     def find_successor(self, start: RingNode, position: int) -> Contact | None:
@@ -303,20 +360,20 @@ class RingModel:
 
     # How it goes on
 
-    def step(self) -> Message | None:
-        """One pending message, whichever. :returns: that message."""
+    def step(self) -> None:
+        """One pending message, whichever."""
+        if self.pending:
+            self.deliver(self.take())
+
+    def take(self) -> Message:
+        """A pending message, whichever, to be delivered now; at times it stays pending too."""
         pending = self.pending
-        if not pending:
-            return None
         index = int(self.random.random() * len(pending))
         message = pending[index]
-        if self.twice_rate and self.random.random() < self.twice_rate:
-            self.deliver(message)
-            return message
-        last = pending.pop()
-        if index < len(pending):
-            pending[index] = last
-        self.deliver(message)
+        if not self.twice_rate or self.random.random() >= self.twice_rate:
+            last = pending.pop()
+            if index < len(pending):
+                pending[index] = last
         return message
 
     def run(self, steps: int) -> None:
@@ -345,8 +402,9 @@ class RingModel:
     def drain(self) -> None:
         """All that is pending, and all that comes of it."""
         for _ in range(3_000 * (1 + len(self.nodes))):
-            if self.step() is None:
+            if not self.pending:
                 return
+            self.step()
         raise AssertionError("the messages of one round never end")
 
     def settle(self, rounds_max: int = 60) -> int:
@@ -379,3 +437,8 @@ class RingModel:
         if len(others) < self.list_length and not node.complete:
             errors.append(f"{node.me.port}: does not know that this is the whole ring")
         return errors
+
+
+def _extended_under_way(by: int, successors: Ids) -> Ids:
+    """The extended list that an answer tells of: closed, when ``by`` is alone."""
+    return (by, *successors) if successors else (by, by)
