@@ -212,7 +212,7 @@ def name_of(id: int) -> str:
 def place_of(node: RingNode) -> Place:
     """What a node knows of its place."""
     predecessor = None if node.predecessor is None else node.predecessor.id
-    return Place(tuple(contact.id for contact in node.successors), predecessor, node.complete)
+    return Place(tuple([contact.id for contact in node.successors]), predecessor, node.complete)
 
 
 def zave_violations(nodes: Iterable[RingNode], principals_min: int = 1) -> list[str]:

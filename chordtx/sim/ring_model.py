@@ -170,6 +170,11 @@ class RingModel:
         skipped = 0
         for message in self.pending:
             skipped |= self.skipped_in(message)
+        return skipped | self.skipped_by_searches()
+
+    def skipped_by_searches(self) -> int:
+        """The bits of those that a list skips which a joiner was told."""
+        skipped = 0
         for search in self.searches.values():
             for by, successors in search.heard.values():
                 ids = tuple(contact.id for contact in successors)
