@@ -18,8 +18,8 @@ class ChordSocket(MeshSocket):
 
     It stores nothing for others before :meth:`join`; until then it uses the ring that it is connected to.
     When a write returns, a majority of the key's replicas has acknowledged it. Every call raises
-    :class:`chordtx.NoMajority` when a majority cannot be had in time, :class:`chordtx.Stopped` once the socket
-    is closed, :class:`TypeError` for a key that is neither bytes nor str.
+    :class:`chordtx.NoMajority` when a majority cannot be had in time, :class:`chordtx.Stopped` once the
+    socket is closed, :class:`TypeError` for a key that is neither bytes nor str.
     """
 
     _default = Protocol("chord")

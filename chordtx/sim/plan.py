@@ -31,6 +31,9 @@ class Fault(enum.Enum):
 #: After these more than one version of the truth may have been served: the newest wins.
 SPLITS = frozenset({Fault.SPLIT, Fault.ONE_WAY, Fault.NON_TRANSITIVE})
 
+#: After these nodes may have been taken for dead that live, which Zave's proof leaves out.
+FALSE_ALARMS = SPLITS | {Fault.PAUSE, Fault.SLOW, Fault.BREAK}
+
 
 @frozen
 class Episode:

@@ -22,8 +22,9 @@ from chordtx.config import ChordSettings, MeshSettings
 from chordtx.records import Record
 from chordtx.sim.disk import SimulatedDisk, SimulatedStore
 from chordtx.sim.history import Operation
+from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
-from chordtx.sim.plan import SPLITS, Episode, Fault, draw_episodes
+from chordtx.sim.plan import FALSE_ALARMS, SPLITS, Episode, Fault, draw_episodes
 from chordtx.sim.virtual import VirtualTime
 
 PORT = 4000
@@ -126,6 +127,7 @@ class World:
         self.hosts: list[Host] = []
         self.faults: Counter[Fault] = Counter()
         self.split_from = inf
+        self._may_be_taken_for_dead = False
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
@@ -233,6 +235,11 @@ class World:
     def _ring_looks(self, host: Host, broken: list[str]) -> None:
         for what in broken:
             self.complained(f"{host.name}: {what}")
+        if not self._may_be_taken_for_dead:
+            for what in zave_violations(
+                each.service._ring for each in self.hosts if each.service is not None
+            ):
+                self.complained(f"after a change at {host.name}: {what}")
 
     def differences(self) -> list[str]:
         """What is not as it is in the one true ring."""
@@ -307,6 +314,7 @@ class World:
     def _begin(self, episode: Episode) -> None:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
+        self._may_be_taken_for_dead |= episode.fault in FALSE_ALARMS
         if episode.fault in SPLITS:
             self.split_from = min(self.split_from, self.time.now)
         begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
