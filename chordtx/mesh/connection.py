@@ -370,7 +370,7 @@ class MeshConnection(Protocol):
 
     def _offered(self, methods: tuple[int, ...]) -> None:
         self._peer_methods = methods
-        self._codec.peer_offers(methods)
+        self._codec.peer_offers(methods, never_plain=self.dialect is Dialect.STR)
 
     def _resend(self, message: Message) -> None:
         # Never in a loop: a peer that cannot read a message will not be able to the second time, so each

@@ -42,6 +42,7 @@ class Codec:
         self._compress_bytes_min = compress_bytes_min
         self._reader = FrameReader(limits)
         self._send_method: int | None = None
+        self._never_plain = False
 
     @property
     def pending_bytes(self) -> int:
@@ -62,8 +63,14 @@ class Codec:
             return None
         return Message.from_checked(data if checksum_holds(data) else self._expand(data), self._limits)
 
-    def peer_offers(self, methods: Iterable[Any]) -> None:
-        """The peer named, in its handshake or to renegotiate, what it takes; unknown numbers are ignored."""
+    def peer_offers(self, methods: Iterable[Any], never_plain: bool = False) -> None:
+        """The peer named, in its handshake or to renegotiate, what it takes; unknown numbers are ignored.
+
+        :param never_plain: whatever its length, and whether it pays or not, what is sent to this peer is
+            compressed. js2p expands what it gets before it looks at the checksum, and on one plain message in
+            some thousands, whose first bytes look like a zlib stream, its zlib goes on for ever.
+        """
+        self._never_plain = never_plain
         offered = {method for method in methods if type(method) is int}
         self._send_method = next((method for method in self._methods if method in offered), None)
 
@@ -76,8 +83,11 @@ class Codec:
         data = message.data
         if len(data) > self._limits.expanded_bytes_max:
             raise _too_large(len(data), self._limits.expanded_bytes_max)
-        if not plain and self._send_method is not None and len(data) >= self._compress_bytes_min:
-            data = min(compress(data, self._send_method), data, key=len)
+        if not plain and self._send_method is not None:
+            if self._never_plain:
+                data = compress(data, self._send_method)
+            elif len(data) >= self._compress_bytes_min:
+                data = min(compress(data, self._send_method), data, key=len)
         if len(data) > self._limits.frame_bytes_max:
             raise _too_large(len(data), self._limits.frame_bytes_max)
         return frame(data)

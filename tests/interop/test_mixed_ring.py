@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from chordtx import ChordService, ChordSettings, MeshSettings
 from chordtx.chord.old_entries import places_of
 from chordtx.ring import HASHES
-from chordtx.wire import decode_id, encode_id, flags
+from chordtx.wire import Message, decode_id, encode_id, flags
 from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
 
 pytestmark = pytest.mark.interop
@@ -300,6 +300,19 @@ async def test_a_request_written_wrong_and_resend_harm_nobody(mixed_ring: MixedR
     await py2p.command("renegotiate", peer=node.id, packets=[9])
     await mixed_ring.write("py2p", b"still", "there")
     await mixed_ring.all_read(b"still", "there")
+
+
+@pytest_twisted.ensureDeferred
+async def test_js2p_survives_a_message_that_looks_like_zlib(mixed_ring: MixedRing) -> None:
+    """Plain, this one would have its zlib go on for ever."""
+    number = 5650
+    message = Message.build(flags.WHISPER, "1", 1_700_000_000, (0, number))
+    assert (message.id[0] & 15, (message.id[0] << 8 | message.id[1]) % 31) == (8, 0)
+    js2p = mixed_ring.old["js2p"]
+    for node in mixed_ring.ours:
+        node.routing_table[js2p.id].send_message(message)
+        (told,) = await until(mixed_ring.reactor, js2p.recv, bool)
+        assert told["packets"] == [0, number]
 
 
 @pytest_twisted.ensureDeferred

@@ -43,6 +43,21 @@ def test_torn_streams(contents: list[bytes], method: int | None, step: int) -> N
 
 
 @every_method
+def test_a_peer_that_must_get_nothing_plain(method: int) -> None:
+    sender, receiver = Codec(LIMITS), Codec(LIMITS)
+    sender.peer_offers([method], never_plain=True)
+    short = message("x")
+    sent = sender.encode(short)
+    assert sent[4:] != short.data
+    assert len(sent) > 4 + len(short.data) - 40  # it does not pay, and is done all the same
+    receiver.receive_data(sent)
+    assert read_all(receiver) == [short]
+    assert sender.encode(short, plain=True)[4:] == short.data
+    sender.peer_offers([], never_plain=True)
+    assert sender.encode(short)[4:] == short.data  # it knows no method, so it tries none
+
+
+@every_method
 def test_byte_by_byte(method: int) -> None:
     sender, receiver = Codec(LIMITS, compress_bytes_min=1), Codec(LIMITS)
     sender.peer_offers([method])
