@@ -113,6 +113,9 @@ class ChordSettings:
     :ivar hand_over_batch: records offered in one request while handing over.
     :ivar settle_timeout_seconds: after a change a node compares its records with everyone's before it votes
         on what it did not keep before; those that cannot be reached for this long are given up.
+    :ivar restart_grace_seconds: a member that is gone is waited for this long before its records are copied
+        to those that keep them in its stead, so that a restart moves little. (Not in rings in which everyone
+        keeps everything.)
     :ivar repair_interval_seconds: records are compared with their other replicas this often when the ring
         does not change, and at once when it does. Nodes that agree find that out by one number.
     :ivar reunion_interval_seconds: a node looks its own id up this often through somebody it once met, so
@@ -138,6 +141,7 @@ class ChordSettings:
     clock_drift_seconds_max: float = 3600.0
     hand_over_batch: int = 500
     settle_timeout_seconds: float = 10.0
+    restart_grace_seconds: float = 3.0
     repair_interval_seconds: float = 15.0
     reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
 from chordtx.chord.replica import Replica
@@ -34,6 +34,7 @@ from chordtx.ring import Contact, RingNode
 _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 0.1
 _AT_ONCE = 8
+_EXCHANGES_AT_ONCE = 2
 _LEAVES_AT_ONCE = 16
 _KNOWN_KEPT_MAX = 20_000
 _SLICE_KEYS = 500
@@ -75,6 +76,8 @@ class Repair:
         self._known: dict[bytes, bool] = {}
         self._doubts = 0
         self._forget_due_at = 0.0
+        # With few at once: what one has given need not come from the others too.
+        self._exchanging = DeferredSemaphore(_EXCHANGES_AT_ONCE)
         self._first = Gate()
         replica.knows = self.knows
         node.methods.update(tree=self._tree, leaves=self._leaves, missed=self._missed)
@@ -170,6 +173,7 @@ class Repair:
         due_at = self._node.reactor.seconds()
         while not self._stopped:
             if not self.is_settled:
+                await self._wait_for_a_restart()
                 await self._settle()
             elif self._node.reactor.seconds() >= due_at:
                 await self._compare_with(await self._others(), is_all_needed=False)
@@ -178,6 +182,17 @@ class Repair:
                 interval = self._settings.repair_interval_seconds
                 due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
             await self._node.sleep(_LOOK_SECONDS)
+
+    async def _wait_for_a_restart(self) -> None:
+        """Whoever is gone may be back at once. Those that keep its keys in its stead have no vote on them
+        until then; the others have theirs, but where everyone keeps everything: there nobody waits."""
+        late = self._node.reactor.seconds() + self._settings.restart_grace_seconds
+        while not self._stopped and self._node.reactor.seconds() < late:
+            views = [self._settled, *self._pending]
+            if self._seen == self._settled or any(view is None or view.is_whole for view in views):
+                return
+            await self._node.sleep(_LOOK_SECONDS)
+            self._look()
 
     async def _settle(self) -> None:
         patience = self._node.reactor.seconds() + self._settings.settle_timeout_seconds
@@ -254,8 +269,12 @@ class Repair:
         root = tree.root.to_bytes(DIGEST_BYTES, "big")
         reply = await self._node.call_contact(contact, "tree", ids, view.is_whole, root)
         theirs = _leaves_from_wire(reply)
+        if theirs is not None:
+            await self._exchanging.run(lambda: Deferred.fromCoroutine(self._exchange_all(contact, theirs)))
+
+    async def _exchange_all(self, contact: Contact, theirs: list[int]) -> None:
         ours = self._shares.tree(contact.id).leaves
-        differing = [] if theirs is None else [leaf for leaf in range(LEAVES) if ours[leaf] != theirs[leaf]]
+        differing = [leaf for leaf in range(LEAVES) if ours[leaf] != theirs[leaf]]
         for place in range(0, len(differing), _LEAVES_AT_ONCE):
             await self._exchange(contact, differing[place : place + _LEAVES_AT_ONCE])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from typing import Any
 
 from attrs import frozen
@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.records import Neighbourhood, Unknown, replica_set
+from chordtx.records import Neighbourhood, Unknown, places_taken, replica_set
 from chordtx.ring import (
     BITS,
     SIZE,
@@ -94,6 +94,8 @@ class Routing:
         self.fingers = FingerTable(ring.me.id)
         self._sets: dict[bytes, tuple[tuple[Contact, ...], bytes]] = {}
         self._sets_epoch = -1
+        self._ids: list[int] = []  # of `_ids_of`: everyone, when the ring is known whole
+        self._ids_of: tuple[Contact, ...] | None = None
 
     # What is known
 
@@ -162,10 +164,25 @@ class Routing:
         known = self._sets.get(key)
         if known is not None:
             return known[0]
-        found = replica_set(positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas)
+        everyone = self.arcs.everyone()
+        found: tuple[Contact, ...] | Unknown
+        if everyone is not None:
+            ids = self._sorted_ids(everyone)
+            size = self._settings.replicas
+            taken = places_taken(ids, islice(cycle(positions_of(key)), size), size)
+            found = tuple([everyone[place] for place in taken])
+        else:
+            found = replica_set(
+                positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas
+            )
         if not isinstance(found, Unknown):
             self._sets[key] = found, tag_of(found)
         return found
+
+    def _sorted_ids(self, everyone: tuple[Contact, ...]) -> list[int]:
+        if self._ids_of is not everyone:
+            self._ids_of, self._ids = everyone, [contact.id for contact in everyone]
+        return self._ids
 
     def tag(self, key: bytes, members: Sequence[Contact]) -> bytes:
         """What tells a replica which set a call reckons with; see :meth:`agrees`."""

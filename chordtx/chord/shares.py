@@ -9,24 +9,28 @@ little: all leaves fit into one packet or two.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import cycle, islice
+from struct import Struct
 from typing import Any
 
 import msgpack
+from attrs import frozen
 
 from chordtx.chord.routing import Routing
-from chordtx.records import Record, Unknown
-from chordtx.ring import BITS
+from chordtx.mesh.waiting import Shared
+from chordtx.records import Record, Unknown, places_taken
+from chordtx.ring import BITS, HASHES, Contact, ring_positions
 from chordtx.store import IStore
-from chordtx.store.memory import naming_position
 
 LEAVES = 256
 DIGEST_BYTES = 8
-_LEAF_SHIFT = BITS - 8
-_SLICE_KEYS = 100
+_TOPS = Struct(">5Q")
+_TOP_SHIFT = BITS - 64
+_LEAF_BYTE = 8 * HASHES.index("sha384")  # of the tops: the first byte of the position that names a key
+_SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
-_ALL = 1 << 62
 
 Members = tuple[int, ...]
 
@@ -37,9 +41,8 @@ def digest_of(key: bytes, record: Record) -> int:
     return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
 
 
-def leaf_of(key: bytes) -> int:
-    """The leaf that a key belongs to."""
-    return naming_position(key) >> _LEAF_SHIFT
+def _tops_of(key: bytes) -> bytes:
+    return _TOPS.pack(*(position >> _TOP_SHIFT for position in ring_positions(key)))
 
 
 class Tree:
@@ -60,94 +63,169 @@ class Tree:
         self.leaves[leaf] ^= digest
 
 
+@frozen
+class _Filed:
+    """How a record was filed, so that it can be taken out again, or filed anew without hashing its key.
+
+    :ivar members: the ids of those that share it. :ivar tops: the first 64 bits of each of its positions.
+    """
+
+    digest: int
+    members: Members
+    tops: bytes
+
+    @property
+    def leaf(self) -> int:
+        return self.tops[_LEAF_BYTE]
+
+
+class _Ring:
+    """A ring that is known whole, for who keeps what: by the first 64 bits of ids and positions.
+
+    :ivar everyone: the members, by id.
+    """
+
+    def __init__(self, everyone: tuple[Contact, ...], own_id: int, replicas: int) -> None:
+        self.everyone = everyone
+        self._own_id = own_id
+        self._replicas = replicas
+        self._tops = [contact.id >> _TOP_SHIFT for contact in everyone]
+        self._are_tops = frozenset(self._tops)
+        self._kept_by: dict[tuple[int, ...], tuple[Members, bool]] = {}
+
+    def kept_by(self, tops: bytes) -> tuple[Members, bool] | None:
+        """:returns: the others that keep a key, and whether we do not; None when 64 bits tell too little."""
+        positions = _TOPS.unpack(tops)
+        if not self._are_tops.isdisjoint(positions):
+            return None
+        taken = tuple(places_taken(self._tops, islice(cycle(positions), self._replicas), self._replicas))
+        found = self._kept_by.get(taken)
+        if found is None:
+            found = self._kept_by[taken] = _others([self.everyone[place].id for place in taken], self._own_id)
+        return found
+
+
+def _others(ids: Sequence[int], own_id: int) -> tuple[Members, bool]:
+    return tuple(id for id in ids if id != own_id), own_id not in ids
+
+
 class Shares:
     """One node's trees.
 
-    :param node: the service: ``sleep``. :param own_id: ours. :param routing: tells who keeps a key.
+    :param node: the service: ``sleep``, ``run``. :param own_id: ours. :param routing: tells who keeps a key.
     """
 
-    def __init__(self, node: Any, own_id: int, routing: Routing, store: IStore) -> None:
+    def __init__(self, node: Any, own_id: int, routing: Routing, store: IStore, replicas: int) -> None:
         self._node = node
         self._own_id = own_id
         self._routing = routing
         self._store = store
+        self._replicas = replicas
         self._trees: dict[int, Tree] = {}
-        # Under what each record was filed, so that it can be taken out again: digest, and who shares it.
-        self._filed: dict[bytes, tuple[int, Members]] = {}
+        self._filed: dict[bytes, _Filed] = {}
+        self._by_leaf: list[dict[bytes, None]] = [{} for _ in range(LEAVES)]  # sets, in order
         self._strays: dict[bytes, None] = {}
+        self._ring: _Ring | None = None
         self._filed_epoch = -1
         self._has_unfiled = False
+        self._has_filed_all = False
+        self._refreshing: Shared[None] | None = None
 
     def merged(self, key: bytes, record: Record) -> None:
         """A record is in the store now."""
         digest = digest_of(key, record)
         filed = self._filed.get(key)
-        if filed is not None:
-            if filed[0] == digest:
-                return
-            self._toggle(key, filed)
-            members = filed[1]
+        if filed is None:
+            tops = _tops_of(key)
+            members = self._members(key, tops)
+            self._by_leaf[tops[_LEAF_BYTE]][key] = None
+        elif filed.digest == digest:
+            return
         else:
-            members = self._members(key)
-        entry = digest, members
-        self._filed[key] = entry
-        self._toggle(key, entry)
+            self._toggle(filed)
+            members, tops = filed.members, filed.tops
+        self._filed[key] = filed = _Filed(digest, members, tops)
+        self._toggle(filed)
 
     def dropped(self, key: bytes) -> None:
         """A record is in the store no more."""
         filed = self._filed.pop(key, None)
         self._strays.pop(key, None)
         if filed is not None:
-            self._toggle(key, filed)
+            self._toggle(filed)
+            del self._by_leaf[filed.leaf][key]
 
     async def refresh(self) -> None:
-        """File everything anew by who keeps it now, where that has changed; a slice at a time.
+        """File everything anew by who keeps it now, where that has changed; a slice at a time, and once for
+        all who wait for it.
 
         :raises ChordError: when it cannot be found out who keeps something.
         """
-        arcs = self._routing.arcs
-        while self._filed_epoch != arcs.epoch or self._has_unfiled:
-            epoch, self._has_unfiled = arcs.epoch, False
-            for count, key in enumerate(self._store.keys(), start=1):
-                if count % _SLICE_KEYS == 0:
-                    await self._node.sleep(_SLICE_PAUSE_SECONDS)
-                if isinstance(self._routing.known_replica_set(key), Unknown):
-                    await self._routing.replica_set(key)
-                self._file(key)
-            self._filed_epoch = epoch
+        while self._filed_epoch != self._routing.arcs.epoch or self._has_unfiled:
+            if self._refreshing is None or self._refreshing.is_done:
+                self._refreshing = Shared(self._node.run(self._file_all()))
+            await self._refreshing.wait()
+
+    async def _file_all(self) -> None:
+        epoch, self._has_unfiled = self._routing.arcs.epoch, False
+        # All keys of the store are filed once this was done to its end.
+        keys = iter(list(self._filed)) if self._has_filed_all else self._store.keys()
+        for count, key in enumerate(keys, start=1):
+            if count % _SLICE_KEYS == 0:
+                await self._node.sleep(_SLICE_PAUSE_SECONDS)
+            if self._routing.arcs.everyone() is None and isinstance(
+                self._routing.known_replica_set(key), Unknown
+            ):
+                await self._routing.replica_set(key)
+            self._file(key)
+        self._has_filed_all = True
+        self._filed_epoch = epoch
 
     def _file(self, key: bytes) -> None:
-        members = self._members(key)
         filed = self._filed.get(key)
         if filed is None:
             record = self._store.get(key)
             if record is not None:
                 self.merged(key, record)
-        elif filed[1] != members:
-            self._toggle(key, filed)
-            self._filed[key] = entry = filed[0], members
-            self._toggle(key, entry)
+            return
+        members = self._members(key, filed.tops)
+        if members != filed.members:
+            self._toggle(filed)
+            self._filed[key] = filed = _Filed(filed.digest, members, filed.tops)
+            self._toggle(filed)
 
-    def _members(self, key: bytes) -> Members:
+    def _members(self, key: bytes, tops: bytes) -> Members:
         """The ids of those that are to have a key too; notes it down when it is not ours to keep.
 
         What is not ours is shared too: with those whose it is, who may have come all at once and lack it.
         """
-        known = self._routing.known_replica_set(key)
-        if isinstance(known, Unknown):
+        kept_by = self._kept_by(key, tops)
+        if kept_by is None:
             self._has_unfiled = True
             return ()
-        ids = [contact.id for contact in known]
-        if self._own_id in ids:
+        members, is_stray = kept_by
+        if is_stray:
+            self._strays[key] = None
+        else:
             self._strays.pop(key, None)
-            return tuple(id for id in ids if id != self._own_id)
-        self._strays[key] = None
-        return tuple(ids)
+        return members
 
-    def _toggle(self, key: bytes, entry: tuple[int, Members]) -> None:
-        digest, members = entry
-        leaf = leaf_of(key)
-        for id in members:
+    def _kept_by(self, key: bytes, tops: bytes) -> tuple[Members, bool] | None:
+        everyone = self._routing.arcs.everyone()
+        if everyone is not None:
+            if self._ring is None or self._ring.everyone is not everyone:
+                self._ring = _Ring(everyone, self._own_id, self._replicas)
+            found = self._ring.kept_by(tops)
+            if found is not None:
+                return found
+        known = self._routing.known_replica_set(key)
+        if isinstance(known, Unknown):
+            return None
+        return _others([contact.id for contact in known], self._own_id)
+
+    def _toggle(self, filed: _Filed) -> None:
+        leaf, digest = filed.leaf, filed.digest
+        for id in filed.members:
             tree = self._trees.get(id)
             if tree is None:
                 tree = self._trees[id] = Tree()
@@ -161,18 +239,16 @@ class Shares:
 
     def listed(self, id: int, leaf: int) -> Iterator[tuple[bytes, int]]:
         """The keys of one leaf that we share with a member, and their digests."""
-        first = leaf << _LEAF_SHIFT
-        last = first + (1 << _LEAF_SHIFT) - 1
-        for _, key in self._store.keys_down_from(last, first, _ALL):
-            filed = self._filed.get(key)
-            if filed is not None and id in filed[1]:
-                yield key, filed[0]
+        for key in self._by_leaf[leaf]:
+            filed = self._filed[key]
+            if id in filed.members:
+                yield key, filed.digest
 
     def digest(self, key: bytes) -> int | None:
         """That of what is stored under a key, None when nothing is."""
         filed = self._filed.get(key)
         if filed is not None:
-            return filed[0]
+            return filed.digest
         record = self._store.get(key)
         return None if record is None else digest_of(key, record)
 

@@ -4,7 +4,7 @@ Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 """
 
 from chordtx.records.clock import HybridClock
-from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, replica_set
+from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, places_taken, replica_set
 from chordtx.records.quorum import Acknowledgements, Votes, majority
 from chordtx.records.record import Field, Record, merge
 from chordtx.records.version import Version
@@ -21,5 +21,6 @@ __all__ = [
     "Votes",
     "majority",
     "merge",
+    "places_taken",
     "replica_set",
 ]

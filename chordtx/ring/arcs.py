@@ -35,6 +35,8 @@ class ArcTable:
         self._contacts: dict[int, Contact] = {}  # the one not heard of for longest first
         self._starts: dict[int, int] = {}  # only those known
         self._doubted: set[int] = set()
+        self._everyone: tuple[Contact, ...] | None = None
+        self._everyone_epoch = -1
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -97,6 +99,15 @@ class ArcTable:
     def contacts(self) -> tuple[Contact, ...]:
         """:returns: every member known, by id, whether its arc is known or not."""
         return tuple(self._contacts[id] for id in self._ids)
+
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """:returns: all members of the ring, by id; None when that is not certain."""
+        if self._everyone_epoch != self.epoch:
+            self._everyone_epoch = self.epoch
+            before = [*self._ids[1:], *self._ids[:1]]
+            is_whole = all(self._starts.get(id) == start for id, start in zip(self._ids, before, strict=True))
+            self._everyone = self.contacts() if is_whole and self._ids else None
+        return self._everyone
 
     def start(self, id: int) -> int | None:
         """:returns: where the arc of the member with this id starts, or None when that is not known."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 BITS = 384
 SIZE = 1 << BITS
 HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
+_HASHERS = tuple(getattr(hashlib, name) for name in HASHES)  # asking for them by name takes twice as long
 
 
 class Positions(NamedTuple):
@@ -52,12 +53,13 @@ def table_positions(key: bytes) -> Positions:
 
     Digests shorter than the ring are shifted up to its width; that of SHA-512 keeps all of its 512 bits.
     """
-    sha1, sha224, sha256, sha384, sha512 = (
-        int.from_bytes(hashlib.new(name, key, usedforsecurity=False).digest(), "big") for name in HASHES
-    )
+    sha1, sha224, sha256, sha384, sha512 = [
+        int.from_bytes(hasher(key, usedforsecurity=False).digest(), "big") for hasher in _HASHERS
+    ]
     return Positions(sha1 << 224, sha224 << 160, sha256 << 128, sha384, sha512)
 
 
 def ring_positions(key: bytes) -> Positions:
     """The same five, on the ring (that of SHA-512 modulo its size)."""
-    return Positions(*(position % SIZE for position in table_positions(key)))
+    sha1, sha224, sha256, sha384, sha512 = table_positions(key)
+    return Positions(sha1, sha224, sha256, sha384, sha512 % SIZE)

@@ -6,6 +6,7 @@ last write that was acknowledged, or one after it whose end nobody knows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -183,10 +184,10 @@ class Soak:
             if not key.may_be(found.get(name))
         ]
 
-    async def lacking(self, client: ChordService) -> list[bytes]:
-        """Keys of which not all five replicas have the newest version."""
+    async def lacking(self, client: ChordService, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of ``keys`` of which not all five replicas have the newest version."""
         lacking: list[bytes] = []
-        waiting = iter(self.keys)
+        waiting = iter(keys)
 
         async def one_after_another() -> None:
             for name in waiting:
@@ -206,9 +207,10 @@ class Soak:
         return len(members) == COPIES and all(each[3] and each[:2] == versions[0][:2] for each in versions)
 
     async def seconds_until_whole(self, client: ChordService, patience_seconds: float) -> float:
-        """How long it takes until five copies of every record are there."""
+        """How long it takes until five copies of every record are there: nobody writes any more."""
         deadline = self._reactor.seconds() + patience_seconds
-        while lacking := await self.lacking(client):
+        lacking = list(self.keys)
+        while lacking := await self.lacking(client, lacking):
             assert self._reactor.seconds() < deadline, f"{len(lacking)} records lack copies: {lacking[:5]}"
             await client.sleep(0.2)
         return float(self._reactor.seconds() - self.restarted_at)

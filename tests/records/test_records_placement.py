@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from itertools import cycle, islice
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chordtx.records import Unknown, replica_set
+from chordtx.records import Unknown, places_taken, replica_set
 from chordtx.ring import SIZE, ArcTable, Contact, distance, ring_positions
 
 IDS = st.integers(0, 60)
@@ -104,3 +105,11 @@ def test_whoever_looks_up_what_is_named_gets_the_true_set(seed: int, key: bytes)
         id = min(ring, key=lambda id: distance(found.position, id))
         table.learn_arc(contact(id), ring[ring.index(id) - 1])
     assert found == true_set(set(ring), positions)
+
+
+@given(RINGS, FIVE, st.integers(1, 8))
+def test_a_ring_known_whole_gives_the_same_faster(ring: set[int], positions: list[int], size: int) -> None:
+    ids = sorted(ring)
+    gone_through = list(islice(cycle(positions), size))
+    taken = [contact(ids[place]) for place in places_taken(ids, gone_through, size)]
+    assert tuple(taken) == true_set(ring, positions, size)
