@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 0.1
 _AT_ONCE = 8
 _EXCHANGES_AT_ONCE = 2
-_LEAVES_AT_ONCE = 16
+_LISTED_AT_ONCE = 8_000  # keys, about: few round trips, and no answer that blocks the others for long
 _KNOWN_KEPT_MAX = 20_000
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
@@ -275,8 +275,9 @@ class Repair:
     async def _exchange_all(self, contact: Contact, theirs: list[int]) -> None:
         ours = self._shares.tree(contact.id).leaves
         differing = [leaf for leaf in range(LEAVES) if ours[leaf] != theirs[leaf]]
-        for place in range(0, len(differing), _LEAVES_AT_ONCE):
-            await self._exchange(contact, differing[place : place + _LEAVES_AT_ONCE])
+        at_once = max(1, _LISTED_AT_ONCE * LEAVES // (len(self._replica.store) + 1))
+        for place in range(0, len(differing), at_once):
+            await self._exchange(contact, differing[place : place + at_once])
 
     async def _exchange(self, contact: Contact, leaves: list[int]) -> None:
         listed = await self._node.call_contact(contact, "leaves", leaves)

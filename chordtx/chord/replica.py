@@ -93,7 +93,7 @@ class Replica:
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max
             )
         self._clock.observe(record.newest, self._wall_ms())
-        if self.store.get(key) is None and self.is_forgettable(record):
+        if self.is_forgettable(record) and self.store.get(key) is None:
             return []  # from somebody who has not forgotten it yet
         merged = self.store.merge(key, record)
         self.merged(key, merged)
