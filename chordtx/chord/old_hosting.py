@@ -29,6 +29,7 @@ from chordtx.wire import pack_value, unpack_value
 _CONFIRM_SECONDS = 3.0
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
+_GONE = object()
 
 
 class OldHost:
@@ -232,7 +233,8 @@ class OldHost:
             present = entry.over(present)
         elif key is None:
             for owner in self.owners_at(place, but=origin):
-                present = await self._tables.get(owner, place) if present is None else present
+                if present is None and (answer := await self._answer_of(owner, place)) is not _GONE:
+                    present = answer
         return [None if present is None else self.pack(present)]
 
     def pack(self, value: Any) -> bytes:
@@ -251,11 +253,21 @@ class OldHost:
             opinions.append(Opinion(entry.is_delta, entry.value, entry.stamp))
         for owner in self.owners_at(place):
             confirmed = self._put_for.get((owner, place))
-            value = await self._tables.get(owner, place)
+            value = await self._answer_of(owner, place)
+            if value is _GONE:
+                continue
             if not self._tables.was_changed(owner, place, value):
                 confirmed = None
             opinions.append(Opinion(False, value, None, confirmed))
         return [opinion.to_wire(self.pack) for opinion in opinions]
+
+    async def _answer_of(self, owner: MeshConnection, place: Place) -> Any:
+        """What an old peer has at a place; :data:`_GONE` when it has ceased to store meanwhile.
+
+        It says so first and empties its tables then, and that nothing is there is no deletion.
+        """
+        value = await self._tables.get(owner, place)
+        return _GONE if owner.leeching or owner.closed else value
 
     async def settled(self, key: Any, wire: Any, until: Any) -> list[Any]:
         """``old_settled(key, place, until)``: the record holds from now on. An entry from before that did not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -83,10 +83,18 @@ class MixedRing:
 
 
 async def start_ours(
-    reactor: Any, subnet: str, encryption: str = "Plaintext", count: int = OURS, **settings: Any
+    reactor: Any,
+    subnet: str,
+    encryption: str = "Plaintext",
+    count: int = OURS,
+    ids: Sequence[str] = (),
+    **settings: Any,
 ) -> list[ChordService]:
+    """:param ids: of the nodes; by chance, where there are none."""
     ours: list[ChordService] = []
-    for _ in range(count):
+    for number in range(count):
+        if ids:
+            settings["node_id"] = ids[number]
         peers = [f"{HOST}:{ours[0].out_addr[1]}"] if ours else []
         node = ChordService(
             reactor, f"tcp:0:interface={HOST}", peers=peers, subnet=subnet, encryption=encryption, **settings
@@ -109,6 +117,11 @@ async def add_old(ring: MixedRing, old_peers: OldPeers, library: str, **argument
     peer = await old_peers.start(
         library, subnet=ring.ours[0].subnet, encryption=ring.ours[0].encryption, **arguments
     )
+    return await let_join(ring, library, peer)
+
+
+async def let_join(ring: MixedRing, library: str, peer: OldPeer) -> OldPeer:
+    """Let an old peer that listens join and store."""
     ring.old[library] = peer
     await peer.connect(ring.port(len(ring.old) % len(ring.ours)))
     await until(ring.reactor, peer.routing_table, bool)

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from chordtx.chord.old_entries import places_of
-from chordtx.ring import distance
-from chordtx.wire import decode_id
+from chordtx.chord.old_tables import Place
+from chordtx.mesh import MeshConnection
+from chordtx.ring import SIZE, distance
+from chordtx.wire import decode_id, encode_id
 from tests.interop.peers import OldPeers, until
-from tests.interop.test_mixed_ring import MixedRing, add_old, start_ours
+from tests.interop.test_mixed_ring import MixedRing, add_old, let_join, start_ours
 
 pytestmark = pytest.mark.interop
 
@@ -56,5 +59,39 @@ async def test_what_it_does_alone_is_seen_by_all(
             await until(
                 running_reactor, lambda number=number: ring.read(number, key), lambda found: found is None
             )
+    finally:
+        await DeferredList([node.stopService() for node in ours])
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_empty_tables_delete_nothing_when_it_leaves(
+    old_peers: OldPeers, running_reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """py2p says that it ceases to store, and empties its tables: whoever asks it just then finds nothing."""
+    peer = await old_peers.start("py2p", subnet="silent", encryption="Plaintext")
+    place = decode_id(peer.id, bits_max=384)
+    ids = [encode_id((place - number) % SIZE) for number in (1, 2, 3)]  # so that the ring is all its own
+    ours = await start_ours(running_reactor, "silent", ids=ids)
+    ring = MixedRing(running_reactor, ours, {}, [])
+    try:
+        await let_join(ring, "py2p", peer)
+        kept = {f"kept {number}".encode(): number for number in range(60)}
+        await ours[0].update(kept)
+
+        def as_it_leaves(link: MeshConnection, place: Place) -> Deferred[Any]:
+            def left(_: None) -> None:
+                link.leeching = True  # what it says before is always there before the answer
+
+            return deferLater(running_reactor, 0.05).addCallback(left)
+
+        for node in ours:
+            monkeypatch.setattr(node._old_peers._tables, "get", as_it_leaves)
+        for node in ours:
+            assert await node.get_many(kept) == kept
+        monkeypatch.undo()
+        await peer.unjoin()
+        await peer.close()
+        for node in ours:
+            assert await node.get_many(kept) == kept
     finally:
         await DeferredList([node.stopService() for node in ours])
