@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import settings
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogBeginner, globalLogPublisher
@@ -28,7 +29,10 @@ SETTLE_SECONDS = 0.01
 
 
 def pytest_configure() -> None:
-    """Take Twisted's log away from standard error: the tests look at it themselves."""
+    """Take Twisted's log away from standard error: the tests look at it themselves. And judge no example by
+    how long it took, for that tells of the machine."""
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 

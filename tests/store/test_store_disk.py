@@ -116,7 +116,7 @@ class Twins:
             assert stored.keys_down_from(SIZE - 1, 0, limit) == memory.keys_down_from(SIZE - 1, 0, limit)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(OPERATIONS)
 def test_it_does_what_the_one_in_memory_does(operations: list[Any]) -> None:
     with TemporaryDirectory(dir=IN_MEMORY) as folder:
