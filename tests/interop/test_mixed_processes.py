@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+from tests.interop.peers import OldPeer, OldPeerError, OldPeerGone, OldPeers, until
 from tests.processes.daemons import Daemons
 
 pytestmark = pytest.mark.interop
@@ -92,8 +92,12 @@ async def test_one_ring_of_three_kinds(
     if "js2p" in old:
         await old.pop("js2p").kill()
     py2p = old.pop("py2p")
-    await py2p.unjoin()
-    await py2p.close()
+    try:
+        await py2p.unjoin()
+        await py2p.close()
+    except OldPeerGone:
+        # Two of its threads write to one TLS socket, which now and then is the end of it: then it has died too.
+        assert encryption == "SSL"
     await until(running_reactor, lambda: clients[1].get_many(kept), lambda found: found == kept)
     assert sorted([key async for key in clients[2].keys()]) == sorted(kept)
     await clients[2].set("afterwards", "still")
