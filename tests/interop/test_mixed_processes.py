@@ -96,7 +96,7 @@ async def test_one_ring_of_three_kinds(
         await py2p.unjoin()
         await py2p.close()
     except OldPeerGone:
-        # Two of its threads write to one TLS socket, which now and then is the end of it: then it has died too.
+        # Two of its threads write to one TLS socket, which now and then is the end of it: then it died too.
         assert encryption == "SSL"
     await until(running_reactor, lambda: clients[1].get_many(kept), lambda found: found == kept)
     assert sorted([key async for key in clients[2].keys()]) == sorted(kept)
