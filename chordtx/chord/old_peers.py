@@ -111,6 +111,7 @@ class OldPeers:
         if len(message.payload) != 3:
             raise ProtocolError("a retrieve has a table and a position")
         place = Place.from_old(*message.payload[1:])
+        self._tables.asked_back(link, place)
         self._node.background(self._answer(link, place, message.payload[1], message.payload[2]))
 
     async def _answer(self, link: MeshConnection, place: Place, method: Any, position: Any) -> None:

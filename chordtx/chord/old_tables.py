@@ -6,7 +6,7 @@ order, and the answer shows that the store was read before it.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 from attrs import frozen
@@ -87,6 +87,7 @@ class OldTables:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._asked: dict[tuple[MeshConnection, Place], deque[Deferred[Any]]] = defaultdict(deque)
+        self._passed_on: Counter[tuple[MeshConnection, Place]] = Counter()  # answers to come that say nothing
         # What each was last told to have, and what it was last told or seen to have.
         self._held: dict[tuple[MeshConnection, Place], Any] = {}
         self._seen: dict[tuple[MeshConnection, Place], Any] = {}
@@ -104,6 +105,12 @@ class OldTables:
         late = CallTimeout("an old peer does not answer")
         return within(_ANSWER_SECONDS, self._reactor, answer, lambda: late)
 
+    def asked_back(self, link: MeshConnection, place: Place) -> None:
+        """An old peer asks for a place. When that is what we have asked it, it has passed the question on: it
+        is about to cease to store, and has not told us yet. The nil that it answers then says nothing."""
+        if (link, place) in self._asked:
+            self._passed_on[link, place] += 1
+
     def retrieved(self, link: MeshConnection, message: Message) -> None:
         """An old peer's answer. One that nobody waits for is the second to a question that it passed on."""
         if len(message.payload) != 4:
@@ -116,13 +123,20 @@ class OldTables:
         answer = waiting.popleft()
         if not waiting:
             del self._asked[link, place]
+        passed_on = self._passed_on.pop((link, place), 0)
+        if passed_on > 1:
+            self._passed_on[link, place] = passed_on - 1
+        if passed_on:
+            if not answer.called:
+                answer.errback(CallTimeout("an old peer has passed the question on"))
+            return
         self._seen[link, place] = message.payload[3]
         if not answer.called:
             answer.callback(message.payload[3])
 
     def link_closed(self, link: MeshConnection) -> None:
         """Nothing more will come over this link."""
-        for known in (self._held, self._seen):
+        for known in (self._held, self._seen, self._passed_on):
             for slot in [slot for slot in known if slot[0] is link]:
                 del known[slot]
         for asked in [slot for slot in self._asked if slot[0] is link]:

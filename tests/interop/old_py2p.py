@@ -85,6 +85,10 @@ class Peer:
         """Cease to store."""
         self.node.unjoin()
 
+    def do_be_about_to_unjoin(self):
+        """As in the first moment of ``unjoin``: it takes nothing for its own, and has told nobody yet."""
+        self.node.leeching = True
+
     def do_get(self, key, timeout_seconds=10):
         """The value, or py2p's own error."""
         if isinstance(self.node, py2p.ChordSocket):

@@ -89,6 +89,11 @@ async def test_its_empty_tables_delete_nothing_when_it_leaves(
         for node in ours:
             assert await node.get_many(kept) == kept
         monkeypatch.undo()
+        for node in ours:
+            node.routing_table[peer.id].leeching = False
+        await peer.command("be_about_to_unjoin")
+        for node in ours:
+            assert await node.get_many(kept) == kept
         await peer.unjoin()
         await peer.close()
         for node in ours:
