@@ -1,7 +1,7 @@
 """chordtx: a distributed dict for Twisted, on a Chord ring that py2p and js2p nodes can join."""
 
 from chordtx.chord.service import ChordService
-from chordtx.config import ChordSettings, Limits, MeshSettings
+from chordtx.config import ChordSettings, Limits, MeshSettings, SyncSettings
 from chordtx.errors import (
     ChordError,
     NoMajority,
@@ -15,6 +15,7 @@ from chordtx.errors import (
     WrongSubnet,
 )
 from chordtx.mesh.service import MeshService
+from chordtx.sync.service import SyncService
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ __all__ = [
     "Stopped",
     "StorageFailed",
     "StorageFull",
+    "SyncService",
+    "SyncSettings",
     "ValueTooLarge",
     "WrongSubnet",
 ]

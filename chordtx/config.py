@@ -97,6 +97,7 @@ class ChordSettings:
     :ivar replicas: nodes that keep a record: one for each of the protocol's five positions.
     :ivar stabilize_interval_seconds: between rounds of stabilization; changes are passed on at once besides.
     :ivar call_timeout_seconds: for one request to one node, before another is asked.
+    :ivar bulk_timeout_seconds: for one request that moves or compares many records.
     :ivar operation_timeout_seconds: for a whole get, set or delete.
     :ivar hedge_seconds: how long a read waits for its nearest majority before it asks the others too.
     :ivar join_timeout_seconds: for the first ring to be found.
@@ -128,6 +129,7 @@ class ChordSettings:
     replicas: int = 5
     stabilize_interval_seconds: float = 1.0
     call_timeout_seconds: float = 2.0
+    bulk_timeout_seconds: float = 10.0
     operation_timeout_seconds: float = 10.0
     hedge_seconds: float = 0.25
     join_timeout_seconds: float = 15.0
@@ -141,7 +143,7 @@ class ChordSettings:
     clock_drift_seconds_max: float = 3600.0
     hand_over_batch: int = 500
     settle_timeout_seconds: float = 10.0
-    restart_grace_seconds: float = 3.0
+    restart_grace_seconds: float = 10.0
     repair_interval_seconds: float = 15.0
     reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
@@ -155,6 +157,38 @@ class ChordSettings:
             raise ValueError("replicas may be at most successors_max + 1")
         if self.tombstone_seconds <= self.absence_seconds_max + self.clock_drift_seconds_max:
             raise ValueError("tombstone_seconds must be longer than absence_seconds_max and a clock's drift")
+        return _positive(self)
+
+
+@frozen(kw_only=True)
+class SyncSettings:
+    """How a node keeps its copy of the dict that everybody has.
+
+    :ivar lease_skew_seconds: how much longer than its lease another node's key is left alone: its clock may
+        be that far behind ours.
+    :ivar compare_interval_seconds: a node compares its copy with some neighbour's this often, and at once
+        with a new one.
+    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired: who was cut
+        off for longer brings it back.
+    :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
+    :ivar value_bytes_max: packed size of one value. :ivar key_bytes_max: length of one key.
+    :ivar store_bytes_max: about what all keys and records may take; more is not kept.
+    :ivar store_records_max: the same for their number, tombstones too.
+    """
+
+    lease_skew_seconds: float = 10.0
+    compare_interval_seconds: float = 15.0
+    tombstone_seconds: float = 86_400.0
+    clock_drift_seconds_max: float = 3600.0
+    value_bytes_max: int = 8 * MIB
+    key_bytes_max: int = 64 * 1024
+    store_bytes_max: int = 1024 * MIB
+    store_records_max: int = 1_000_000
+    mesh: MeshSettings = field(factory=MeshSettings)
+
+    def validate(self) -> SyncSettings:
+        """:raises ValueError: naming the first setting that makes no sense."""
+        self.mesh.validate()
         return _positive(self)
 
 

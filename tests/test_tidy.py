@@ -23,9 +23,10 @@ LAYERS = (
     ("records",),
     ("store",),
     ("mesh",),
+    ("dictionary",),
     ("chord",),
     ("sync",),
-    ("tap", "cli", "web", "blocking"),
+    ("tap", "cli", "web", "blocking", "discovery"),
     ("sim",),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}

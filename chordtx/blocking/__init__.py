@@ -7,5 +7,6 @@ that they may ask the socket too.
 
 from chordtx.blocking.chord import ChordSocket
 from chordtx.blocking.mesh import MeshSocket, Message, Protocol
+from chordtx.blocking.sync import SyncSocket
 
-__all__ = ["ChordSocket", "MeshSocket", "Message", "Protocol"]
+__all__ = ["ChordSocket", "MeshSocket", "Message", "Protocol", "SyncSocket"]

@@ -52,18 +52,22 @@ class Contacts:
         link = self._links.get(id)
         return _UNKNOWN_SECONDS if link is None else link.roundtrip.mean_seconds
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(
+        self, contact: Contact, method: str, *arguments: Any, timeout_seconds: float | None = None
+    ) -> Deferred[list[Any]]:
         """Ask a node of ours, connecting to it first where there is no link.
 
         A call whose link was closed because there is a better one is made again over that.
 
+        :param timeout_seconds: the usual time for a call when None.
         :returns: fires with the results, or fails with a :class:`~chordtx.errors.ChordError`.
         """
         link = self._links.get(contact.id)
+        seconds = timeout_seconds or self._call_timeout_seconds
         if link is None or link.closed:
-            return Deferred.fromCoroutine(self._connect_and_call(contact, method, arguments))
-        call = link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)
-        call.addErrback(self._call_again, link, contact, method, arguments)
+            return Deferred.fromCoroutine(self._connect_and_call(contact, method, arguments, seconds))
+        call = link.call(method, *arguments, timeout_seconds=seconds)
+        call.addErrback(self._call_again, link, contact, method, arguments, seconds)
         return call
 
     def ask(
@@ -76,7 +80,7 @@ class Contacts:
             return
 
         def failed_first(failure: Failure) -> None:
-            again = self._call_again(failure, link, contact, method, arguments)
+            again = self._call_again(failure, link, contact, method, arguments, self._call_timeout_seconds)
             if isinstance(again, Deferred):
                 again.addCallbacks(answered, failed)
             else:
@@ -91,13 +95,16 @@ class Contacts:
         contact: Contact,
         method: str,
         arguments: tuple[Any, ...],
+        timeout_seconds: float,
     ) -> Any:
         link = self._links.get(contact.id)
         if failure.check(PeerLost) and link is not None and link is not lost and not link.closed:
-            return link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)
+            return link.call(method, *arguments, timeout_seconds=timeout_seconds)
         return failure
 
-    async def _connect_and_call(self, contact: Contact, method: str, arguments: tuple[Any, ...]) -> list[Any]:
+    async def _connect_and_call(
+        self, contact: Contact, method: str, arguments: tuple[Any, ...], timeout_seconds: float
+    ) -> list[Any]:
         address = Address(contact.host, contact.port)
         if not address.reachable:
             raise NotJoined("a node that cannot be reached was named")
@@ -115,4 +122,4 @@ class Contacts:
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")
-        return await link.call(method, *arguments, timeout_seconds=self._call_timeout_seconds)
+        return await link.call(method, *arguments, timeout_seconds=timeout_seconds)

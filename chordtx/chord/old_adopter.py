@@ -130,7 +130,7 @@ class Adopter:
     async def _write(self, key: bytes, value: Any, is_delta: bool) -> None:
         if is_delta:
             fields = {self._host.pack(name): self._host.pack(field) for name, field in value.items()}
-            await self._node.write_delta(key, fields, ask_old=False)
+            await self._node.write_fields(key, fields, ask_old=False)
             return
         blob = None if value is None else self._host.pack(value)
         existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, blob))

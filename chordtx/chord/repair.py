@@ -22,13 +22,22 @@ from twisted.logger import Logger
 
 from chordtx.chord.replica import Replica
 from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire, positions_of
-from chordtx.chord.shares import DIGEST_BYTES, LEAVES, Shares
-from chordtx.chord.transfer import Transfer, digest_from_wire
+from chordtx.chord.shares import Shares
+from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.waiting import Gate
-from chordtx.records import Neighbourhood
+from chordtx.records import (
+    LEAVES,
+    Neighbourhood,
+    digest_from_wire,
+    digest_to_wire,
+    leaf_numbers_from_wire,
+    leaves_from_wire,
+    listed_from_wire,
+    listed_to_wire,
+)
 from chordtx.ring import Contact, RingNode
 
 _LOOK_SECONDS = 0.2
@@ -137,10 +146,21 @@ class Repair:
         if last is None or view == last:
             return
         self._known.clear()
-        if not self._pending and not last.has_lost(view):
-            self._settled = view  # who has come takes keys from us, and gives us none
+        if self._has_gained_nothing(view):
+            self._settled, self._pending = view, []
         else:
             self._pending.append(view)
+
+    def _has_gained_nothing(self, view: Neighbourhood) -> bool:
+        """Whether we keep nothing in ``view`` that we did not keep all along, and voted on.
+
+        Who has come takes keys from us, and gives us none. So it is too when somebody was gone and is back:
+        what was ours before was ours meanwhile.
+        """
+        views = [each for each in (self._settled, *self._pending) if each is not None]
+        if self._pending and any(each.is_whole for each in (*views, view)):
+            return False  # sets had another size meanwhile
+        return not any(each.has_lost(view) for each in views)
 
     # Comparing
 
@@ -266,22 +286,21 @@ class Repair:
         view = self._seen or Neighbourhood((self._ring.me.id,), False)
         ids = [id.to_bytes(ID_BYTES, "big") for id in view.ids]
         tree = self._shares.tree(contact.id)
-        root = tree.root.to_bytes(DIGEST_BYTES, "big")
-        reply = await self._node.call_contact(contact, "tree", ids, view.is_whole, root)
-        theirs = _leaves_from_wire(reply)
-        if theirs is not None:
+        root = digest_to_wire(tree.root)
+        reply = await self._transfer.ask(contact, "tree", ids, view.is_whole, root)
+        if reply:
+            theirs = leaves_from_wire(reply[0])
             await self._exchanging.run(lambda: Deferred.fromCoroutine(self._exchange_all(contact, theirs)))
 
     async def _exchange_all(self, contact: Contact, theirs: list[int]) -> None:
-        ours = self._shares.tree(contact.id).leaves
-        differing = [leaf for leaf in range(LEAVES) if ours[leaf] != theirs[leaf]]
+        differing = self._shares.tree(contact.id).differing(theirs)
         at_once = max(1, _LISTED_AT_ONCE * LEAVES // (len(self._replica.store) + 1))
         for place in range(0, len(differing), at_once):
             await self._exchange(contact, differing[place : place + at_once])
 
     async def _exchange(self, contact: Contact, leaves: list[int]) -> None:
-        listed = await self._node.call_contact(contact, "leaves", leaves)
-        theirs = dict(map(_listed_from_wire, listed))
+        listed = await self._transfer.ask(contact, "leaves", leaves)
+        theirs = dict(map(listed_from_wire, listed))
         ours = {key: digest for leaf in leaves for key, digest in self._shares.listed(contact.id, leaf)}
         wanted = [key for key, digest in theirs.items() if self._shares.digest(key) != digest]
         await self._transfer.fetch_from(contact, wanted)
@@ -293,30 +312,25 @@ class Repair:
     def _tree(self, caller: MeshConnection, ids: Any, is_whole: Any, root: Any) -> Deferred[list[Any]]:
         """``tree(neighbourhood, is it the whole ring, root)`` -> nothing when all that we share is the same;
         else the leaves. Refused when we see the caller's neighbourhood otherwise."""
-        if not isinstance(ids, list) or not isinstance(root, bytes) or len(ids) > self._settings.replicas + 1:
+        if not isinstance(ids, list) or len(ids) > self._settings.replicas + 1:
             raise ProtocolError("tree takes a neighbourhood and a root")
+        view = [position_from_wire(id) for id in ids]
         return Deferred.fromCoroutine(
-            self._answer_tree(caller.id_10, [position_from_wire(id) for id in ids], bool(is_whole), root)
+            self._answer_tree(caller.id_10, view, bool(is_whole), digest_from_wire(root))
         )
 
-    async def _answer_tree(self, caller_id: int, ids: list[int], is_whole: bool, root: bytes) -> list[Any]:
+    async def _answer_tree(self, caller_id: int, ids: list[int], is_whole: bool, root: int) -> list[Any]:
         if not await self._routing.shares_view(ids, is_whole):
             raise NotJoined("that part of the ring looks otherwise from here")
         await self._shares.refresh()
         tree = self._shares.tree(caller_id)
-        if tree.root.to_bytes(DIGEST_BYTES, "big") == root:
-            return []
-        return [b"".join(leaf.to_bytes(DIGEST_BYTES, "big") for leaf in tree.leaves)]
+        return [] if tree.root == root else [tree.leaves_to_wire()]
 
     def _leaves(self, caller: MeshConnection, leaves: Any) -> list[Any]:
         """``leaves(numbers)`` -> ``[key, digest], ...``: what we share with the caller in these leaves."""
-        if not isinstance(leaves, list) or len(leaves) > LEAVES:
-            raise ProtocolError("leaves takes a list of numbers")
-        if not all(type(leaf) is int and 0 <= leaf < LEAVES for leaf in leaves):
-            raise ProtocolError("a leaf is a number from 0 to 255")
         return [
-            [key, digest.to_bytes(DIGEST_BYTES, "big")]
-            for leaf in leaves
+            listed_to_wire(key, digest)
+            for leaf in leaf_numbers_from_wire(leaves)
             for key, digest in self._shares.listed(caller.id_10, leaf)
         ]
 
@@ -343,18 +357,3 @@ class Repair:
             if record is not None and self._replica.is_forgettable(record):
                 self._replica.store.drop(key)
                 self._shares.dropped(key)
-
-
-def _leaves_from_wire(reply: list[Any]) -> list[int] | None:
-    if not reply:
-        return None
-    if not isinstance(reply[0], bytes) or len(reply[0]) != LEAVES * DIGEST_BYTES:
-        raise ProtocolError("a tree is its leaves")
-    places = range(0, LEAVES * DIGEST_BYTES, DIGEST_BYTES)
-    return [int.from_bytes(reply[0][place : place + DIGEST_BYTES], "big") for place in places]
-
-
-def _listed_from_wire(entry: Any) -> tuple[bytes, int]:
-    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
-        raise ProtocolError("a leaf lists [key, digest]")
-    return entry[0], digest_from_wire(entry[1])

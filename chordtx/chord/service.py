@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.contacts import Contacts
 from chordtx.chord.coordinator import Coordinator
-from chordtx.chord.dictionary import DictMixin
+from chordtx.chord.dictionary import RingDict
 from chordtx.chord.joining import Joining
 from chordtx.chord.keeping import Keeping
 from chordtx.chord.listing import Listing
@@ -47,7 +47,7 @@ _JOIN_RETRY_SECONDS = 0.1
 _SPREAD_SECONDS = 1.0
 
 
-class ChordService(DictMixin, MeshService):
+class ChordService(RingDict, MeshService):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.
@@ -64,6 +64,7 @@ class ChordService(DictMixin, MeshService):
     """
 
     _log = Logger()
+    seeks_lost = False  # the ring has its own ways, see Reunion
 
     def __init__(
         self,
@@ -84,6 +85,9 @@ class ChordService(DictMixin, MeshService):
         self.chord_settings = (settings or ChordSettings()).validate()
         mesh = self.chord_settings.mesh
         MeshService.__init__(self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng)
+        self.key_bytes_max = self.chord_settings.key_bytes_max
+        self.value_bytes_max = self.chord_settings.value_bytes_max
+        self.value_limits = mesh.limits
         self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)

@@ -1,16 +1,12 @@
 """What a node's records have in common with each other node's, in brief: for two to find out what differs.
 
-For each other member there is a tree of two levels over the records that both keep: 256 leaves, by the first
-byte of the key's SHA-384, each the exclusive or of its records' digests; the root is that of all leaves. So a
-write costs a few operations per replica, two nodes that agree find that out by comparing one number, and
-two that do not list the records of the leaves that differ. (A Merkle tree's middle levels would save
-little: all leaves fit into one packet or two.)
+For each other member there is a :class:`~chordtx.records.Tree` over the records that both keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from struct import Struct
 from typing import Any
@@ -20,15 +16,15 @@ from attrs import frozen
 
 from chordtx.chord.routing import Routing
 from chordtx.mesh.waiting import Shared
-from chordtx.records import Record, Unknown, places_taken
+from chordtx.records import LEAVES, Record, Tree, Unknown, digest, places_taken
 from chordtx.ring import BITS, HASHES, Contact, ring_positions
 from chordtx.store import IStore
 
-LEAVES = 256
-DIGEST_BYTES = 8
 _TOPS = Struct(">5Q")
+_KEY_BYTES = Struct(">I")
 _TOP_SHIFT = BITS - 64
 _LEAF_BYTE = 8 * HASHES.index("sha384")  # of the tops: the first byte of the position that names a key
+_REMEMBERED_MAX = 50_000
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
 
@@ -37,30 +33,15 @@ Members = tuple[int, ...]
 
 def digest_of(key: bytes, record: Record) -> int:
     """The digest of a record, its version and fields included: the same exactly when all of it is."""
-    packed: bytes = msgpack.packb([key, record.to_wire()])
-    return int.from_bytes(blake2b(packed, digest_size=DIGEST_BYTES).digest(), "big")
+    return _digest_of_packed(key, msgpack.packb(record.to_wire()))
+
+
+def _digest_of_packed(key: bytes, packed: bytes) -> int:
+    return digest(_KEY_BYTES.pack(len(key)) + key + packed)
 
 
 def _tops_of(key: bytes) -> bytes:
     return _TOPS.pack(*(position >> _TOP_SHIFT for position in ring_positions(key)))
-
-
-class Tree:
-    """What is shared with one other member.
-
-    :ivar root: the exclusive or of all digests. :ivar leaves: the same for each leaf.
-    """
-
-    __slots__ = ("leaves", "root")
-
-    def __init__(self) -> None:
-        self.root = 0
-        self.leaves = [0] * LEAVES
-
-    def toggle(self, leaf: int, digest: int) -> None:
-        """Put a record in, or take it out."""
-        self.root ^= digest
-        self.leaves[leaf] ^= digest
 
 
 @frozen
@@ -91,17 +72,30 @@ class _Ring:
         self._replicas = replicas
         self._tops = [contact.id >> _TOP_SHIFT for contact in everyone]
         self._are_tops = frozenset(self._tops)
-        self._kept_by: dict[tuple[int, ...], tuple[Members, bool]] = {}
+        self._kept_by: dict[tuple[int, ...], tuple[Members, bool]] = {}  # by the places of the owners
 
     def kept_by(self, tops: bytes) -> tuple[Members, bool] | None:
         """:returns: the others that keep a key, and whether we do not; None when 64 bits tell too little."""
         positions = _TOPS.unpack(tops)
         if not self._are_tops.isdisjoint(positions):
             return None
-        taken = tuple(places_taken(self._tops, islice(cycle(positions), self._replicas), self._replicas))
-        found = self._kept_by.get(taken)
-        if found is None:
-            found = self._kept_by[taken] = _others([self.everyone[place].id for place in taken], self._own_id)
+        ids = self._tops
+        first, second, third, fourth, fifth = positions
+        # Written out, for this is what a change of the ring costs, for every key.
+        owners = (
+            bisect_right(ids, first),
+            bisect_right(ids, second),
+            bisect_right(ids, third),
+            bisect_right(ids, fourth),
+            bisect_right(ids, fifth),
+        )
+        return self._kept_by.get(owners) or self._found(owners, positions)
+
+    def _found(self, owners: tuple[int, ...], positions: Iterable[int]) -> tuple[Members, bool]:
+        taken = places_taken(self._tops, islice(cycle(positions), self._replicas), self._replicas)
+        found = _others([self.everyone[place].id for place in taken], self._own_id)
+        if len(self._kept_by) < _REMEMBERED_MAX:
+            self._kept_by[owners] = found
         return found
 
 
@@ -128,7 +122,8 @@ class Shares:
         self._ring: _Ring | None = None
         self._filed_epoch = -1
         self._has_unfiled = False
-        self._has_filed_all = False
+        self._has_read_all = False
+        self._dropped: set[bytes] = set()  # before that
         self._refreshing: Shared[None] | None = None
 
     def merged(self, key: bytes, record: Record) -> None:
@@ -136,9 +131,8 @@ class Shares:
         digest = digest_of(key, record)
         filed = self._filed.get(key)
         if filed is None:
-            tops = _tops_of(key)
+            tops = self._noted(key)
             members = self._members(key, tops)
-            self._by_leaf[tops[_LEAF_BYTE]][key] = None
         elif filed.digest == digest:
             return
         else:
@@ -147,10 +141,17 @@ class Shares:
         self._filed[key] = filed = _Filed(digest, members, tops)
         self._toggle(filed)
 
+    def _noted(self, key: bytes) -> bytes:
+        tops = _tops_of(key)
+        self._by_leaf[tops[_LEAF_BYTE]][key] = None
+        return tops
+
     def dropped(self, key: bytes) -> None:
         """A record is in the store no more."""
         filed = self._filed.pop(key, None)
         self._strays.pop(key, None)
+        if not self._has_read_all:
+            self._dropped.add(key)
         if filed is not None:
             self._toggle(filed)
             del self._by_leaf[filed.leaf][key]
@@ -168,9 +169,9 @@ class Shares:
 
     async def _file_all(self) -> None:
         epoch, self._has_unfiled = self._routing.arcs.epoch, False
-        # All keys of the store are filed once this was done to its end.
-        keys = iter(list(self._filed)) if self._has_filed_all else self._store.keys()
-        for count, key in enumerate(keys, start=1):
+        if not self._has_read_all:
+            await self._read_all()
+        for count, key in enumerate(list(self._filed), start=1):
             if count % _SLICE_KEYS == 0:
                 await self._node.sleep(_SLICE_PAUSE_SECONDS)
             if self._routing.arcs.everyone() is None and isinstance(
@@ -178,16 +179,22 @@ class Shares:
             ):
                 await self._routing.replica_set(key)
             self._file(key)
-        self._has_filed_all = True
         self._filed_epoch = epoch
+
+    async def _read_all(self) -> None:
+        """Note down what was in the store at the start; nobody shares it yet."""
+        for count, (key, packed) in enumerate(self._store.packed(), start=1):
+            if count % _SLICE_KEYS == 0:
+                await self._node.sleep(_SLICE_PAUSE_SECONDS)
+            if key not in self._filed and key not in self._dropped:
+                self._filed[key] = _Filed(_digest_of_packed(key, packed), (), self._noted(key))
+        self._has_read_all = True
+        self._dropped.clear()
 
     def _file(self, key: bytes) -> None:
         filed = self._filed.get(key)
         if filed is None:
-            record = self._store.get(key)
-            if record is not None:
-                self.merged(key, record)
-            return
+            return  # dropped meanwhile
         members = self._members(key, filed.tops)
         if members != filed.members:
             self._toggle(filed)

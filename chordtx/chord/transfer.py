@@ -14,11 +14,11 @@ from twisted.logger import Logger
 
 from chordtx.chord.replica import Replica
 from chordtx.chord.routing import Routing
-from chordtx.chord.shares import DIGEST_BYTES, Shares
+from chordtx.chord.shares import Shares
 from chordtx.config import ChordSettings
 from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.records import Record, Unknown
+from chordtx.records import Record, Unknown, listed_from_wire, listed_to_wire
 from chordtx.ring import Contact, RingNode
 
 _BATCH_PAUSE_SECONDS = 0.005
@@ -61,7 +61,7 @@ class Transfer:
         for place in range(0, len(keys), _FETCH_KEYS):
             wanted = list(keys[place : place + _FETCH_KEYS])
             while wanted:
-                kept, waits = self._keep(await self._node.call_contact(contact, "fetch", wanted))
+                kept, waits = self._keep(await self.ask(contact, "fetch", wanted))
                 for wait in waits:
                     await wait
                 if not kept:
@@ -82,10 +82,10 @@ class Transfer:
             chunk.append([key, record.to_wire()])
             size += record.cost_bytes
             if size > _TAKE_BYTES:
-                await self._node.call_contact(contact, "take", chunk)
+                await self.ask(contact, "take", chunk)
                 chunk, size = [], 0
         if chunk:
-            await self._node.call_contact(contact, "take", chunk)
+            await self.ask(contact, "take", chunk)
 
     def _keep(self, entries: Sequence[Any]) -> tuple[set[bytes], list[Deferred[None]]]:
         kept: set[bytes] = set()
@@ -111,6 +111,13 @@ class Transfer:
                 if size > _TAKE_BYTES:
                     break
         return found
+
+    def ask(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Make a call that moves or compares many records."""
+        call: Deferred[list[Any]] = self._node.call_contact(
+            contact, method, *arguments, timeout_seconds=self._settings.bulk_timeout_seconds
+        )
+        return call
 
     # Passing on
 
@@ -165,9 +172,9 @@ class Transfer:
 
     async def _offer_to(self, contact: Contact, keys: list[bytes]) -> None:
         offered = [
-            [key, _to_wire(digest)] for key in keys if (digest := self._shares.digest(key)) is not None
+            listed_to_wire(key, digest) for key in keys if (digest := self._shares.digest(key)) is not None
         ]
-        wanted = await self._node.call_contact(contact, "offer", offered)
+        wanted = await self.ask(contact, "offer", offered)
         await self.give_to(contact, [offered[index][0] for index in wanted if _is_index(index, len(offered))])
 
     def _offer(self, caller: MeshConnection, offered: Any) -> list[Any]:
@@ -179,9 +186,8 @@ class Transfer:
         return [index for index, entry in enumerate(offered) if self._lacks(entry)]
 
     def _lacks(self, entry: Any) -> bool:
-        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
-            raise ProtocolError("an offer is [key, digest]")
-        return self._shares.digest(entry[0]) != digest_from_wire(entry[1])
+        key, digest = listed_from_wire(entry)
+        return self._shares.digest(key) != digest
 
     def _take(self, caller: MeshConnection, entries: Any) -> Deferred[list[Any]] | list[Any]:
         """``take([[key, record], ...])``: what we said that we lack."""
@@ -199,16 +205,5 @@ async def _after(waits: list[Deferred[None]]) -> list[Any]:
     return []
 
 
-def _to_wire(digest: int) -> bytes:
-    return digest.to_bytes(DIGEST_BYTES, "big")
-
-
 def _is_index(value: Any, length: int) -> bool:
     return type(value) is int and 0 <= value < length
-
-
-def digest_from_wire(value: Any) -> int:
-    """:raises ProtocolError: when it is no digest."""
-    if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
-        raise ProtocolError(f"a digest is {DIGEST_BYTES} bytes")
-    return int.from_bytes(value, "big")

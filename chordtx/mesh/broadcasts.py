@@ -32,13 +32,17 @@ class Broadcasts:
         self._handle = handle
 
     def begin(self, *payload: Any) -> Message:
-        """Send a message of our own to everyone."""
+        """Make a message of our own, and send it to everyone."""
         mesh = self._mesh
         sender = mesh.id.encode("ascii")
         message = Message.build(flags.BROADCAST, sender, mesh.now_whole_seconds(), payload)
+        self.send(message)
+        return message
+
+    def send(self, message: Message) -> None:
+        """Send a message of our own to everyone."""
         self._is_new(message)
         self._pass_on(message, None)
-        return message
 
     def received(self, link: MeshConnection, message: Message) -> None:
         """A broadcast came. It is passed on after it was handled, when it is fit for that.

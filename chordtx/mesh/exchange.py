@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import define
 from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 
@@ -20,6 +21,18 @@ _TRIED_AT_ONCE = 16
 _RETRY_SECONDS_MIN = 0.2
 _RETRY_SECONDS_MAX = 30.0
 _CHECK_SECONDS = 1.0
+_SOUGHT_MAX = 64
+_SOUGHT_SECONDS_MAX = 86_400.0  # from when the link was lost
+_SOUGHT_AGAIN_SECONDS_MAX = 60.0
+
+
+@define
+class _Sought:
+    """A peer to which the link broke. :ivar pause_seconds: until it is tried once more."""
+
+    lost_at: float
+    due_at: float
+    pause_seconds: float
 
 
 class PeerExchange:
@@ -35,6 +48,7 @@ class PeerExchange:
         self._mesh = mesh
         self._bootstrap = bootstrap
         self._known = KnownPeers(mesh.settings.known_peers_max)
+        self._sought: dict[Address, _Sought] = {}
 
     # Telling
 
@@ -68,6 +82,18 @@ class PeerExchange:
     def met(self, address: Address) -> None:
         """There is a link to whoever is reached there."""
         self._known.met(address)
+        self._sought.pop(address, None)
+
+    def lost(self, address: Address) -> None:
+        """The link to whoever was reached there broke: look for it again, and not only once all are lost.
+
+        Else the two halves of a network that was split would never meet.
+        """
+        if address.reachable:
+            now = self._mesh.reactor.seconds()
+            self._sought[address] = _Sought(now, now + _CHECK_SECONDS, _CHECK_SECONDS)
+            if len(self._sought) > _SOUGHT_MAX:
+                del self._sought[next(iter(self._sought))]
 
     def those_met(self) -> list[Address]:
         """Where there was a link to, the latest last."""
@@ -97,17 +123,31 @@ class PeerExchange:
     # Finding the network again
 
     async def keep_connected(self) -> None:
-        """Connect to the peers given and met, again and again while there is no link, ever less often."""
+        """Connect to the peers given and met, again and again while there is no link, ever less often.
+
+        And look for those that were lost.
+        """
         delay_seconds = _RETRY_SECONDS_MIN
         while True:
             if not self._mesh.routing_table:
                 await self._try_peers()
+            self._seek()
             if self._mesh.routing_table:
                 delay_seconds = _RETRY_SECONDS_MIN
                 await self._mesh.sleep(_CHECK_SECONDS * (0.5 + self._mesh.rng.random()))
             else:
                 await self._mesh.sleep(delay_seconds * (0.5 + self._mesh.rng.random()))
                 delay_seconds = min(_RETRY_SECONDS_MAX, delay_seconds * 1.6)
+
+    def _seek(self) -> None:
+        now = self._mesh.reactor.seconds()
+        for address, sought in tuple(self._sought.items()):
+            if now - sought.lost_at > _SOUGHT_SECONDS_MAX:
+                del self._sought[address]
+            elif now >= sought.due_at:
+                sought.pause_seconds = min(_SOUGHT_AGAIN_SECONDS_MAX, sought.pause_seconds * 1.6)
+                sought.due_at = now + sought.pause_seconds * (0.5 + self._mesh.rng.random())
+                self._mesh.connect_quietly(address)
 
     def unlinked(self) -> list[Address]:
         """Where somebody was once reached, or is by what people gave, and to whom there is no link now."""

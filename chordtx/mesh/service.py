@@ -67,6 +67,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     """
 
     _log = Logger()
+    #: Whether a peer is looked for again when the link to it broke, while there are others.
+    seeks_lost = True
 
     def __init__(
         self,
@@ -166,7 +168,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def started(self) -> None:
         """The port is open; a subclass goes on from here."""
-        if self._bootstrap or self.known_addresses():
+        if self.seeks_lost or self._bootstrap or self.known_addresses():
             self._tasks.start(self._exchange.keep_connected())
 
     async def _stop(self) -> None:
@@ -357,6 +359,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.link_opened(spare)
         elif was_filed:
             self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
+            if self.seeks_lost and connection.address is not None and not isinstance(reason, Stopped):
+                self._exchange.lost(connection.address)
             self.link_closed(connection, reason)
 
     def wants_flush(self, connection: MeshConnection) -> None:

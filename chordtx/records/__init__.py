@@ -7,18 +7,40 @@ from chordtx.records.clock import HybridClock
 from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, places_taken, replica_set
 from chordtx.records.quorum import Acknowledgements, Votes, majority
 from chordtx.records.record import Field, Record, merge
-from chordtx.records.version import Version
+from chordtx.records.tree import (
+    LEAVES,
+    Tree,
+    digest,
+    digest_from_wire,
+    digest_to_wire,
+    leaf_numbers_from_wire,
+    leaves_from_wire,
+    listed_from_wire,
+    listed_to_wire,
+)
+from chordtx.records.version import COUNTER_BITS, WRITER_BYTES_MAX, Version
 
 __all__ = [
+    "COUNTER_BITS",
+    "LEAVES",
     "REPLICAS",
+    "WRITER_BYTES_MAX",
     "Acknowledgements",
     "Field",
     "HybridClock",
     "Neighbourhood",
     "Record",
+    "Tree",
     "Unknown",
     "Version",
     "Votes",
+    "digest",
+    "digest_from_wire",
+    "digest_to_wire",
+    "leaf_numbers_from_wire",
+    "leaves_from_wire",
+    "listed_from_wire",
+    "listed_to_wire",
     "majority",
     "merge",
     "places_taken",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 COUNTER_BITS = 16
 CLOCK_MAX = (1 << 63) - 1
-WRITER_BYTES_MAX = 64
+WRITER_BYTES_MAX = 66  # a node's id, 384 bits, in base58
 
 
 class Version(NamedTuple):

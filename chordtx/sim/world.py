@@ -401,6 +401,7 @@ def _draw_settings(rng: Random) -> ChordSettings:
         # Announcements are flooded: seldom here, for they would be most of the messages and decide nothing.
         announce_interval_seconds=60.0,
         mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),
+        restart_grace_seconds=rng.choice([0.5, 3.0, 10.0]),
     ).validate()
 
 

@@ -45,6 +45,7 @@ _ROWS_AT_ONCE = 300
 _PAGE = "SELECT place, key FROM records WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT ?"
 _GROUP = "SELECT key FROM records WHERE place = ?"
 _ROWS = "SELECT row, key FROM records WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
+_RECORDS = "SELECT row, key, record FROM records WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
 
 Row = tuple[int, bytes, bytes]
 Place = tuple[int, bytes]
@@ -146,6 +147,11 @@ class Database:
     def keys_after(self, row: int, last_row: int, limit: int) -> list[tuple[int, bytes]]:
         """Row numbers and keys, in the order in which they were first stored."""
         found: list[tuple[int, bytes]] = self._reader.execute(_ROWS, (row, last_row, limit)).fetchall()
+        return found
+
+    def records_after(self, row: int, last_row: int, limit: int) -> list[Row]:
+        """As :meth:`keys_after`, with the stored form of each."""
+        found: list[Row] = self._reader.execute(_RECORDS, (row, last_row, limit)).fetchall()
         return found
 
     def meta(self) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from attrs import define, field, frozen
@@ -29,7 +30,7 @@ from zope.interface import implementer
 from chordtx.errors import Stopped, StorageFailed
 from chordtx.records import Record, merge
 from chordtx.store.database import PLACE_SHIFT, Database, Place, Row
-from chordtx.store.form import Damaged, from_stored, to_stored
+from chordtx.store.form import Damaged, from_stored, packed_in, packed_of, to_stored
 from chordtx.store.interface import IStore
 from chordtx.store.memory import KEY_OVERHEAD_BYTES, naming_position
 
@@ -195,22 +196,38 @@ class DiskStore:
 
     def keys(self) -> Iterator[bytes]:
         """See :meth:`IStore.keys`. What is dropped meanwhile may be left out."""
+        changed = self._changes()
+        pages = self._rows(self._database.keys_after, self._database.last_row())
+        return chain(
+            (key for key, change in changed.items() if change.record is not None),
+            (key for _, key in pages if key not in changed),
+        )
+
+    def packed(self) -> Iterator[tuple[bytes, bytes]]:
+        """See :meth:`IStore.packed`."""
+        changed = self._changes()
+        pages = self._rows(self._database.records_after, self._database.last_row())
+        return chain(
+            ((key, packed_of(change.record)) for key, change in changed.items() if change.record is not None),
+            ((key, packed_in(stored)) for _, key, stored in pages if key not in changed),
+        )
+
+    def _changes(self) -> dict[bytes, Change]:
+        """What is not on disk yet."""
         self._must_be_open()
         changed = dict(self._changed.changes)
-        if self._committing is not None:
-            changed = {**self._committing.changes, **changed}
-        return self._keys(changed, self._database.last_row())
+        return changed if self._committing is None else {**self._committing.changes, **changed}
 
-    def _keys(self, changed: dict[bytes, Change], last_row: int) -> Iterator[bytes]:
-        yield from (key for key, change in changed.items() if change.record is not None)
+    def _rows(self, read: Callable[[int, int, int], list[Any]], last_row: int) -> Iterator[Any]:
+        """All rows up to one, some read at a time."""
         row = 0
         while row < last_row:
             self._must_be_open()
             try:
-                page = self._database.keys_after(row, last_row, _KEYS_READ)
+                page = read(row, last_row, _KEYS_READ)
             except sqlite3.Error as error:
                 raise self._database.failed(error) from error
-            yield from (key for _, key in page if key not in changed)
+            yield from page
             row = page[-1][0] if page else last_row
 
     def keys_down_from(self, position: int, low: int, limit: int) -> list[tuple[int, bytes]]:
@@ -218,10 +235,7 @@ class DiskStore:
 
         :raises StorageFailed: when the disk cannot be read: a page with gaps would be taken for whole.
         """
-        self._must_be_open()
-        changed = dict(self._changed.changes)
-        if self._committing is not None:
-            changed = {**self._committing.changes, **changed}
+        changed = self._changes()
         found = [
             (change.position, key)
             for key, change in changed.items()

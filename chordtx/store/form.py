@@ -17,9 +17,20 @@ class Damaged(ChordError):
     """These bytes are not what was written for this key."""
 
 
+def packed_of(record: Record) -> bytes:
+    """The record's wire form in msgpack."""
+    packed: bytes = msgpack.packb(record.to_wire())
+    return packed
+
+
+def packed_in(stored: bytes) -> bytes:
+    """The same, out of what :func:`to_stored` gave; nothing is checked."""
+    return stored[_CHECKSUM.size :]
+
+
 def to_stored(key: bytes, record: Record) -> bytes:
     """The record as :func:`from_stored` reads it."""
-    packed: bytes = msgpack.packb(record.to_wire())
+    packed = packed_of(record)
     return _CHECKSUM.pack(crc32(packed, crc32(key))) + packed
 
 

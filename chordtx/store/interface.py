@@ -33,6 +33,12 @@ class IStore(Interface):
     def keys() -> Iterator[bytes]:
         """Every key, in no order, from a snapshot: the store may change while it is gone through."""
 
+    def packed() -> Iterator[tuple[bytes, bytes]]:
+        """Every key and its record's wire form in msgpack, in no order.
+
+        What is merged or dropped meanwhile may come as it was before, as it is then, or not at all.
+        """
+
     def keys_down_from(position: int, low: int, limit: int) -> list[tuple[int, bytes]]:
         """Keys by the position that names them (SHA-384), from ``position`` down to ``low``, both included.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha384
 
+import msgpack
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -72,6 +73,13 @@ class MemoryStore:
     def keys(self) -> Iterator[bytes]:
         """See :meth:`IStore.keys`."""
         return iter(list(self._records))
+
+    def packed(self) -> Iterator[tuple[bytes, bytes]]:
+        """See :meth:`IStore.packed`."""
+        for key in self.keys():
+            record = self._records.get(key)
+            if record is not None:
+                yield key, msgpack.packb(record.to_wire())
 
     def keys_down_from(self, position: int, low: int, limit: int) -> list[tuple[int, bytes]]:
         """See :meth:`IStore.keys_down_from`."""

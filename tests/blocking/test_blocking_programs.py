@@ -37,3 +37,8 @@ async def test_a_chord_socket_is_a_dict(nodes: Nodes, run_program: Run, free_por
 @pytest_twisted.ensureDeferred
 async def test_mesh_sockets_talk(run_program: Run, free_port: Any) -> None:
     assert await run_program("mesh_program.py", free_port(), free_port(), free_port()) == "done\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_sync_sockets_have_one_dict(run_program: Run, free_port: Any) -> None:
+    assert await run_program("sync_program.py", free_port(), free_port()) == "done\n"

@@ -22,12 +22,13 @@ POLL_SECONDS = 0.02
 #: Longer than anything takes on a busy machine: only what hangs gets there.
 PATIENCE_SECONDS = 30.0
 #: As by default, but that what lies where it does not belong is found soon.
-TIDY = ChordSettings(repair_interval_seconds=1.0)
+TIDY = ChordSettings(repair_interval_seconds=1.0, restart_grace_seconds=0.5)
 #: Crashes are noticed soon, and nothing waits for long.
 QUICK = ChordSettings(
     stabilize_interval_seconds=0.3,
     call_timeout_seconds=0.8,
     repair_interval_seconds=1.0,
+    restart_grace_seconds=0.5,
     mesh=MeshSettings(
         ping_interval_seconds=0.3, silence_timeout_seconds_min=0.8, silence_timeout_seconds_max=1.0
     ),

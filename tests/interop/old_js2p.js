@@ -73,9 +73,11 @@ const commands = {
         js2p.base.compression.splice(0, js2p.base.compression.length, ...methods);
     },
 
-    start({ port, subnet = "chord", encryption = "Plaintext", kind = "chord", host = "127.0.0.1" }) {
+    start({ port, subnet = "chord", encryption = "Plaintext", kind = "chord", host = "127.0.0.1", leasing }) {
         const [module, name] = KINDS[kind];
-        node = new js2p[module][name](host, port, new js2p.base.Protocol(subnet, encryption));
+        const protocol = new js2p.base.Protocol(subnet, encryption);
+        const rest = kind === "sync" ? [leasing] : [];
+        node = new js2p[module][name](host, port, protocol, ...rest);
         for (const event of EVENTS) {
             node.on(event, (conn, ...args) => events.push([event, ...args]));
         }

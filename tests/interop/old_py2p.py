@@ -56,9 +56,9 @@ class Peer:
         """Offer only ``methods`` (numbers) from now on, best before ``start``."""
         py2p.messages.compression[:] = methods
 
-    def do_start(self, port, subnet="chord", encryption="Plaintext", kind="chord", host="127.0.0.1"):
+    def do_start(self, port, subnet="chord", encryption="Plaintext", kind="chord", host="127.0.0.1", **more):
         """Listen on ``host:port``. :returns: id, protocol id and the compression methods offered."""
-        self.node = KINDS[kind](host, port, prot=py2p.Protocol(subnet, encryption))
+        self.node = KINDS[kind](host, port, prot=py2p.Protocol(subnet, encryption), **more)
         for name in EVENTS:
             self.node.on(name, self._recorder(name))
         return {
@@ -105,7 +105,8 @@ class Peer:
 
     def do_apply_delta(self, key, delta):
         """Merge a map. :returns: the map that py2p thinks is there now."""
-        return self.node.apply_delta(key, delta).get()
+        promise = self.node.apply_delta(key, delta)
+        return None if promise is None else promise.get()
 
     def do_keys(self):
         """The keys that this node has heard of."""

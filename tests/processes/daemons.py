@@ -37,6 +37,7 @@ class Daemon(ProcessProtocol):
         command = [sys.executable, "-m", "twisted", "-n", "--pidfile=", "chord"]
         command += ["--listen", f"tcp:{port}:interface={HOST}", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with modules compiled once, as operators run it
         command[1:3] = ["-c", "from twisted.scripts.twistd import run; run()"]
         self._process = reactor.spawnProcess(self, command[0], command, env=environment, path=str(ROOT))
 

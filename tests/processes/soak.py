@@ -22,11 +22,11 @@ from tests.processes.daemons import Daemon, Daemons
 NODES = 8
 KILLED_AT_ONCE = 2
 WORKERS = 8
-THINK_SECONDS = 0.02
+THINK_SECONDS = 0.1
 DOWN_SECONDS = 2.0
 COPIES = 5
 _LOADED_AT_ONCE = 64
-_CHECKED_AT_ONCE = 64
+_CHECKED_AT_ONCE = 512
 
 
 @frozen(kw_only=True)

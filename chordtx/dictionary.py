@@ -1,0 +1,303 @@
+"""The dict API that services share, over few operations that each of them has in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, FirstError
+
+from chordtx.config import Limits
+from chordtx.errors import ValueTooLarge
+from chordtx.wire import pack_value, unpack_value
+
+T = TypeVar("T")
+_WINDOW = 64
+_NOTHING = object()
+_ABSENT = object()
+
+
+class DictMixin:
+    """What of a service is like a dict.
+
+    Keys are bytes; str is taken as its UTF-8. Values are what msgpack carries: None, bool, int, float,
+    str, bytes, list, dict; a tuple comes back as a list. Every Deferred may be cancelled.
+
+    :ivar key_bytes_max: the longest key. :ivar value_bytes_max: the largest value, packed.
+    :ivar value_limits: of nesting and of elements in a value.
+    """
+
+    key_bytes_max: int
+    value_bytes_max: int
+    value_limits: Limits
+    _started: list[Deferred[Any]]
+
+    if TYPE_CHECKING:
+
+        def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]: ...
+
+    # What each service has in its own way
+
+    async def read_packed(self, key: bytes) -> bytes | None:
+        """The packed value of ``key``, None when there is none."""
+        raise NotImplementedError
+
+    async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
+        """Store a packed value, for ``ttl`` seconds when given."""
+        raise NotImplementedError
+
+    async def remove(self, key: bytes) -> None:
+        """Delete ``key``, whether it has a value or not."""
+        raise NotImplementedError
+
+    async def write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
+        """Write packed fields into the map under ``key``.
+
+        :returns: the packed map. :raises TypeError: when the value is no map.
+        """
+        raise NotImplementedError
+
+    def pages(self) -> AsyncIterator[list[bytes]]:
+        """All keys, some at a time."""
+        raise NotImplementedError
+
+    # The dict
+
+    def get(self, key: bytes | str, default: Any = None) -> Deferred[Any]:
+        """The value of ``key``, or ``default`` when there is none."""
+        return self.run(self._get(self.as_key(key), default))
+
+    def __getitem__(self, key: bytes | str) -> Deferred[Any]:
+        """The value of ``key``; fails with KeyError when there is none."""
+        return self.run(self._get(self.as_key(key), _NOTHING))
+
+    def contains(self, key: bytes | str) -> Deferred[bool]:
+        """Whether ``key`` has a value."""
+        return self.run(self._contains(self.as_key(key)))
+
+    def set(self, key: bytes | str, value: Any, ttl: float | None = None) -> Deferred[None]:
+        """Store ``value``; fires when it is safe. None deletes.
+
+        :param ttl: seconds after which the value is gone.
+        :raises TypeError: when msgpack cannot carry the value.
+        :raises ValueError: when ``ttl`` is not above 0.
+        :raises chordtx.errors.ValueTooLarge: when it is past ``value_bytes_max``.
+        """
+        if ttl is not None and not ttl > 0:
+            raise ValueError("a ttl is seconds, and above 0")
+        return self.run(self._set(*self._item(key, value), ttl))
+
+    def delete(self, key: bytes | str) -> Deferred[None]:
+        """Delete ``key``; fails with KeyError when it has no value."""
+        return self.run(self._delete(self.as_key(key)))
+
+    def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
+        """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
+
+        Two callers at once may both see the value: reading and deleting are two steps.
+        """
+        if len(default) > 1:
+            raise TypeError("pop takes one default at most")
+        return self.run(self._pop(self.as_key(key), default))
+
+    def popitem(self) -> Deferred[tuple[bytes, Any]]:
+        """Some key and its value, which is deleted; fails with KeyError when there is none at all.
+
+        As with :meth:`pop`, two callers at once may see the same item.
+        """
+        return self.run(self._popitem())
+
+    def apply_delta(self, key: bytes | str, mapping: Mapping[Any, Any]) -> Deferred[dict[Any, Any]]:
+        """Write the fields of ``mapping`` into the map stored under ``key``, an empty one when there is none.
+
+        Fields written by others at the same time stay. Fires with the resulting map; fails with TypeError
+        when the value is no map.
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError("a delta is a mapping")
+        fields = {self._pack(name): self._pack(value) for name, value in mapping.items()}
+        return self.run(self._apply_delta(self.as_key(key), fields))
+
+    def update(self, mapping: Mapping[Any, Any]) -> Deferred[None]:
+        """Set every item of ``mapping`` (None deletes); fails with the first failure."""
+        items = [self._item(key, value) for key, value in mapping.items()]
+        return self.run(_in_parallel(lambda item: self._set(item[0], item[1], None), items))
+
+    def get_many(self, keys: Iterable[bytes | str]) -> Deferred[dict[bytes, Any]]:
+        """The values of those of ``keys`` that have one."""
+        return self.run(self._get_many([self.as_key(key) for key in keys]))
+
+    def count(self) -> Deferred[int]:
+        """How many keys there are: all are walked through."""
+        return self.run(self._count())
+
+    def copy(self) -> Deferred[dict[bytes, Any]]:
+        """Everything, as a plain dict: mind its size."""
+        return self.run(self._copy())
+
+    async def keys(self) -> AsyncIterator[bytes]:
+        """Every key, page by page.
+
+        A key that is added or deleted meanwhile may be among them or not; all others are, once.
+        """
+        async for page in self.pages():
+            for key in page:
+                yield key
+
+    async def items(self) -> AsyncIterator[tuple[bytes, Any]]:
+        """Every key with its value, read a page at a time."""
+        async for page in self.pages():
+            for item in (await self._get_many(page)).items():
+                yield item
+
+    async def values(self) -> AsyncIterator[Any]:
+        """Every value, read a page at a time."""
+        async for _, value in self.items():
+            yield value
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.keys()
+
+    def __setitem__(self, key: bytes | str, value: Any) -> None:
+        """Start a :meth:`set`; :meth:`flush` waits for it."""
+        self._begin(self.set(key, value))
+
+    def __delitem__(self, key: bytes | str) -> None:
+        """Start a :meth:`delete`; :meth:`flush` waits for it."""
+        self._begin(self.delete(key))
+
+    def flush(self) -> Deferred[None]:
+        """Wait for all that was started with ``service[key] = value`` and ``del service[key]``.
+
+        Fails with the first failure among them, each of which is told once.
+        """
+        started, self._started = self._started, []
+        return Deferred.fromCoroutine(_all_of(started))
+
+    # Keys and values
+
+    def as_key(self, key: bytes | str) -> bytes:
+        """A key as users give it.
+
+        :raises TypeError: when it is neither bytes nor str. :raises ValueTooLarge: past ``key_bytes_max``.
+        """
+        if isinstance(key, str):
+            key = key.encode("utf-8")
+        elif not isinstance(key, bytes):
+            raise TypeError(f"a key is bytes or str, not {type(key).__name__}")
+        if len(key) > self.key_bytes_max:
+            raise ValueTooLarge(f"a key may take {self.key_bytes_max} bytes", len(key), self.key_bytes_max)
+        return key
+
+    def unpacked(self, blob: bytes) -> Any:
+        """The value that was packed. :raises ProtocolError: when it is none."""
+        return unpack_value(blob, self.value_limits)
+
+    def _pack(self, value: Any) -> bytes:
+        return pack_value(value, self.value_bytes_max, self.value_limits)
+
+    def _item(self, key: bytes | str, value: Any) -> tuple[bytes, bytes | None]:
+        known = self.as_key(key)
+        return known, None if value is None else self._pack(value)
+
+    # The work
+
+    async def _get(self, key: bytes, default: Any) -> Any:
+        packed = await self.read_packed(key)
+        if packed is None:
+            if default is _NOTHING:
+                raise KeyError(key)
+            return default
+        return self.unpacked(packed)
+
+    async def _contains(self, key: bytes) -> bool:
+        return await self.read_packed(key) is not None
+
+    async def _set(self, key: bytes, blob: bytes | None, ttl: float | None) -> None:
+        if blob is None:
+            await self.remove(key)
+        else:
+            await self.write_packed(key, blob, ttl)
+
+    async def _delete(self, key: bytes) -> None:
+        if not await self._contains(key):
+            raise KeyError(key)
+        await self.remove(key)
+
+    async def _pop(self, key: bytes, default: tuple[Any, ...]) -> Any:
+        value = await self._get(key, _ABSENT if default else _NOTHING)
+        if value is _ABSENT:
+            return default[0]
+        await self.remove(key)
+        return value
+
+    async def _popitem(self) -> tuple[bytes, Any]:
+        async for key in self.keys():
+            try:
+                return key, await self._pop(key, ())
+            except KeyError:
+                continue  # somebody else was faster
+        raise KeyError("popitem(): there are no keys")
+
+    async def _apply_delta(self, key: bytes, fields: dict[bytes, bytes]) -> dict[Any, Any]:
+        packed = await self.write_fields(key, fields)
+        value: dict[Any, Any] = {} if packed is None else self.unpacked(packed)
+        return value
+
+    async def _get_many(self, keys: list[bytes]) -> dict[bytes, Any]:
+        found: dict[bytes, Any] = {}
+
+        async def get(key: bytes) -> None:
+            value = await self._get(key, _ABSENT)
+            if value is not _ABSENT:
+                found[key] = value
+
+        await _in_parallel(get, keys)
+        return found
+
+    async def _count(self) -> int:
+        count = 0
+        async for page in self.pages():
+            count += len(page)
+        return count
+
+    async def _copy(self) -> dict[bytes, Any]:
+        everything: dict[bytes, Any] = {}
+        async for page in self.pages():
+            everything.update(await self._get_many(page))
+        return everything
+
+    def _begin(self, work: Deferred[Any]) -> None:
+        self._started = [each for each in self._started if not _succeeded(each)]
+        self._started.append(work)
+
+
+async def _in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
+    """Do ``work`` for each item, some at a time; the first failure ends it."""
+    waiting = iter(items)
+
+    async def one_after_another() -> None:
+        for item in waiting:
+            await work(item)
+
+    workers = [Deferred.fromCoroutine(one_after_another()) for _ in range(_WINDOW)]
+    everyone: Deferred[Any] = DeferredList(workers, fireOnOneErrback=True, consumeErrors=True)
+    try:
+        await everyone
+    except FirstError as error:
+        for worker in workers:
+            worker.cancel()
+        error.subFailure.raiseException()
+
+
+async def _all_of(started: list[Deferred[Any]]) -> None:
+    failure = None
+    for succeeded, result in await DeferredList(started, consumeErrors=True):
+        if not succeeded and failure is None:
+            failure = result
+    if failure is not None:
+        failure.raiseException()
+
+
+def _succeeded(work: Deferred[Any]) -> bool:
+    return bool(work.called) and not hasattr(work.result, "raiseException")

@@ -1,0 +1,418 @@
+"""The dict that everybody has a full copy of, with or without leases on its keys.
+
+:class:`SyncService` puts the parts together: :class:`~chordtx.sync.replica.Replica` has the entries,
+:class:`~chordtx.sync.entry.Rules` say what may be written, broadcasts carry each change to everyone,
+:class:`~chordtx.sync.comparing.Comparing` finds out what they have missed, and
+:class:`~chordtx.sync.old_peers.OldPeers` deals with py2p and js2p nodes.
+
+What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; old peers read it
+without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from twisted.logger import Logger
+
+from chordtx.config import SyncSettings
+from chordtx.dictionary import DictMixin
+from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
+from chordtx.mesh import MeshConnection, MeshService
+from chordtx.records import COUNTER_BITS, HybridClock, Record, Version
+from chordtx.sync.comparing import Comparing
+from chordtx.sync.entry import Entry, Meta, Rules, lease_from_wire
+from chordtx.sync.lease import Lease
+from chordtx.sync.old_peers import OldPeers
+from chordtx.sync.replica import Replica, View
+from chordtx.wire import Message, flags, pack_value
+
+_PAGE = 500
+_LOOK_SECONDS = 0.5
+_SLICE_KEYS = 500
+_SLICE_PAUSE_SECONDS = 0.002
+_FORGETS_IN_TOMBSTONE_TIME = 20
+_NEVER_WRITTEN = Version(0, b"")
+#: How far a version may be put ahead so that old peers, which know whole seconds, take it for a later one.
+_AHEAD_SECONDS_MAX = 5
+
+
+class SyncService(DictMixin, MeshService):
+    """A node of a network in which everybody has a copy of the whole dict, and reads from memory.
+
+    With ``leasing``, a key that one node has set can be changed by no other until an hour after its last
+    change, or until it was deleted: others get a :class:`KeyError`. Without, the later change wins.
+    ``leasing`` is part of the network's name, so nodes with and without it are of different networks.
+
+    A change counts at once here, and reaches the others as soon as the network carries it: there is no
+    majority to wait for. Two who change a key at the same moment both succeed, and everybody then settles on
+    one of them.
+
+    :param reactor: Twisted's, or one that behaves like it.
+    :param listen: Twisted server endpoint to accept peers on; None accepts none.
+    :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
+    :param peers: addresses of nodes to join through. :param subnet: the network's name.
+    :param encryption: ``Plaintext`` or ``SSL``. :param leasing: whether keys are leased.
+    :param settings: limits and times. :param rng: random source.
+    :ivar data: everything, as a mapping to read at once. :ivar metadata: who changed each key last, and when.
+    :raises ValueError: for an address, encryption or setting that makes no sense.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: str | None = "tcp:44565:interface=127.0.0.1",
+        advertise: str | None = None,
+        peers: Iterable[str] = (),
+        subnet: str = "sync",
+        encryption: str = "Plaintext",
+        leasing: bool = True,
+        settings: SyncSettings | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self.sync_settings = (settings or SyncSettings()).validate()
+        mesh = self.sync_settings.mesh
+        named = f"{subnet}{int(leasing)}"
+        MeshService.__init__(self, reactor, listen, advertise, peers, named, encryption, mesh, rng)
+        self.key_bytes_max = self.sync_settings.key_bytes_max
+        self.value_bytes_max = self.sync_settings.value_bytes_max
+        self.value_limits = mesh.limits
+        self.leasing = leasing
+        self._rules = Rules(leasing, self.sync_settings.lease_skew_seconds)
+        self._owner = self.id.encode("ascii")
+        drift_ms_max = int(self.sync_settings.clock_drift_seconds_max * 1000)
+        self._clock = HybridClock(self._owner, drift_ms_max)
+        self._replica = Replica()
+        self.data: Mapping[bytes, Any] = View(
+            self._replica, self.wall_ms, lambda _, packed: self.unpacked(packed)
+        )
+        self.metadata: Mapping[bytes, Meta] = View(self._replica, self.wall_ms, lambda entry, _: entry.meta)
+        self._comparing = Comparing(
+            self, self._replica, self.sync_settings.compare_interval_seconds, self._copy_received
+        )
+        self._old_peers = OldPeers(self, self._replica)
+        self._started = []
+        self._flag_handlers.update({flags.STORE: self._store_received, flags.DELTA: self._delta_received})
+
+    # The service
+
+    def started(self) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        super().started()
+        self.background(self._comparing.go_on())
+        self.background(self._expire())
+        self.background(self._forget())
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
+        if not link.ours:
+            self._old_peers.link_opened(link)
+        elif link.outgoing:
+            self._comparing.begin(link)
+
+    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+        """See :class:`~chordtx.MeshService`."""
+        return super().may_relay(link, message) and self._old_peers.may_hear(link, message)
+
+    def wall_ms(self) -> int:
+        """The wall clock: Unix time, milliseconds."""
+        return int(self.reactor.seconds() * 1000)
+
+    @property
+    def protocol(self) -> tuple[str, str]:
+        """``(subnet, encryption)``; the subnet's name ends with ``1`` where keys are leased, else ``0``."""
+        return (self.subnet, self.encryption)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view, fit for JSON."""
+        return {
+            "id": self.id,
+            "kind": "chordtx",
+            "address": str(self.own_address()),
+            "subnet": self.subnet,
+            "encryption": self.encryption,
+            "leasing": self.leasing,
+            "records": len(self._replica),
+            "bytes": self._replica.bytes_used,
+            "peers": len(self.routing_table),
+        }
+
+    # Writing
+
+    async def read_packed(self, key: bytes) -> bytes | None:
+        """See :class:`~chordtx.dictionary.DictMixin`: from memory."""
+        return self._replica.packed_value(key, self.wall_ms())
+
+    async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
+        """See :class:`~chordtx.dictionary.DictMixin`.
+
+        :raises KeyError: while another node has the key leased.
+        """
+        expiry_ms = None if ttl is None else self.wall_ms() + int(ttl * 1000)
+        lease, version = self._may_write(key)
+        entry = Entry(lease, Record(version, blob, expiry_ms))
+        self._must_fit(key, entry)
+        self._changed(key, entry, flags.STORE, self.unpacked(blob), expiry_ms)
+
+    async def remove(self, key: bytes) -> None:
+        """See :class:`~chordtx.dictionary.DictMixin`; the lease is given up with it.
+
+        :raises KeyError: while another node has the key leased.
+        """
+        lease, version = self._may_write(key)
+        present = self._replica.get(key)
+        if present is not None and present.record.alive(self.wall_ms()):
+            self._changed(key, Entry(lease, Record(version, None)), flags.STORE, None, None)
+
+    async def write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
+        """See :class:`~chordtx.dictionary.DictMixin`.
+
+        :raises KeyError: while another node has the key leased.
+        """
+        packed = self._replica.packed_value(key, self.wall_ms())
+        if packed is not None and not isinstance(self.unpacked(packed), dict):
+            raise TypeError("a delta can only be applied to a map")
+        lease, version = self._may_write(key)
+        entry = self._with_fields(key, lease, version, fields)
+        self._must_fit(key, entry)
+        delta = {self.unpacked(name): self.unpacked(blob) for name, blob in fields.items()}
+        self._changed(key, entry, flags.DELTA, delta, None)
+        return self._replica.packed_value(key, self.wall_ms())
+
+    async def pages(self) -> AsyncIterator[list[bytes]]:
+        """See :class:`~chordtx.dictionary.DictMixin`."""
+        keys = self._replica.keys()
+        for place in range(0, len(keys), _PAGE):
+            now_ms = self.wall_ms()
+            yield [key for key in keys[place : place + _PAGE] if self._replica.is_alive(key, now_ms)]
+
+    def _may_write(self, key: bytes) -> tuple[Lease, Version]:
+        present, now_ms = self._replica.get(key), self.wall_ms()
+        lease = self._rules.lease_for(present, self._owner, now_ms)
+        if present is not None:
+            self._clock.observe(self._late_enough(present, now_ms), now_ms)
+        return lease, self._clock.tick(now_ms)
+
+    def _late_enough(self, present: Entry, now_ms: int) -> Version:
+        """The version that ours must be above.
+
+        Old peers know whole seconds only, and within one the smaller id wins: a change of what another node
+        wrote in the same second might not count with them.
+        """
+        newest = present.record.newest
+        seconds = present.seconds + 1
+        is_doubtful = not self.leasing and newest.writer < self._owner and seconds * 1000 > now_ms
+        if is_doubtful and seconds * 1000 <= now_ms + _AHEAD_SECONDS_MAX * 1000:
+            return Version((seconds * 1000) << COUNTER_BITS, newest.writer)
+        return newest
+
+    def _with_fields(
+        self, key: bytes, lease: Lease, version: Version, fields: Mapping[bytes, bytes]
+    ) -> Entry:
+        """What a delta makes of what is there, if that is of the same lease."""
+        present = self._replica.get(key)
+        base = Record(_NEVER_WRITTEN, None)
+        if present is not None and present.lease == lease:
+            base = present.record
+        written = {name: (version, blob) for name, blob in fields.items()}
+        return Entry(lease, Record(base.version, base.value, base.expiry_ms, {**base.fields, **written}))
+
+    def _must_fit(self, key: bytes, entry: Entry) -> None:
+        settings = self.sync_settings
+        size_bytes = len(entry.record.packed_value(self.wall_ms()) or b"")
+        if size_bytes > settings.value_bytes_max:
+            text = f"a value may take {settings.value_bytes_max} bytes"
+            raise ValueTooLarge(text, size_bytes, settings.value_bytes_max)
+        growth_bytes = self._replica.growth_bytes(key, entry)
+        if growth_bytes > 0 and self._replica.bytes_used + growth_bytes > settings.store_bytes_max:
+            limit = f"store_bytes_max = {settings.store_bytes_max}"
+        elif self._replica.get(key) is None and len(self._replica) >= settings.store_records_max:
+            limit = f"store_records_max = {settings.store_records_max}"
+        else:
+            return
+        raise StorageFull(f"the dict is full: {limit}", limit)
+
+    def _changed(self, key: bytes, entry: Entry, flag: int, value: Any, expiry_ms: int | None) -> None:
+        """A change of our own: keep it, and tell everyone."""
+        note = [entry.record.newest.clock, expiry_ms, entry.lease.term, entry.lease.began]
+        message = Message.build(flags.BROADCAST, self._owner, entry.seconds, (flag, key, value, note))
+        self._broadcasts.send(message)
+        self._merge(key, entry, None)
+
+    # What others wrote
+
+    def _store_received(self, link: MeshConnection, message: Message) -> None:
+        """``store [11, key, value]``, with a note of our own nodes; or whispered with owner and time."""
+        payload = message.payload
+        if len(payload) not in (3, 4, 5):
+            raise ProtocolError("store takes a key and a value")
+        key = self._key_of(payload[1])
+        blob = None if payload[2] is None else self._packed_of(payload[2])
+        if len(payload) == 5:
+            self._old_copy_received(link, key, blob, payload[3], payload[4])
+            return
+        noted = _noted(message)
+        if noted is not None:
+            lease, version, expiry_ms = noted
+        else:
+            decided = self._decided_for_old(key, message, is_delta=False)
+            if decided is None:
+                return
+            (lease, version), expiry_ms = decided, None
+        self._take(key, Entry(lease, Record(version, blob, expiry_ms)), link)
+
+    def _delta_received(self, link: MeshConnection, message: Message) -> None:
+        """``delta [17, key, map]``, with a note of our own nodes."""
+        payload = message.payload
+        if len(payload) not in (3, 4) or not isinstance(payload[2], dict):
+            raise ProtocolError("delta takes a key and a map")
+        key = self._key_of(payload[1])
+        fields = {self._packed_of(name): self._packed_of(value) for name, value in payload[2].items()}
+        noted = _noted(message)
+        if noted is not None:
+            lease, version, _ = noted
+            written = {name: (version, blob) for name, blob in fields.items()}
+            entry = Entry(lease, Record(_NEVER_WRITTEN, None, None, written))
+        else:
+            decided = self._decided_for_old(key, message, is_delta=True)
+            if decided is None:
+                return
+            entry = self._with_fields(key, *decided, fields)
+        self._take(key, entry, link)
+
+    def _decided_for_old(self, key: bytes, message: Message, is_delta: bool) -> tuple[Lease, Version] | None:
+        owner = _owner_of(message.sender)
+        present = self._replica.get(key)
+        return self._rules.by_old_peer(present, owner, message.time, self.wall_ms(), is_delta=is_delta)
+
+    def _old_copy_received(
+        self, link: MeshConnection, key: bytes, blob: bytes | None, owner: Any, seconds: Any
+    ) -> None:
+        """What an old peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
+        if not isinstance(owner, bytes | str) or type(seconds) is not int or not 0 <= seconds < 1 << 40:
+            raise ProtocolError("a copy comes with its owner and a time")
+        present = self._replica.get(key)
+        name = _owner_of(owner)
+        is_known = present is not None and present.seconds == seconds and present.record.newest.writer == name
+        if is_known or blob is None:
+            return
+        if present is not None and present.seconds >= seconds:
+            self._old_peers.tell_again(link, key, present)
+            return
+        decided = self._rules.by_old_peer(present, name, seconds, self.wall_ms())
+        if decided is None:
+            assert present is not None
+            self._old_peers.tell_again(link, key, present)
+            return
+        lease, version = decided
+        if self._take(key, Entry(lease, Record(version, blob)), link):
+            # Others have it from nobody: an old peer whispers what it has to its neighbours only.
+            self._comparing.spread(link)
+            self._spread_to_old(key, link)
+
+    def _copy_received(self, key: bytes, entry: Entry, link: MeshConnection) -> bool:
+        """Something came by a comparison. :returns: whether it was news."""
+        if len(key) > self.key_bytes_max or entry.record.cost_bytes > 2 * self.value_bytes_max:
+            raise ProtocolError("an entry is too large")
+        is_news = self._take(key, entry, link, is_copy=True)
+        if is_news:
+            self._spread_to_old(key, link)
+        return is_news
+
+    def _spread_to_old(self, key: bytes, source: MeshConnection) -> None:
+        entry = self._replica.get(key)
+        if entry is not None:
+            self._old_peers.spread(key, entry, source)
+
+    def _take(self, key: bytes, entry: Entry, link: MeshConnection, is_copy: bool = False) -> bool:
+        self._clock.observe(entry.record.newest, self.wall_ms())
+        if self._is_forgettable(entry) and self._replica.get(key) is None:
+            return False  # from somebody who has not forgotten it yet
+        try:
+            self._must_fit(key, entry)
+        except (StorageFull, ValueTooLarge) as error:
+            self._log.warn("a change is not kept: {error}", error=str(error))
+            return False
+        return self._merge(key, entry, link, is_copy)
+
+    def _merge(self, key: bytes, entry: Entry, source: MeshConnection | None, is_copy: bool = False) -> bool:
+        before, after = self._replica.merge(key, entry)
+        if before == after:
+            return False
+        now_ms = self.wall_ms()
+        value = after.record.packed_value(now_ms)
+        was = None if before is None else before.record.packed_value(now_ms)
+        if value is None:
+            self._old_peers.deleted(key, after, source)
+            if was is not None:
+                self.emit("delete", self, key)
+        elif not (is_copy and before is not None and was == value and before.meta == after.meta):
+            # (An old peer's change may have got another version elsewhere, and is still the same change.)
+            self.emit("update", self, key, self.unpacked(value), after.meta)
+        return True
+
+    def _key_of(self, key: Any) -> bytes:
+        if isinstance(key, str):
+            key = key.encode("utf-8")
+        if not isinstance(key, bytes) or len(key) > self.key_bytes_max:
+            raise ProtocolError("a key is bytes, and not too many")
+        return key
+
+    def _packed_of(self, value: Any) -> bytes:
+        try:
+            return pack_value(value, self.value_bytes_max, self.value_limits)
+        except (TypeError, ValueTooLarge) as error:
+            raise ProtocolError(f"a value cannot be kept: {error}") from error
+
+    # What goes with time
+
+    async def _expire(self) -> None:
+        """Tell that values have expired, as that happens."""
+        while True:
+            await self.sleep(_LOOK_SECONDS)
+            for key in list(self._replica.expired(self.wall_ms())):
+                entry = self._replica.get(key)
+                if entry is not None and not entry.record.alive(self.wall_ms()):
+                    self.emit("delete", self, key)
+                    self._old_peers.spread(key, entry, None)
+
+    def _is_forgettable(self, entry: Entry) -> bool:
+        return entry.record.forgettable(self.wall_ms(), int(self.sync_settings.tombstone_seconds * 1000))
+
+    async def _forget(self) -> None:
+        """Drop what was deleted or has expired long ago."""
+        while True:
+            await self.sleep(self.sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME)
+            for count, key in enumerate(self._replica.keys(), start=1):
+                if count % _SLICE_KEYS == 0:
+                    await self.sleep(_SLICE_PAUSE_SECONDS)
+                entry = self._replica.get(key)
+                if entry is not None and self._is_forgettable(entry):
+                    self._replica.forget(key)
+
+
+def _owner_of(sender: bytes | str) -> bytes:
+    return sender.encode("utf-8", "replace") if isinstance(sender, str) else sender
+
+
+def _noted(message: Message) -> tuple[Lease, Version, int | None] | None:
+    """Lease, version and expiry, as our own nodes note them.
+
+    :raises ProtocolError: when the note makes no sense.
+    """
+    if len(message.payload) != 4:
+        return None
+    note: Sequence[Any] = message.payload[3] if isinstance(message.payload[3], list) else ()
+    if len(note) != 4:
+        raise ProtocolError("a note is [clock, expiry, term, began]")
+    clock, expiry_ms, term, began = note
+    owner = _owner_of(message.sender)
+    # Checked as a record's parts are.
+    version = Record.from_wire([clock, owner, None, expiry_ms, []]).version
+    lease = lease_from_wire(term, began, owner if term else b"")
+    return lease, version, expiry_ms
