@@ -38,7 +38,7 @@ class _Sought:
 class PeerExchange:
     """One node's part in it.
 
-    :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``own_address`` and so on.
+    :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``seeks_lost`` and so on.
     :param bootstrap: addresses that people gave.
     """
 
@@ -89,7 +89,7 @@ class PeerExchange:
 
         Else the two halves of a network that was split would never meet.
         """
-        if address.reachable:
+        if self._mesh.seeks_lost and address.reachable:
             now = self._mesh.reactor.seconds()
             self._sought[address] = _Sought(now, now + _CHECK_SECONDS, _CHECK_SECONDS)
             if len(self._sought) > _SOUGHT_MAX:
@@ -167,6 +167,8 @@ class PeerExchange:
     def _not_reached(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
         self._log.info("cannot reach {address}: {error}", address=str(address), error=error)
+        if address in self._bootstrap and address not in self._sought:
+            self.lost(address)  # others may connect to us, and know nothing of it
 
 
 def peer_from_wire(value: Any) -> tuple[Address, str]:

@@ -359,7 +359,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.link_opened(spare)
         elif was_filed:
             self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
-            if self.seeks_lost and connection.address is not None and not isinstance(reason, Stopped):
+            if connection.address is not None and not isinstance(reason, Stopped):
                 self._exchange.lost(connection.address)
             self.link_closed(connection, reason)
 

@@ -203,7 +203,7 @@ def without(index: int, item: object) -> list[object]:
         GOOD[:4],
         [*GOOD, 0],
         *(without(0, clock) for clock in (-1, 1 << 63, True, 1.0, None, b"1")),
-        *(without(1, writer) for writer in ("w", None, bytes(65))),
+        *(without(1, writer) for writer in ("w", None, bytes(67))),
         *(without(2, value) for value in ("text", 7, [])),
         *(without(3, expiry) for expiry in (-1, 1 << 63, False, 1.5, "1")),
         *(without(4, entries) for entries in (None, {}, b"", [7], [[]], [[b"a", 2, b"w"]])),
