@@ -51,6 +51,7 @@ class MeshSettings:
         which answers no pings, may be silent for half as long.
     :ivar remembered_broadcasts_max: ids kept to drop duplicates (each about 150 bytes).
     :ivar broadcast_age_seconds_max: older broadcasts are dropped (the protocol's 60).
+    :ivar recent_broadcasts_bytes_max: the latest broadcasts, kept to tell them to who has missed them.
     :ivar received_messages_max: user messages waiting for ``recv()``; the oldest go first.
     :ivar received_bytes_max: what these may take together, as they came.
     :ivar send_buffer_bytes_max: a peer that does not read is cut when this much waits for it.
@@ -72,6 +73,7 @@ class MeshSettings:
     half_open_seconds_max: float = 60.0
     remembered_broadcasts_max: int = 200_000
     broadcast_age_seconds_max: int = 60
+    recent_broadcasts_bytes_max: int = MIB
     received_messages_max: int = 10_000
     received_bytes_max: int = 64 * MIB
     send_buffer_bytes_max: int = 64 * MIB

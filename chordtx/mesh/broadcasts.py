@@ -20,16 +20,22 @@ class Broadcasts:
     :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``now_whole_seconds``.
     :param seen: which were met before.
     :param handle: called with each that is new, and the link that it came by.
+    :param passed_on: called with each that is passed on.
     """
 
     _log = Logger()
 
     def __init__(
-        self, mesh: Any, seen: SeenBroadcasts, handle: Callable[[MeshConnection, Message], None]
+        self,
+        mesh: Any,
+        seen: SeenBroadcasts,
+        handle: Callable[[MeshConnection, Message], None],
+        passed_on: Callable[[Message], None],
     ) -> None:
         self._mesh = mesh
         self._seen = seen
         self._handle = handle
+        self._passed_on = passed_on
 
     def begin(self, *payload: Any) -> Message:
         """Make a message of our own, and send it to everyone."""
@@ -79,6 +85,7 @@ class Broadcasts:
         return self._seen.first_time(broadcast_id(message), message.time, self._mesh.reactor.seconds())
 
     def _pass_on(self, message: Message, source: MeshConnection | None) -> None:
+        self._passed_on(message)
         origin = message.sender_text
         for peer, link in tuple(self._mesh.routing_table.items()):
             if link is not source and peer != origin and self._mesh.may_relay(link, message):

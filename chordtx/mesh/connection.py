@@ -325,6 +325,11 @@ class MeshConnection(Protocol):
         elif self.ours:  # what old peers ignore, we ignore of them
             self._extension_received(flag, message.payload)
 
+    def missed_received(self, message: Message) -> None:
+        """The peer told us of a broadcast that we missed."""
+        if message.type == flags.BROADCAST and message.payload[0] not in _BETWEEN_TWO:
+            self.owner.message_received(self, message)
+
     def _extension_received(self, flag: int, payload: Sequence[Any]) -> None:
         if flag == flags.CALL:
             self._calls_received(payload)

@@ -35,6 +35,7 @@ from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
 from chordtx.mesh.message import ReceivedMessage
+from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
@@ -114,7 +115,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._seen = SeenBroadcasts(
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
-        self._broadcasts = Broadcasts(self, self._seen, self._handle)
+        self._missed = MissedBroadcasts(self)
+        self._broadcasts = Broadcasts(self, self._seen, self._handle, self._missed.passed_on)
         self._flag_handlers: dict[int, FlagHandler] = {
             flags.PEERS: self._exchange.peers_received,
             flags.REQUEST: self._request_received,
@@ -133,6 +135,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             return
         Service.startService(self)
         self._closing = False
+        self._missed.since = self.now_whole_seconds()
         self._listening.reset()
         self._dialing.start()
         self._tasks.restart()
@@ -330,6 +333,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         replaced = self._filing.put(connection)
         self._exchange.met(connection.address)
         self._exchange.tell(connection)
+        if connection.ours:
+            self._missed.link_opened(connection)
         self.link_opened(connection)
         if replaced is not None:
             self._filing.retire(replaced, connection)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import pytest
-
 from chordtx import MeshService
 from tests.sim.cluster import Cluster
 
 NODES = 200
-BROADCASTS = 60
+BROADCASTS = 50
 
 
 def heard_by(node: MeshService) -> Counter[Any]:
@@ -21,11 +19,10 @@ def heard_by(node: MeshService) -> Counter[Any]:
     return heard
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_broadcasts_reach_everybody_once_while_links_break(seed: int) -> None:
-    world = Cluster(MeshService, seed)
+def test_broadcasts_reach_everybody_once_while_links_break() -> None:
+    world = Cluster(MeshService, seed=1)
     nodes = world.several(NODES, links=3)
-    world.run(10)
+    world.run(4)
     heard = [heard_by(node) for node in nodes]
     expected: Counter[Any] = Counter()
     sent: list[tuple[MeshService, Any]] = []
@@ -38,7 +35,7 @@ def test_broadcasts_reach_everybody_once_while_links_break(seed: int) -> None:
         for _ in range(10):
             world.run(world.rng.random() * 0.004)
             broken += world.network.break_connection()
-    world.run(60)
+    world.run(8)
     assert broken == 10 * BROADCASTS
     for node, seen in zip(nodes, heard, strict=True):
         own = Counter(packets for sender, packets in sent if sender is node)

@@ -1,0 +1,101 @@
+"""What a broken link swallowed: two of our own nodes that link up tell each other the latest broadcasts.
+
+A broadcast travels by every link, so one that breaks mostly does not matter. But a node may lose all of its
+links at once, or the one by which something was about to come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from chordtx.errors import ChordError, ProtocolError
+from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.translation import broadcast_id
+from chordtx.wire import Message
+
+_ID_BYTES = 8  # of a broadcast's id: enough to tell those of one minute apart
+_ANSWER_BYTES = 1 << 20
+_CALL_SECONDS = 20.0
+
+
+@frozen
+class _Kept:
+    id: bytes
+    kept_at: float
+    message: Message
+
+
+class MissedBroadcasts:
+    """One node's latest broadcasts.
+
+    :param mesh: the service: ``reactor``, ``settings``, ``background``, ``methods``.
+    :ivar since: what is older than this (whole seconds, UTC) was not for us: we were not there.
+    """
+
+    _log = Logger()
+
+    def __init__(self, mesh: Any) -> None:
+        self._mesh = mesh
+        self._kept: deque[_Kept] = deque()
+        self._bytes = 0
+        self.since = 0
+        mesh.methods["broadcasts"] = self._broadcasts
+
+    def passed_on(self, message: Message) -> None:
+        """A broadcast was passed on."""
+        now = self._mesh.reactor.seconds()
+        self._kept.append(_Kept(broadcast_id(message)[:_ID_BYTES], now, message))
+        self._bytes += len(message.body)
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        settings = self._mesh.settings
+        oldest_at = now - settings.broadcast_age_seconds_max
+        while self._kept and (
+            self._bytes > settings.recent_broadcasts_bytes_max or self._kept[0].kept_at < oldest_at
+        ):
+            self._bytes -= len(self._kept.popleft().message.body)
+
+    def link_opened(self, link: MeshConnection) -> None:
+        """Ask a new neighbour for what we have missed."""
+        self._mesh.background(self._ask(link))
+
+    async def _ask(self, link: MeshConnection) -> None:
+        self._forget(self._mesh.reactor.seconds())
+        known = b"".join(kept.id for kept in self._kept)
+        try:
+            missed = await link.call("broadcasts", known, timeout_seconds=_CALL_SECONDS)
+            for data in missed:
+                self._received(link, data)
+        except ChordError as error:
+            self._log.debug("{link} told no broadcasts: {error}", link=link, error=str(error))
+
+    def _received(self, link: MeshConnection, data: Any) -> None:
+        if not isinstance(data, bytes):
+            raise ProtocolError("a broadcast is bytes")
+        message = Message.parse(data, self._mesh.settings.limits)
+        if message.time >= self.since:
+            link.missed_received(message)
+
+    def _broadcasts(self, caller: MeshConnection, known: Any) -> list[Any]:
+        """``broadcasts(ids)`` -> the messages of the last minute that are not among these, oldest first.
+
+        ``ids`` are the first 8 bytes of each, one after another; the answer is what fits into one.
+        """
+        if not isinstance(known, bytes) or len(known) % _ID_BYTES:
+            raise ProtocolError("ids come as bytes")
+        theirs = {known[place : place + _ID_BYTES] for place in range(0, len(known), _ID_BYTES)}
+        self._forget(self._mesh.reactor.seconds())
+        found: list[bytes] = []
+        size = 0
+        for kept in reversed(self._kept):
+            if kept.id not in theirs:
+                size += len(kept.message.body)
+                if size > _ANSWER_BYTES:
+                    break
+                found.append(kept.message.data)
+        return found[::-1]
