@@ -25,7 +25,7 @@ import click
 import pytest
 from twisted.internet.task import Clock
 
-from chordtx import ChordService, ChordSettings, Limits, MeshSettings
+from chordtx import ChordService, ChordSettings, Limits, MeshSettings, SyncService, SyncSettings
 from chordtx.chord.old_adopter import Adopter
 from chordtx.chord.old_hosting import OldHost
 from chordtx.cli import running
@@ -209,16 +209,23 @@ def test_frames_that_were_not_compressed_are_what_we_send() -> None:
 # Settings, options and commands
 
 
-TABLES = {"`[chord]` table": ChordSettings, "`[mesh]` table": MeshSettings, "Limits table": Limits}
+OPERATING = "docs/operating.md"
+TABLES = {
+    "`[chord]` table": (OPERATING, ChordSettings),
+    "`[mesh]` table": (OPERATING, MeshSettings),
+    "Limits table": (OPERATING, Limits),
+    "Settings": ("docs/tutorial-sync.md", SyncSettings),
+}
 
 
 @pytest.mark.parametrize("title", TABLES)
 def test_settings_and_their_defaults(title: str) -> None:
+    page, kind = TABLES[title]
     told = {
         code(name): ast.literal_eval(code(default))
-        for name, default, _ in rows(section(text_of("docs/operating.md"), title))
+        for name, default, _ in rows(section(text_of(page), title))
     }
-    fields = attrs.fields(TABLES[title])
+    fields = attrs.fields(kind)
     true = {field.name: field.default for field in fields if isinstance(field.default, int | float)}
     assert told == true
     assert {name: type(value) for name, value in told.items()} == {n: type(v) for n, v in true.items()}
@@ -241,7 +248,7 @@ def test_the_configuration_shown_is_taken() -> None:
 
 
 def test_settings_named_in_prose_exist() -> None:
-    known = {field.name for kind in TABLES.values() for field in attrs.fields(kind)}
+    known = {field.name for _, kind in TABLES.values() for field in attrs.fields(kind)}
     endings = "_seconds|_seconds_m(in|ax)|_bytes_m(in|ax)|_per_second_max|_per_address_max|s_max"
     unknown = [
         f"{page.name}: {name}"
@@ -339,7 +346,7 @@ OLD_METHODS: dict[str, Callable[..., Any]] = {
 
 def served_methods() -> dict[str, Callable[..., Any]]:
     """Every method that a node answers, by name."""
-    return ChordService(Clock(), listen=None).methods
+    return {**SyncService(Clock(), listen=None).methods, **ChordService(Clock(), listen=None).methods}
 
 
 def parameters(name: str, method: Callable[..., Any]) -> int:
