@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak lint format bench clean
+.PHONY: help run test soak lint format docs bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make lint    format, style and types"
+	@echo "make docs    the API reference, as HTML in build/api"
 	@echo "make bench   the benchmarks"
 	@echo "make clean   removes what the others made"
 
@@ -36,6 +37,9 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs/api build/api
 
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python bench/run.py
@@ -59,7 +63,7 @@ $(VENV)/run.stamp: $(VENV)/made.stamp setup.cfg pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	@echo "installing what the tests and checks need into $(VENV)"
-	@$(PIP) install --editable '.[test,lint]' || $(PIP) install --editable '.[test,lint]'
+	@$(PIP) install --editable '.[test,lint,docs]' || $(PIP) install --editable '.[test,lint,docs]'
 	@touch $@
 
 # The published old peers, to test against. No stamp comes of js2p where there is no npm: its tests are skipped
