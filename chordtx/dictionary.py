@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
@@ -57,7 +57,7 @@ class DictMixin:
         """
         raise NotImplementedError
 
-    def pages(self) -> AsyncIterator[list[bytes]]:
+    def pages(self) -> AsyncGenerator[list[bytes], None]:
         """All keys, some at a time."""
         raise NotImplementedError
 
@@ -140,14 +140,14 @@ class DictMixin:
 
         A key that is added or deleted meanwhile may be among them or not; all others are, once.
         """
-        async for page in self.pages():
+        async for page in self._pages():
             for key in page:
                 yield key
 
     async def items(self) -> AsyncIterator[tuple[bytes, Any]]:
         """Every key with its value, read a page at a time."""
-        async for page in self.pages():
-            for item in (await self._get_many(page)).items():
+        async for page in self._pages():
+            for item in (await self.get_many(page)).items():
                 yield item
 
     async def values(self) -> AsyncIterator[Any]:
@@ -201,6 +201,15 @@ class DictMixin:
         return known, None if value is None else self._pack(value)
 
     # The work
+
+    async def _pages(self) -> AsyncIterator[list[bytes]]:
+        """:meth:`pages`, each of which ends when the service does."""
+        source = self.pages()
+        try:
+            while (page := await self.run(_next(source))) is not None:
+                yield page
+        finally:
+            await source.aclose()
 
     async def _get(self, key: bytes, default: Any) -> Any:
         packed = await self.read_packed(key)
@@ -270,6 +279,10 @@ class DictMixin:
     def _begin(self, work: Deferred[Any]) -> None:
         self._started = [each for each in self._started if not _succeeded(each)]
         self._started.append(work)
+
+
+async def _next(source: AsyncGenerator[T, None]) -> T | None:
+    return await anext(source, None)
 
 
 async def _in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from chordtx.dictionary import DictMixin
@@ -68,7 +68,7 @@ class RingDict(DictMixin):
             self._announcements.announce(key, deleted=False)
         return record.packed_value(self.wall_ms())
 
-    def pages(self) -> AsyncIterator[list[bytes]]:
+    def pages(self) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         return self._listing.pages()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from chordtx.chord.replica import Replica
@@ -50,7 +50,7 @@ class Listing:
         self._knows_all = knows_all
         node.methods["keys"] = self._keys
 
-    async def pages(self) -> AsyncIterator[list[bytes]]:
+    async def pages(self) -> AsyncGenerator[list[bytes], None]:
         """Every key, in pages, from the greatest position down.
 
         :raises NoMajority: when the owner of some part of the ring does not answer in time.

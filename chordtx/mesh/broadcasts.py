@@ -11,7 +11,7 @@ from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.translation import broadcast_id, in_dialect
-from chordtx.wire import Message, flags
+from chordtx.wire import Message, flags, must_fit
 
 
 class Broadcasts:
@@ -38,7 +38,10 @@ class Broadcasts:
         self._passed_on = passed_on
 
     def begin(self, *payload: Any) -> Message:
-        """Make a message of our own, and send it to everyone."""
+        """Make a message of our own, and send it to everyone.
+
+        :raises ValueTooLarge: when it is past the limits.
+        """
         mesh = self._mesh
         sender = mesh.id.encode("ascii")
         message = Message.build(flags.BROADCAST, sender, mesh.now_whole_seconds(), payload)
@@ -46,7 +49,8 @@ class Broadcasts:
         return message
 
     def send(self, message: Message) -> None:
-        """Send a message of our own to everyone."""
+        """Send a message of our own to everyone. :raises ValueTooLarge: when it is past the limits."""
+        must_fit(message, self._mesh.settings.limits)  # also while there is nobody to send it to
         self._is_new(message)
         self._pass_on(message, None)
 

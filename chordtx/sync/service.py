@@ -11,7 +11,7 @@ without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -184,7 +184,7 @@ class SyncService(DictMixin, MeshService):
         self._changed(key, entry, flags.DELTA, delta, None)
         return self._replica.packed_value(key, self.wall_ms())
 
-    async def pages(self) -> AsyncIterator[list[bytes]]:
+    async def pages(self) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         keys = self._replica.keys()
         for place in range(0, len(keys), _PAGE):

@@ -6,7 +6,7 @@ Data goes bytes -> frame -> message and back; :class:`Codec` holds the whole way
 from __future__ import annotations
 
 from chordtx.wire import flags
-from chordtx.wire.codec import Codec
+from chordtx.wire.codec import Codec, must_fit
 from chordtx.wire.compression import compress, decompress, preference
 from chordtx.wire.frame import FrameReader, frame
 from chordtx.wire.identity import decode_id, encode_id, node_id, protocol_id
@@ -24,6 +24,7 @@ __all__ = [
     "encode_id",
     "flags",
     "frame",
+    "must_fit",
     "node_id",
     "pack_value",
     "preference",

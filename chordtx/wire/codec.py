@@ -80,9 +80,8 @@ class Codec:
         :param plain: never compress; the first messages of a connection must not be.
         :raises ValueTooLarge: when it would pass the limits, which the peer's are taken to be too.
         """
+        must_fit(message, self._limits)
         data = message.data
-        if len(data) > self._limits.expanded_bytes_max:
-            raise _too_large(len(data), self._limits.expanded_bytes_max)
         if not plain and self._send_method is not None:
             if self._never_plain:
                 data = compress(data, self._send_method)
@@ -135,6 +134,13 @@ def _sha256(found: Iterable[bytes]) -> bytes:
     for piece in found:
         digest.update(piece)
     return digest.digest()
+
+
+def must_fit(message: Message, limits: Limits) -> None:
+    """:raises ValueTooLarge: when nobody with these limits takes the message, however it is compressed."""
+    size_bytes = ID_BYTES + len(message.body)
+    if size_bytes > limits.expanded_bytes_max:
+        raise _too_large(size_bytes, limits.expanded_bytes_max)
 
 
 def _too_large(size_bytes: int, limit_bytes: int) -> ValueTooLarge:
