@@ -165,5 +165,5 @@ class Joining:
         if self._node.refused and not self._node.routing_table:
             error: Exception = self._node.refused[-1]
             return error
-        peers = ", ".join(str(peer) for peer in self._peers)
-        return NotJoined(f"no ring was reached through {peers or 'no peers'}: is a node listening there?")
+        said = [f"{peer}: {self._node.why_not_reached(peer) or 'no ring there'}" for peer in self._peers]
+        return NotJoined(f"no ring was reached ({'; '.join(said) or 'no peers'}): is a node listening there?")

@@ -13,11 +13,14 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.waiting import Shared
+
+_FAILURES_MAX = 100
 
 
 class Dialing:
@@ -35,6 +38,7 @@ class Dialing:
         self._tls: Any = None
         self._attempts: dict[Address, Shared[MeshConnection]] = {}
         self._is_stopped = True
+        self._failures: dict[Address, str] = {}
 
     @property
     def count(self) -> int:
@@ -102,7 +106,16 @@ class Dialing:
 
     def _ended(self, result: Any, address: Address) -> Any:
         self._attempts.pop(address, None)
+        self._failures.pop(address, None)
+        if isinstance(result, Failure):
+            self._failures[address] = result.getErrorMessage().rstrip(".")
+            if len(self._failures) > _FAILURES_MAX:
+                del self._failures[next(iter(self._failures))]
         return result
+
+    def why_not(self, address: Address) -> str | None:
+        """Why the last attempt there failed; None when it did not."""
+        return self._failures.get(address)
 
     async def _open_link(self, address: Address) -> MeshConnection:
         link = MeshConnection(self._mesh, outgoing=True, remote_host=address.host)

@@ -286,6 +286,10 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         """A link to whoever is reached at ``address``: the one that is open, or a new one."""
         return self._dialing.link_to(address)
 
+    def why_not_reached(self, address: Address) -> str | None:
+        """Why the last attempt to connect there failed; None when it did not, or there was none."""
+        return self._dialing.why_not(address)
+
     def connect_quietly(self, address: Address) -> None:
         """Connect in the background; a failure is only logged.
 
