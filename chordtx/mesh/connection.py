@@ -52,6 +52,7 @@ class MeshConnection(Protocol):
     :ivar leeching: whether it stores nothing (what it said last).
     :ivar arc_start: where its arc starts (48 bytes) by its latest answer, None while unknown.
     :ivar wanted: fires for who asked for this link, with it or with the better one that there is.
+    :ivar has_parted: it ends because one side wants it to, and is not to be made again.
     :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
     """
 
@@ -70,6 +71,7 @@ class MeshConnection(Protocol):
         self.arc_start: bytes | None = None
         self.wanted: Deferred[MeshConnection] | None = None
         self.closed = False
+        self.has_parted = False
         self.close_reason: Exception | None = None
         settings = owner.settings
         self.roundtrip = RoundTrip(settings.silence_timeout_seconds_min, settings.silence_timeout_seconds_max)
@@ -176,6 +178,13 @@ class MeshConnection(Protocol):
             self._outbox.finish()
             transport.loseConnection()
         self.calls.lost(reason)
+
+    def part(self, reason: Exception) -> None:
+        """:meth:`close` for good: the peer, if it is one of ours, is told not to look for us again."""
+        self.has_parted = True
+        if self.ours and not self.closed:
+            self.call("farewell", timeout_seconds=_CLOSE_SECONDS_MAX).addErrback(lambda _: None)
+        self.close(reason)
 
     def abort(self, reason: Exception) -> None:
         """End the link at once: the peer is dead, silent or does not read."""

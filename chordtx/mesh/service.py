@@ -101,7 +101,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self.id = node_id(own.host, own.port, self.protocol_id, self.rng.randbytes(32))
         self.id_10 = decode_id(self.id, bits_max=384)
 
-        self.methods: dict[str, Method] = {"ping": lambda caller: []}
+        self.methods: dict[str, Method] = {"ping": lambda caller: [], "farewell": _farewell}
         self.awaiting_ids: list[MeshConnection] = []
         self.refused: list[Exception] = []
         self._filing = Filing(self.id_10)
@@ -196,7 +196,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     async def _close_links(self) -> None:
         for link in tuple(self._links):
-            link.close(Stopped("the service was stopped"))
+            link.part(Stopped("the service was stopped"))
         if self._links:
             self._all_closed = Deferred()
             abort = self.reactor.callLater(_CLOSE_SECONDS_MAX, self._abort_links)
@@ -304,7 +304,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         :raises KeyError: when there is no link to a peer of that id.
         """
         link = self.routing_table[peer] if isinstance(peer, str) else peer
-        link.close(Stopped("disconnected"))
+        link.part(Stopped("disconnected"))
 
     def peer_met(self, peer: str, address: Address) -> None:
         """Somebody told us of a peer: connect to it while we have few links of our own making."""
@@ -368,7 +368,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.link_opened(spare)
         elif was_filed:
             self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
-            if connection.address is not None and not isinstance(reason, Stopped):
+            if connection.address is not None and not connection.has_parted:
                 self._exchange.lost(connection.address)
             self.link_closed(connection, reason)
 
@@ -460,3 +460,9 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self._finding.request_received(connection, payload[1], payload[2])
         else:
             raise ProtocolError("a request is for '*', or has an id of its own and a node's")
+
+
+def _farewell(caller: MeshConnection) -> list[Any]:
+    """``farewell()``: the caller ends the link because it wants to."""
+    caller.has_parted = True
+    return []

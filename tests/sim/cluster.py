@@ -28,13 +28,15 @@ class Cluster:
         self.network = Network(self.time, Random(self.rng.random()), lambda *_: DELAY_SECONDS)
         self.nodes: dict[str, Any] = {}
         self._make = make
+        self._started = 0
         self._cut: list[tuple[str, str]] = []
 
     def start(
         self, *through: MeshService, offset_seconds: float = 0.0, host: str | None = None, **options: Any
     ) -> Any:
         """A node that connects to others."""
-        host = host or f"10.0.{len(self.nodes) // 250}.{len(self.nodes) % 250 + 1}"
+        self._started += 1
+        host = host or f"10.0.{self._started // 250}.{self._started % 250 + 1}"
         reactor = self.network.process(host)
         reactor.offset_seconds = offset_seconds
         options.setdefault("listen", f"tcp:{PORT}:interface={host}")

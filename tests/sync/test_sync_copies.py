@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chordtx import Stopped, StorageFull, SyncService, SyncSettings, ValueTooLarge
+from chordtx import MeshSettings, Stopped, StorageFull, SyncService, SyncSettings, ValueTooLarge
 from tests.sim.cluster import Cluster
 
 CAUGHT_UP_SECONDS = 10.0
@@ -155,9 +155,10 @@ def test_split_network_comes_to_one(leasing: bool, seed: int) -> None:
 
 def test_lease_keeps_others_away_whatever_their_clocks_say() -> None:
     world = cluster()
-    holder = world.start()
-    early = world.start(holder, offset_seconds=-4.0)
-    late = world.start(holder, early, offset_seconds=4.0)
+    settings = SyncSettings(mesh=MeshSettings(ping_interval_seconds=60.0), compare_interval_seconds=60.0)
+    holder = world.start(settings=settings)
+    early = world.start(holder, offset_seconds=-4.0, settings=settings)
+    late = world.start(holder, early, offset_seconds=4.0, settings=settings)
     world.run(3)
     world.result(holder.set("key", 1))
     world.run(1)
