@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,18 +13,35 @@ from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
 pytestmark = pytest.mark.interop
 
 
+PAIRS_TRIED = 3
+FORMED_SECONDS = 15.0
+
+
 async def pair(old_peers: OldPeers, reactor: Any, library: str, encryption: str) -> tuple[OldPeer, OldPeer]:
-    """Two joined nodes of ``library`` that know each other as storing."""
+    """Two joined nodes of ``library`` that know each other as storing.
+
+    py2p's links may come apart while they are made, for good: then another two are tried.
+    """
+    for _ in range(PAIRS_TRIED - 1):
+        with suppress(AssertionError):
+            return await formed(old_peers, reactor, library, encryption)
+    return await formed(old_peers, reactor, library, encryption)
+
+
+async def formed(old_peers: OldPeers, reactor: Any, library: str, encryption: str) -> tuple[OldPeer, OldPeer]:
     one = await old_peers.start(library, subnet="alone", encryption=encryption)
     other = await old_peers.start(library, subnet="alone", encryption=encryption)
     assert one.protocol == other.protocol
     await one.join()
     await other.connect(one.port)
-    await until(reactor, other.routing_table, bool)
+    await until(reactor, other.routing_table, bool, FORMED_SECONDS)
     await other.join()
     for peer in (one, other):
         await until(
-            reactor, peer.routing_table, lambda peers: [near["leeching"] for near in peers] == [False]
+            reactor,
+            peer.routing_table,
+            lambda peers: [near["leeching"] for near in peers] == [False],
+            FORMED_SECONDS,
         )
     return one, other
 

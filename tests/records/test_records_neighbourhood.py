@@ -82,6 +82,28 @@ def test_who_keeps_more_after_somebody_left_has_lost_somebody() -> None:
     assert gained > 100
 
 
+def test_who_has_lost_nobody_keeps_nothing_more_whatever_happened_between() -> None:
+    """Several have gone and others come, or come back: between any two rings, the rule is right."""
+    rng = Random(5)
+    none_lost = 0
+    for _ in range(300):
+        everyone = rng.sample(range(500), rng.randint(7, 14))
+        me = everyone[0]
+        rings = [
+            Ring([me, *rng.sample(everyone[1:], rng.randint(REPLICAS, len(everyone) - 1))]) for _ in range(4)
+        ]
+        views = [ring.neighbourhood(next(each for each in ring.walk if each.id == me)) for ring in rings]
+        for old in views:
+            for new in views:
+                if old.has_lost(new):
+                    continue
+                none_lost += old != new
+                for _ in range(20):
+                    positions = [rng.randrange(501) for _ in range(REPLICAS)]
+                    assert old.keeps(positions) or not new.keeps(positions)
+    assert none_lost > 300
+
+
 def test_sets_that_become_smaller_are_a_loss() -> None:
     assert Neighbourhood((3, 2, 1), True).has_lost(Neighbourhood((3, 1), True))
     assert not Neighbourhood((3, 1), True).has_lost(Neighbourhood((3, 2, 1), True))
