@@ -89,18 +89,15 @@ class Replica:
         present = self._entries.get(key)
         return _cost_bytes(key, entry) - (0 if present is None else _cost_bytes(key, present))
 
-    def expired(self, now_ms: int) -> Iterator[bytes]:
-        """Keys whose value has expired since this was asked last."""
+    def expired(self, now_ms: int) -> list[bytes]:
+        """Keys whose value has expired since this was asked last, each once."""
+        found: dict[bytes, None] = {}
         while self._expiries and self._expiries[0][0] <= now_ms:
             expiry_ms, key = heappop(self._expiries)
             entry = self._entries.get(key)
             if entry is not None and entry.record.expiry_ms == expiry_ms:
-                yield key
-
-    @property
-    def next_expiry_ms(self) -> int | None:
-        """When the next value may expire; None when none will."""
-        return self._expiries[0][0] if self._expiries else None
+                found[key] = None
+        return list(found)
 
     # What differs
 

@@ -341,10 +341,12 @@ class SyncService(DictMixin, MeshService):
         return self._merge(key, entry, link, is_copy)
 
     def _merge(self, key: bytes, entry: Entry, source: MeshConnection | None, is_copy: bool = False) -> bool:
+        self._tell_expired()  # first what has happened first
         before, after = self._replica.merge(key, entry)
         if before == after:
             return False
         now_ms = self.wall_ms()
+        self._replica.expired(now_ms)  # what came when it had expired already was never there
         value = after.record.packed_value(now_ms)
         was = None if before is None else before.record.packed_value(now_ms)
         if value is None:
@@ -375,11 +377,18 @@ class SyncService(DictMixin, MeshService):
         """Tell that values have expired, as that happens."""
         while True:
             await self.sleep(_LOOK_SECONDS)
-            for key in list(self._replica.expired(self.wall_ms())):
-                entry = self._replica.get(key)
-                if entry is not None and not entry.record.alive(self.wall_ms()):
-                    self.emit("delete", self, key)
-                    self._old_peers.spread(key, entry, None)
+            self._tell_expired()
+
+    def _tell_expired(self) -> None:
+        now_ms = self.wall_ms()
+        for key in self._replica.expired(now_ms):
+            entry, value = self._replica.get(key), self._replica.packed_value(key, now_ms)
+            assert entry is not None
+            if value is None:
+                self.emit("delete", self, key)
+            else:  # fields that were written since
+                self.emit("update", self, key, self.unpacked(value), entry.meta)
+            self._old_peers.spread(key, entry, None)
 
     def _is_forgettable(self, entry: Entry) -> bool:
         return entry.record.forgettable(self.wall_ms(), int(self.sync_settings.tombstone_seconds * 1000))
