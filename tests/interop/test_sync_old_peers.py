@@ -26,6 +26,7 @@ class Mixed:
 
     reactor: Any
     leasing: bool
+    encryption: str = "Plaintext"
     ours: list[SyncService] = field(factory=list)
     old: dict[str, OldPeer] = field(factory=dict)
 
@@ -33,7 +34,12 @@ class Mixed:
         for _ in range(count):
             peers = [f"{HOST}:{node.out_addr[1]}" for node in self.ours]
             node = SyncService(
-                self.reactor, f"tcp:0:interface={HOST}", peers=peers, subnet="mixed", leasing=self.leasing
+                self.reactor,
+                f"tcp:0:interface={HOST}",
+                peers=peers,
+                subnet="mixed",
+                encryption=self.encryption,
+                leasing=self.leasing,
             )
             node.startService()
             self.ours.append(node)
@@ -44,7 +50,9 @@ class Mixed:
         return all(len(node.routing_table) >= count for node in self.ours)
 
     async def add(self, old_peers: OldPeers, library: str, through: int | None = None) -> OldPeer:
-        peer = await old_peers.start(library, subnet="mixed", kind="sync", leasing=self.leasing)
+        peer = await old_peers.start(
+            library, subnet="mixed", encryption=self.encryption, kind="sync", leasing=self.leasing
+        )
         self.old[library] = peer
         if through is not None:
             await self.link(library, through)
@@ -83,8 +91,8 @@ class Mixed:
 async def mixed(running_reactor: Any) -> AsyncIterator[Callable[[bool], Mixed]]:
     made: list[Mixed] = []
 
-    def make(leasing: bool) -> Mixed:
-        made.append(Mixed(running_reactor, leasing))
+    def make(leasing: bool, encryption: str = "Plaintext") -> Mixed:
+        made.append(Mixed(running_reactor, leasing, encryption))
         return made[-1]
 
     yield make
@@ -227,3 +235,16 @@ async def test_leases_are_kept_by_all_kinds(mixed: Any, old_peers: OldPeers) -> 
     await network.ours[1].set(b"of py2p", "taken")
     await network.all_read(b"of py2p", "taken", 0, 1, "py2p")
     assert await network.linked(count=2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_ssl_with_py2p(mixed: Any, old_peers: OldPeers) -> None:
+    network = mixed(True, "SSL")
+    await network.start()
+    py2p = await network.add(old_peers, "py2p", 0)
+    await network.ours[1].set(b"ours", {"a": [1, b"x"]})
+    await network.all_read(b"ours", {"a": [1, b"x"]})
+    await py2p.set(b"theirs", 1)
+    await network.all_read(b"theirs", 1)
+    with pytest.raises(KeyError, match="leased"):
+        await network.ours[0].set(b"theirs", 2)
