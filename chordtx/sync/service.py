@@ -21,6 +21,7 @@ from chordtx.config import SyncSettings
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
+from chordtx.mesh.handshake import as_text, number_of_id
 from chordtx.records import COUNTER_BITS, HybridClock, Record, Version
 from chordtx.sync.comparing import Comparing
 from chordtx.sync.entry import Entry, Meta, Rules, lease_from_wire
@@ -286,7 +287,9 @@ class SyncService(DictMixin, MeshService):
         self._take(key, entry, link)
 
     def _decided_for_old(self, key: bytes, message: Message, is_delta: bool) -> tuple[Lease, Version] | None:
-        owner = _owner_of(message.sender)
+        owner = _id_of(message.sender)
+        if message.time < 0:
+            raise ProtocolError("a change is from before 1970")
         present = self._replica.get(key)
         return self._rules.by_old_peer(present, owner, message.time, self.wall_ms(), is_delta=is_delta)
 
@@ -294,10 +297,10 @@ class SyncService(DictMixin, MeshService):
         self, link: MeshConnection, key: bytes, blob: bytes | None, owner: Any, seconds: Any
     ) -> None:
         """What an old peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
-        if not isinstance(owner, bytes | str) or type(seconds) is not int or not 0 <= seconds < 1 << 40:
+        if type(seconds) is not int or not 0 <= seconds < 1 << 40:
             raise ProtocolError("a copy comes with its owner and a time")
         present = self._replica.get(key)
-        name = _owner_of(owner)
+        name = _id_of(owner)
         is_known = present is not None and present.seconds == seconds and present.record.newest.writer == name
         if is_known or blob is None:
             return
@@ -405,8 +408,11 @@ class SyncService(DictMixin, MeshService):
                     self._replica.forget(key)
 
 
-def _owner_of(sender: bytes | str) -> bytes:
-    return sender.encode("utf-8", "replace") if isinstance(sender, str) else sender
+def _id_of(owner: object) -> bytes:
+    """A node's id as we keep it. :raises ProtocolError: when it is none."""
+    text = as_text(owner)
+    number_of_id(text)
+    return text.encode("ascii")
 
 
 def _noted(message: Message) -> tuple[Lease, Version, int | None] | None:
@@ -420,7 +426,7 @@ def _noted(message: Message) -> tuple[Lease, Version, int | None] | None:
     if len(note) != 4:
         raise ProtocolError("a note is [clock, expiry, term, began]")
     clock, expiry_ms, term, began = note
-    owner = _owner_of(message.sender)
+    owner = _id_of(message.sender)
     # Checked as a record's parts are.
     version = Record.from_wire([clock, owner, None, expiry_ms, []]).version
     lease = lease_from_wire(term, began, owner if term else b"")

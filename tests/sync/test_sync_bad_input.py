@@ -8,7 +8,8 @@ import pytest
 import pytest_twisted
 
 from chordtx import SyncService, SyncSettings
-from chordtx.wire import flags
+from chordtx.wire import Message, flags
+from chordtx.wire.frame import frame
 from tests.mesh.peers import LISTEN, ManualPeer, Mesh
 
 KEY_BYTES_MAX, VALUE_BYTES_MAX = 50, 1000
@@ -74,17 +75,32 @@ async def test_bad_change_does_not_cut_who_passes_it_on(mesh: Mesh) -> None:
     node = await started(mesh)
     peer = await mesh.peer(node, "bin", subnet="sync0")
     for payload in BAD_PAYLOADS:
-        message = peer.build(*payload, type=flags.BROADCAST)
-        peer.write(_from_another(message))
+        peer.write(from_another(peer.build(*payload, type=flags.BROADCAST)))
     await served(mesh, node, peer)
     assert not peer.lost
+    assert dict(node.data) == {b"honest": peer.id}
 
 
-def _from_another(message: Any) -> bytes:
-    from chordtx.wire import Message
-    from chordtx.wire.frame import frame
+def from_another(message: Message, sender: bytes | str = b"2another") -> bytes:
+    return frame(Message.build(message.type, sender, message.time, message.payload).data)
 
-    return frame(Message.build(message.type, b"2another", message.time, message.payload).data)
+
+@pytest_twisted.ensureDeferred
+async def test_changes_of_nobody_and_of_no_time_do_not_count(mesh: Mesh) -> None:
+    node = await started(mesh)
+    peer = await mesh.peer(node, "bin", subnet="sync0")
+    for sender in (b"x" * 67, b"no base58: 0OIl", b"\xff", b"", "é"):
+        for payload in ((flags.STORE, b"key", 1), (flags.STORE, b"key", 1, [1 << 40, None, 0, 0])):
+            peer.write(from_another(peer.build(*payload, type=flags.BROADCAST), sender))
+        other = await mesh.peer(node, "bin", subnet="sync0")
+        other.say(flags.STORE, b"key", 1, sender, 5)
+        await mesh.until(lambda other=other: other.lost, "it is refused")
+    for seconds in (-1, 1 << 60):
+        other = await mesh.peer(node, "bin", subnet="sync0")
+        other.write(frame(other.build(flags.STORE, b"key", 1, time=seconds).data))
+        await mesh.until(lambda other=other: other.lost, "it is refused")
+    await served(mesh, node, peer)
+    assert dict(node.data) == {b"honest": peer.id}
 
 
 @pytest.mark.parametrize("method", ["sync_tree", "sync_leaves", "sync_fetch", "sync_take"])
