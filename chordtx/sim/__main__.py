@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import click
 from twisted.logger import globalLogBeginner
 
+from chordtx.sim import results
 from chordtx.sim.plan import Fault
 from chordtx.sim.run import Report, Run, run_seed
 from chordtx.sim.world import Options
@@ -27,6 +28,12 @@ _FAULTS = {fault.name.lower().replace("_", "-"): fault for fault in Fault}
 @click.option("--minutes", default=3.0, show_default=True, help="Virtual minutes with faults.")
 @click.option("--without", multiple=True, type=click.Choice(sorted(_FAULTS)), help="Leave a fault out.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run seeds in.")
+@click.option(
+    "--results",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add what comes of each seed to this file, leave out those that are in it, and sum up all of it.",
+)
 @click.option("--debug", is_flag=True, help="With --seed: what nodes log for debugging too.")
 def main(
     seed: int | None,
@@ -35,6 +42,7 @@ def main(
     minutes: float,
     without: tuple[str, ...],
     jobs: int,
+    path: Path | None,
     debug: bool,
 ) -> None:
     """Run simulated rings and check what they promise."""
@@ -42,7 +50,7 @@ def main(
     if seed is not None:
         sys.exit(_replay(seed, options, debug))
     first, _, last = seeds.partition(":")
-    sys.exit(_run_many(range(int(first), int(last)), options, jobs))
+    sys.exit(_run_many(range(int(first), int(last)), options, jobs, path))
 
 
 def _replay(seed: int, options: Options, debug: bool) -> int:
@@ -55,27 +63,22 @@ def _replay(seed: int, options: Options, debug: bool) -> int:
     return 1 if report.violations else 0
 
 
-def _run_many(seeds: range, options: Options, jobs: int) -> int:
+def _run_many(seeds: Iterable[int], options: Options, jobs: int, path: Path | None) -> int:
     begun = time.perf_counter()
-    failed: list[int] = []
-    total = Counter[str]()
-    faults = Counter[Fault]()
-    for report in _reports(seeds, options, jobs):
+    reports = [] if path is None else results.read(path)
+    done = {report.seed for report in reports}
+    for report in _reports([seed for seed in seeds if seed not in done], options, jobs):
         _print_report(report)
-        if report.violations:
-            failed.append(report.seed)
-        total.update(report.outcomes)
-        total["events"] += report.events
-        total["nodes"] += report.nodes
-        total["virtual minutes"] += round(report.virtual_seconds / 60)
-        faults.update(report.faults)
-    click.echo(f"{len(seeds)} seeds in {time.perf_counter() - begun:.0f} s: {dict(total)}")
-    click.echo(f"faults: { ({fault.name.lower(): count for fault, count in faults.items()}) }")
-    click.echo(f"failed: {' '.join(map(str, failed)) or 'none'}")
-    return 1 if failed else 0
+        reports.append(report)
+        if path is not None:
+            results.append(path, report)
+    for line in results.summed_up(reports):
+        click.echo(line)
+    click.echo(f"took {time.perf_counter() - begun:.0f} s")
+    return 1 if any(report.violations for report in reports) else 0
 
 
-def _reports(seeds: range, options: Options, jobs: int) -> Iterable[Report]:
+def _reports(seeds: list[int], options: Options, jobs: int) -> Iterable[Report]:
     run = partial(run_seed, options=options)
     if jobs == 1:
         _quiet()
