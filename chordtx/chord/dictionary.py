@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ValueTooLarge
-from chordtx.records import Record, Version
+from chordtx.records import NEVER_WRITTEN, Record, Version
 
 if TYPE_CHECKING:
     from chordtx.chord.announcements import Announcements
     from chordtx.chord.coordinator import Coordinator
     from chordtx.chord.listing import Listing
-
-_NEVER_WRITTEN = Version(0, b"")
 
 
 class RingDict(DictMixin):
@@ -56,10 +54,9 @@ class RingDict(DictMixin):
         """See :class:`~chordtx.dictionary.DictMixin`; ``ask_old`` as for :meth:`Coordinator.write`."""
 
         def change(present: Record | None, version: Version) -> Record:
-            base = present or Record(_NEVER_WRITTEN, None)
+            base = present or NEVER_WRITTEN
             self._must_be_map(base)
-            written = {name: (version, blob) for name, blob in fields.items()}
-            changed = Record(base.version, base.value, base.expiry_ms, {**base.fields, **written})
+            changed = base.with_fields(version, fields)
             self._must_fit(changed)
             return changed
 

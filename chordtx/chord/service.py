@@ -302,10 +302,6 @@ class ChordService(RingDict, MeshService):
 
     # What the parts need
 
-    def wall_ms(self) -> int:
-        """The wall clock: Unix time, milliseconds."""
-        return int(self.reactor.seconds() * 1000)
-
     def remembered(self) -> list[Address]:
         """Where nodes were reached that we have no link to now."""
         return self._exchange.unlinked()
@@ -425,11 +421,6 @@ class ChordService(RingDict, MeshService):
     def prev(self) -> Contact | None:
         """The node before on the walk, None while unknown."""
         return self._ring.predecessor
-
-    @property
-    def protocol(self) -> tuple[str, str]:
-        """``(subnet, encryption)``."""
-        return (self.subnet, self.encryption)
 
     @property
     def status(self) -> dict[str, Any]:

@@ -234,6 +234,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         return self._advertised or self._listening.address or Address.of_endpoint(self._listen)
 
     @property
+    def protocol(self) -> tuple[str, str]:
+        """``(subnet, encryption)``. (A synchronized dict's subnet ends with ``1`` where keys are leased, else
+        with ``0``.)"""
+        return (self.subnet, self.encryption)
+
+    @property
     def out_addr(self) -> tuple[str, int]:
         """The outward address as ``(host, port)``."""
         address = self.own_address()
@@ -242,6 +248,10 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970."""
         return int(self.reactor.seconds())
+
+    def wall_ms(self) -> int:
+        """The wall clock: Unix time, milliseconds."""
+        return int(self.reactor.seconds() * 1000)
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while; cancelling it cancels the timer."""

@@ -6,7 +6,7 @@ Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 from chordtx.records.clock import HybridClock
 from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, places_taken, replica_set
 from chordtx.records.quorum import Acknowledgements, Votes, majority
-from chordtx.records.record import Field, Record, merge
+from chordtx.records.record import NEVER_WRITTEN, Field, Record, merge
 from chordtx.records.tree import (
     LEAVES,
     Tree,
@@ -23,6 +23,7 @@ from chordtx.records.version import COUNTER_BITS, WRITER_BYTES_MAX, Version
 __all__ = [
     "COUNTER_BITS",
     "LEAVES",
+    "NEVER_WRITTEN",
     "REPLICAS",
     "WRITER_BYTES_MAX",
     "Acknowledgements",

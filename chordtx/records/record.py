@@ -85,6 +85,12 @@ class Record:
         header: bytes = msgpack.Packer().pack_map_header(len(entries))
         return header + b"".join(name + blob for name, blob in entries.items())
 
+    def with_fields(self, version: Version, fields: Mapping[bytes, bytes]) -> Record:
+        """The record with packed ``fields`` written into it: what a delta makes of it."""
+        return evolve(
+            self, fields={**self.fields, **{name: (version, blob) for name, blob in fields.items()}}
+        )
+
     def to_wire(self) -> list[Any]:
         """:returns: ``[clock, writer, value, expiry_ms, [[name, clock, writer, value], ...]]``, the fields
         by name, so that equal records are equal bytes."""
@@ -117,6 +123,10 @@ class Record:
         if expiry_ms is None or expiry_ms > now_ms:
             return self.fields
         return {name: entry for name, entry in self.fields.items() if entry[0].time_ms >= expiry_ms}
+
+
+#: What a delta meets where nothing is.
+NEVER_WRITTEN = Record(Version(0, b""), None)
 
 
 def merge(a: Record | None, b: Record | None) -> Record | None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.logger import Logger
-
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.handshake import Dialect
 from chordtx.sync.entry import Entry
@@ -28,8 +26,6 @@ class OldPeers:
 
     :param node: the service: ``routing_table``, ``unpacked``, ``wall_ms``, ``sleep``, ``background``.
     """
-
-    _log = Logger()
 
     def __init__(self, node: Any, replica: Replica) -> None:
         self._node = node

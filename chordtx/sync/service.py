@@ -22,7 +22,7 @@ from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
 from chordtx.mesh.handshake import as_text, number_of_id
-from chordtx.records import COUNTER_BITS, HybridClock, Record, Version
+from chordtx.records import COUNTER_BITS, NEVER_WRITTEN, HybridClock, Record, Version
 from chordtx.sync.comparing import Comparing
 from chordtx.sync.entry import Entry, Meta, Rules, lease_from_wire
 from chordtx.sync.lease import Lease
@@ -35,7 +35,6 @@ _LOOK_SECONDS = 0.5
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
 _FORGETS_IN_TOMBSTONE_TIME = 20
-_NEVER_WRITTEN = Version(0, b"")
 #: How far a version may be put ahead so that old peers, which know whole seconds, take it for a later one.
 _AHEAD_SECONDS_MAX = 5
 
@@ -118,15 +117,6 @@ class SyncService(DictMixin, MeshService):
     def may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.MeshService`."""
         return super().may_relay(link, message) and self._old_peers.may_hear(link, message)
-
-    def wall_ms(self) -> int:
-        """The wall clock: Unix time, milliseconds."""
-        return int(self.reactor.seconds() * 1000)
-
-    @property
-    def protocol(self) -> tuple[str, str]:
-        """``(subnet, encryption)``; the subnet's name ends with ``1`` where keys are leased, else ``0``."""
-        return (self.subnet, self.encryption)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -217,11 +207,8 @@ class SyncService(DictMixin, MeshService):
     ) -> Entry:
         """What a delta makes of what is there, if that is of the same lease."""
         present = self._replica.get(key)
-        base = Record(_NEVER_WRITTEN, None)
-        if present is not None and present.lease == lease:
-            base = present.record
-        written = {name: (version, blob) for name, blob in fields.items()}
-        return Entry(lease, Record(base.version, base.value, base.expiry_ms, {**base.fields, **written}))
+        base = NEVER_WRITTEN if present is None or present.lease != lease else present.record
+        return Entry(lease, base.with_fields(version, fields))
 
     def _must_fit(self, key: bytes, entry: Entry) -> None:
         settings = self.sync_settings
@@ -277,8 +264,7 @@ class SyncService(DictMixin, MeshService):
         noted = _noted(message)
         if noted is not None:
             lease, version, _ = noted
-            written = {name: (version, blob) for name, blob in fields.items()}
-            entry = Entry(lease, Record(_NEVER_WRITTEN, None, None, written))
+            entry = Entry(lease, NEVER_WRITTEN.with_fields(version, fields))
         else:
             decided = self._decided_for_old(key, message, is_delta=True)
             if decided is None:
