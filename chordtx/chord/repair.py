@@ -29,8 +29,8 @@ from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.waiting import Gate
 from chordtx.records import (
-    LEAVES,
     Neighbourhood,
+    batches,
     digest_from_wire,
     digest_to_wire,
     leaf_numbers_from_wire,
@@ -44,7 +44,6 @@ _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 0.1
 _AT_ONCE = 8
 _EXCHANGES_AT_ONCE = 2
-_LISTED_AT_ONCE = 8_000  # keys, about: few round trips, and no answer that blocks the others for long
 _KNOWN_KEPT_MAX = 20_000
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
@@ -294,9 +293,8 @@ class Repair:
 
     async def _exchange_all(self, contact: Contact, theirs: list[int]) -> None:
         differing = self._shares.tree(contact.id).differing(theirs)
-        at_once = max(1, _LISTED_AT_ONCE * LEAVES // (len(self._replica.store) + 1))
-        for place in range(0, len(differing), at_once):
-            await self._exchange(contact, differing[place : place + at_once])
+        for some in batches(differing, len(self._replica.store)):
+            await self._exchange(contact, some)
 
     async def _exchange(self, contact: Contact, leaves: list[int]) -> None:
         listed = await self._transfer.ask(contact, "leaves", leaves)

@@ -18,12 +18,19 @@ from chordtx.chord.shares import Shares
 from chordtx.config import ChordSettings
 from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.records import Record, Unknown, listed_from_wire, listed_to_wire
+from chordtx.records import (
+    Record,
+    Unknown,
+    entries_from_wire,
+    fetch_all,
+    first_piece_of,
+    listed_from_wire,
+    listed_to_wire,
+    pieces_of,
+)
 from chordtx.ring import Contact, RingNode
 
 _BATCH_PAUSE_SECONDS = 0.005
-_TAKE_BYTES = 1 << 20
-_FETCH_KEYS = 500
 
 
 class Transfer:
@@ -58,59 +65,38 @@ class Transfer:
 
         :raises ChordError: when it does not answer to the end.
         """
-        for place in range(0, len(keys), _FETCH_KEYS):
-            wanted = list(keys[place : place + _FETCH_KEYS])
-            while wanted:
-                kept, waits = self._keep(await self.ask(contact, "fetch", wanted))
-                for wait in waits:
-                    await wait
-                if not kept:
-                    break
-                wanted = [key for key in wanted if key not in kept]
+
+        async def fetch(wanted: list[bytes]) -> set[bytes]:
+            kept, waits = self._keep(await self.ask(contact, "fetch", wanted))
+            for wait in waits:
+                await wait
+            return kept
+
+        await fetch_all(keys, fetch)
 
     async def give_to(self, contact: Contact, keys: Iterable[bytes]) -> None:
         """Send records to another node, which merges them in.
 
         :raises ChordError: when it does not answer to the end.
         """
-        chunk: list[Any] = []
-        size = 0
-        for key in keys:
-            record = self._replica.store.get(key)
-            if record is None:
-                continue
-            chunk.append([key, record.to_wire()])
-            size += record.cost_bytes
-            if size > _TAKE_BYTES:
-                await self.ask(contact, "take", chunk)
-                chunk, size = [], 0
-        if chunk:
-            await self.ask(contact, "take", chunk)
+        for piece in pieces_of(keys, self._found):
+            await self.ask(contact, "take", piece)
 
-    def _keep(self, entries: Sequence[Any]) -> tuple[set[bytes], list[Deferred[None]]]:
+    def _found(self, key: bytes) -> tuple[list[Any], int] | None:
+        record = self._replica.store.get(key)
+        return None if record is None else (record.to_wire(), record.cost_bytes)
+
+    def _keep(self, entries: Any) -> tuple[set[bytes], list[Deferred[None]]]:
         kept: set[bytes] = set()
         waits: list[Deferred[None]] = []
-        for entry in entries:
-            if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
-                raise ProtocolError("records come as [key, record]")
-            waits += self._replica.put(entry[0], entry[1])
-            kept.add(entry[0])
+        for key, wire in entries_from_wire(entries):
+            waits += self._replica.put(key, wire)
+            kept.add(key)
         return kept, waits
 
     def _fetch(self, caller: MeshConnection, keys: Any) -> list[Any]:
         """``fetch(keys)`` -> ``[[key, record], ...]``: as many as fit into an answer, at least one."""
-        if not isinstance(keys, list):
-            raise ProtocolError("fetch takes a list of keys")
-        found: list[Any] = []
-        size = 0
-        for key in keys:
-            record = self._replica.store.get(key) if isinstance(key, bytes) else None
-            if record is not None:
-                found.append([key, record.to_wire()])
-                size += record.cost_bytes
-                if size > _TAKE_BYTES:
-                    break
-        return found
+        return first_piece_of(keys, self._found)
 
     def ask(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Make a call that moves or compares many records."""
@@ -193,8 +179,6 @@ class Transfer:
         """``take([[key, record], ...])``: what we said that we lack."""
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
-        if not isinstance(entries, list):
-            raise ProtocolError("take takes a list")
         _, waits = self._keep(entries)
         return Deferred.fromCoroutine(_after(waits)) if waits else []
 

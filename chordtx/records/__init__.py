@@ -3,6 +3,7 @@
 Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 """
 
+from chordtx.records.bulk import entries_from_wire, fetch_all, first_piece_of, pieces_of
 from chordtx.records.clock import HybridClock
 from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, places_taken, replica_set
 from chordtx.records.quorum import Acknowledgements, Votes, majority
@@ -10,6 +11,7 @@ from chordtx.records.record import NEVER_WRITTEN, Field, Record, merge
 from chordtx.records.tree import (
     LEAVES,
     Tree,
+    batches,
     digest,
     digest_from_wire,
     digest_to_wire,
@@ -35,15 +37,20 @@ __all__ = [
     "Unknown",
     "Version",
     "Votes",
+    "batches",
     "digest",
     "digest_from_wire",
     "digest_to_wire",
+    "entries_from_wire",
+    "fetch_all",
+    "first_piece_of",
     "leaf_numbers_from_wire",
     "leaves_from_wire",
     "listed_from_wire",
     "listed_to_wire",
     "majority",
     "merge",
+    "pieces_of",
     "places_taken",
     "replica_set",
 ]

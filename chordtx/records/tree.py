@@ -8,12 +8,14 @@ tree's middle levels would save little: all leaves fit into one packet or two.)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 from chordtx.errors import ProtocolError
 
 LEAVES = 256
 DIGEST_BYTES = 8
+LISTED_AT_ONCE = 8_000  # keys, about
 
 
 def digest(packed: bytes) -> int:
@@ -57,6 +59,16 @@ class Tree:
     def leaves_to_wire(self) -> bytes:
         """All leaves, one after another."""
         return b"".join(map(digest_to_wire, self.leaves))
+
+
+def batches(leaves: list[int], records: int) -> Iterator[list[int]]:
+    """Leaves whose keys are listed in one answer: few round trips, and none that blocks others for long.
+
+    :param records: how many there are in all leaves.
+    """
+    at_once = max(1, LISTED_AT_ONCE * LEAVES // (records + 1))
+    for place in range(0, len(leaves), at_once):
+        yield leaves[place : place + at_once]
 
 
 def leaves_from_wire(value: object) -> list[int]:

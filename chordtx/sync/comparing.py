@@ -13,24 +13,25 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
-from chordtx.errors import ChordError, ProtocolError
+from chordtx.errors import ChordError
 from chordtx.mesh import MeshConnection
 from chordtx.records import (
-    LEAVES,
+    batches,
     digest_from_wire,
     digest_to_wire,
+    entries_from_wire,
+    fetch_all,
+    first_piece_of,
     leaf_numbers_from_wire,
     leaves_from_wire,
     listed_from_wire,
     listed_to_wire,
+    pieces_of,
 )
 from chordtx.sync.entry import Entry
 from chordtx.sync.replica import Replica
 
 _AT_ONCE = 2
-_LISTED_AT_ONCE = 8_000  # keys, about
-_FETCHED_AT_ONCE = 500
-_ANSWER_BYTES = 1 << 20
 _CALL_SECONDS = 20.0
 
 
@@ -106,10 +107,9 @@ class Comparing:
         if not reply:
             return
         differing = self._replica.tree.differing(leaves_from_wire(reply[0]))
-        at_once = max(1, _LISTED_AT_ONCE * LEAVES // (len(self._replica) + 1))
         has_news = False
-        for place in range(0, len(differing), at_once):
-            has_news = await self._exchange(link, differing[place : place + at_once]) or has_news
+        for some in batches(differing, len(self._replica)):
+            has_news = await self._exchange(link, some) or has_news
         if has_news:
             self.spread(link)
 
@@ -124,40 +124,28 @@ class Comparing:
 
     async def _fetch_from(self, link: MeshConnection, keys: list[bytes]) -> bool:
         has_news = False
-        for place in range(0, len(keys), _FETCHED_AT_ONCE):
-            wanted = keys[place : place + _FETCHED_AT_ONCE]
-            while wanted:
-                entries = await link.call("sync_fetch", wanted, timeout_seconds=_CALL_SECONDS)
-                has_news = self._keep(entries, link) or has_news
-                got = {entry[0] for entry in entries}
-                if not got:
-                    break
-                wanted = [key for key in wanted if key not in got]
+
+        async def fetch(wanted: list[bytes]) -> set[bytes]:
+            nonlocal has_news
+            entries = await link.call("sync_fetch", wanted, timeout_seconds=_CALL_SECONDS)
+            has_news = self._keep(entries, link) or has_news
+            return {entry[0] for entry in entries}
+
+        await fetch_all(keys, fetch)
         return has_news
 
     async def _give_to(self, link: MeshConnection, keys: Iterable[bytes]) -> None:
-        chunk: list[Any] = []
-        size = 0
-        for key in keys:
-            entry = self._replica.get(key)
-            if entry is None:
-                continue
-            chunk.append([key, entry.to_wire()])
-            size += len(key) + entry.record.cost_bytes
-            if size > _ANSWER_BYTES:
-                await link.call("sync_take", chunk, timeout_seconds=_CALL_SECONDS)
-                chunk, size = [], 0
-        if chunk:
-            await link.call("sync_take", chunk, timeout_seconds=_CALL_SECONDS)
+        for piece in pieces_of(keys, self._found):
+            await link.call("sync_take", piece, timeout_seconds=_CALL_SECONDS)
+
+    def _found(self, key: bytes) -> tuple[list[Any], int] | None:
+        entry = self._replica.get(key)
+        return None if entry is None else (entry.to_wire(), len(key) + entry.record.cost_bytes)
 
     def _keep(self, entries: Any, link: MeshConnection) -> bool:
-        if not isinstance(entries, list):
-            raise ProtocolError("entries come as a list")
         has_news = False
-        for item in entries:
-            if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], bytes):
-                raise ProtocolError("an entry comes as [key, entry]")
-            has_news = self._received(item[0], Entry.from_wire(item[1]), link) or has_news
+        for key, wire in entries_from_wire(entries):
+            has_news = self._received(key, Entry.from_wire(wire), link) or has_news
         return has_news
 
     # What others ask
@@ -173,18 +161,7 @@ class Comparing:
 
     def _fetch(self, caller: MeshConnection, keys: Any) -> list[Any]:
         """``sync_fetch(keys)`` -> ``[key, entry], ...``: as many as fit into an answer, at least one."""
-        if not isinstance(keys, list):
-            raise ProtocolError("fetch takes a list of keys")
-        found: list[Any] = []
-        size = 0
-        for key in keys:
-            entry = self._replica.get(key) if isinstance(key, bytes) else None
-            if entry is not None:
-                found.append([key, entry.to_wire()])
-                size += len(key) + entry.record.cost_bytes
-                if size > _ANSWER_BYTES:
-                    break
-        return found
+        return first_piece_of(keys, self._found)
 
     def _take(self, caller: MeshConnection, entries: Any) -> list[Any]:
         """``sync_take([[key, entry], ...])``: what the caller has otherwise."""
