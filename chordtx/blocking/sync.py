@@ -39,9 +39,11 @@ class SyncSocket(DictSocket):
     @property
     def data(self) -> Mapping[bytes, Any]:
         """Everything as of now, as a plain dict."""
-        return dict(bridge.call(lambda: dict(self._service.data)))
+        everything: dict[bytes, Any] = bridge.call(lambda: dict(self._service.data))
+        return everything
 
     @property
     def metadata(self) -> Mapping[bytes, Meta]:
         """Who changed each key last, and when."""
-        return dict(bridge.call(lambda: dict(self._service.metadata)))
+        everything: dict[bytes, Meta] = bridge.call(lambda: dict(self._service.metadata))
+        return everything

@@ -344,8 +344,12 @@ class SyncService(DictMixin, MeshService):
                 self.emit("delete", self, key)
         elif not (is_copy and before is not None and was == value and before.meta == after.meta):
             # (An old peer's change may have got another version elsewhere, and is still the same change.)
-            self.emit("update", self, key, self.unpacked(value), after.meta)
+            self._tell_updated(key, value, after.meta)
         return True
+
+    def _tell_updated(self, key: bytes, packed: bytes, meta: Meta) -> None:
+        if self.has_listeners("update"):  # else the value is unpacked for nobody
+            self.emit("update", self, key, self.unpacked(packed), meta)
 
     def _key_of(self, key: Any) -> bytes:
         if isinstance(key, str):
@@ -376,7 +380,7 @@ class SyncService(DictMixin, MeshService):
             if value is None:
                 self.emit("delete", self, key)
             else:  # fields that were written since
-                self.emit("update", self, key, self.unpacked(value), entry.meta)
+                self._tell_updated(key, value, entry.meta)
             self._old_peers.spread(key, entry, None)
 
     def _is_forgettable(self, entry: Entry) -> bool:
