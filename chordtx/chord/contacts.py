@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chordtx.chord.poll import Answered, Failed
 from chordtx.errors import ChordError, NotJoined
 from chordtx.mesh import Address, MeshConnection, PeerLost
+from chordtx.mesh.calls import Asker, tell
 from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 
@@ -70,23 +71,14 @@ class Contacts:
         call.addErrback(self._call_again, link, contact, method, arguments, seconds)
         return call
 
-    def ask(
-        self, contact: Contact, answered: Answered, failed: Failed, method: str, arguments: tuple[Any, ...]
-    ) -> None:
-        """As :meth:`call`, without a Deferred where there is a link; one of the two functions is called."""
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+        """As :meth:`call`, without a Deferred where there is a link: ``asker`` is told what came of it."""
         link = self._links.get(contact.id)
         if link is None or link.closed:
-            self.call(contact, method, *arguments).addCallbacks(answered, failed)
+            tell(asker, contact, self.call(contact, method, *arguments))
             return
-
-        def failed_first(failure: Failure) -> None:
-            again = self._call_again(failure, link, contact, method, arguments, self._call_timeout_seconds)
-            if isinstance(again, Deferred):
-                again.addCallbacks(answered, failed)
-            else:
-                failed(failure)
-
-        link.ask(answered, failed_first, method, arguments, timeout_seconds=self._call_timeout_seconds)
+        first = _First(self._call_again, link, asker, method, arguments, self._call_timeout_seconds)
+        link.ask(first, contact, method, arguments, timeout_seconds=self._call_timeout_seconds)
 
     def _call_again(
         self,
@@ -123,3 +115,35 @@ class Contacts:
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")
         return await link.call(method, *arguments, timeout_seconds=timeout_seconds)
+
+
+class _First:
+    """Asks once more, over the link that there is then, when the first was closed for it."""
+
+    __slots__ = ("_again", "_arguments", "_asker", "_link", "_method", "_timeout_seconds")
+
+    def __init__(
+        self,
+        again: Callable[..., Any],
+        link: MeshConnection,
+        asker: Asker,
+        method: str,
+        arguments: tuple[Any, ...],
+        timeout_seconds: float,
+    ) -> None:
+        self._again = again
+        self._link = link
+        self._asker = asker
+        self._method = method
+        self._arguments = arguments
+        self._timeout_seconds = timeout_seconds
+
+    def answered(self, peer: Contact, results: list[Any]) -> None:
+        self._asker.answered(peer, results)
+
+    def failed(self, peer: Contact, failure: Failure) -> None:
+        again = self._again(failure, self._link, peer, self._method, self._arguments, self._timeout_seconds)
+        if isinstance(again, Deferred):
+            tell(self._asker, peer, again)
+        else:
+            self._asker.failed(peer, failure)

@@ -9,7 +9,6 @@ writes it back first when they did not agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +16,7 @@ from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chordtx.chord.poll import Answered, Ask, Failed, Poll
+from chordtx.chord.poll import Ask, Poll
 from chordtx.chord.replica import Replica
 from chordtx.chord.routing import Routing
 from chordtx.config import ChordSettings
@@ -31,6 +30,7 @@ from chordtx.errors import (
     ValueTooLarge,
 )
 from chordtx.mesh import CallTimeout, PeerLost
+from chordtx.mesh.calls import tell
 from chordtx.records import HybridClock, Record, Version, majority, merge
 from chordtx.ring import Contact
 
@@ -153,10 +153,10 @@ class Coordinator:
 
         def answered_late() -> None:
             if self._routing.arcs.epoch != epoch:
-                poll.answered_late = None
+                poll.when_late(None)
                 self._node.background(self._store_if_other(key, record, members))
 
-        poll.answered_late = answered_late
+        poll.when_late(answered_late)
 
     async def _store_if_other(self, key: bytes, record: Record, members: Sequence[Contact]) -> None:
         deadline = self._deadline()
@@ -212,7 +212,11 @@ class Coordinator:
         ordered = members if is_write else self._nearest_first(members)
         first = len(members) if is_write else needed
         is_vote, wants_all = _COUNTED_BY[method]
-        poll = Poll(ask, ordered, needed, first, is_vote, wants_all)
+        finished = None
+        if is_write:
+            self._writes_under_way += 1
+            finished = self._write_ended
+        poll = Poll(ask, ordered, needed, first, is_vote, wants_all, finished)
         if not poll.done.called:
             poll.hedge(self._node.reactor, self._settings.hedge_seconds)
         await poll.done
@@ -243,23 +247,17 @@ class Coordinator:
 
     def _asker(self, method: str, arguments: tuple[Any, ...]) -> Ask:
         local, own_id, ask_contact = self._local[method], self._own_id, self._node.ask_contact
-        is_write = method == "write"
 
-        def ask(contact: Contact, answered: Answered, failed: Failed) -> None:
+        def ask(poll: Poll, contact: Contact) -> None:
             if contact.id == own_id:
-                _ask_self(local, arguments, answered, failed)
-                return
-            if is_write:
-                self._writes_under_way += 1
-                answered = partial(self._write_ended, answered)
-                failed = partial(self._write_ended, failed)
-            ask_contact(contact, answered, failed, method, arguments)
+                _ask_self(local, arguments, poll, contact)
+            else:
+                ask_contact(poll, contact, method, arguments)
 
         return ask
 
-    def _write_ended(self, tell: Callable[[Any], None], outcome: Any) -> None:
+    def _write_ended(self) -> None:
         self._writes_under_way -= 1
-        tell(outcome)
 
     def _nearest_first(self, members: Sequence[Contact]) -> list[Contact]:
         own_id, seconds = self._own_id, self._node.round_trip_seconds
@@ -280,18 +278,16 @@ class Coordinator:
         return seconds
 
 
-def _ask_self(
-    local: Callable[..., Any], arguments: tuple[Any, ...], answered: Answered, failed: Failed
-) -> None:
+def _ask_self(local: Callable[..., Any], arguments: tuple[Any, ...], poll: Poll, me: Contact) -> None:
     try:
         answer = local(None, *arguments)
     except Exception:
-        failed(Failure())
+        poll.failed(me, Failure())
         return
     if isinstance(answer, Deferred):
-        answer.addCallbacks(answered, failed)
+        tell(poll, me, answer)
     else:
-        answered(answer)
+        poll.answered(me, answer)
 
 
 def _read_votes(answer: list[Any]) -> bool:

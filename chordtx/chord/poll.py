@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,28 +11,27 @@ from twisted.python.failure import Failure
 from chordtx.errors import ProtocolError
 from chordtx.ring import Contact
 
-Answered = Callable[[list[Any]], None]
-Failed = Callable[[Failure], None]
-Ask = Callable[[Contact, Answered, Failed], None]
+Ask = Callable[["Poll", Contact], None]
 
 
 class Poll:
     """Asks some members first, and another whenever one fails or has no vote; all of them when it takes long.
 
-    Callbacks instead of a coroutine for each member: this is the busiest loop of a node.
-
-    :param ask: asks one member, and calls one of the two functions with what came of it, perhaps at once.
+    :param ask: asks one member, and tells the poll what came of it (:class:`~chordtx.mesh.calls.Asker`),
+        perhaps at once.
     :param members: in the order to ask them.
     :param needed: how many answers are enough. :param first: how many to ask at first.
     :param is_vote: whether an answer counts toward ``needed``; raises ProtocolError for a malformed one.
     :param wants_all: whether an answer says that everyone else's is to be waited for too.
+    :param finished: called once, when nobody's answer is awaited any more.
     :ivar answers: what came, by member. :ivar failures: who failed, and how.
     :ivar done: fires when enough have answered, or nobody is left who could.
-    :ivar answered_late: called for each answer that comes after that.
     """
 
     __slots__ = (
+        "_answered_late",
         "_ask",
+        "_finished",
         "_hedge",
         "_is_vote",
         "_needed",
@@ -42,7 +40,6 @@ class Poll:
         "_votes",
         "_waits_for_all",
         "_wants_all",
-        "answered_late",
         "answers",
         "done",
         "failures",
@@ -56,23 +53,25 @@ class Poll:
         first: int,
         is_vote: Callable[[list[Any]], bool] | None = None,
         wants_all: Callable[[list[Any]], bool] | None = None,
+        finished: Callable[[], None] | None = None,
     ) -> None:
         self._ask = ask
         self._needed = needed
         self._is_vote = is_vote
         self._wants_all = wants_all
+        self._finished = finished
         self._waits_for_all = False
+        self._answered_late: Callable[[], None] | None = None
         self._votes = 0
         self._queue = list(members)
-        self._pending = 0
+        self._pending = 1  # until all of the first are asked: some may answer at once
         self._hedge: Any = None
         self.answers: dict[Contact, list[Any]] = {}
         self.failures: dict[Contact, Failure] = {}
-        self.answered_late: Callable[[], None] | None = None
         self.done: Deferred[None] = Deferred(self._cancelled)
         for _ in range(first):
             self._ask_next()
-        self._check()
+        self._has_ended()
 
     @property
     def decided(self) -> bool:
@@ -83,6 +82,10 @@ class Poll:
     def votes(self) -> int:
         """How many answers counted."""
         return self._votes
+
+    def when_late(self, tell: Callable[[], None] | None) -> None:
+        """Have ``tell`` called for each answer that comes after the end; None for no more."""
+        self._answered_late = tell if self._pending else None
 
     def hedge(self, reactor: Any, seconds: float) -> None:
         """Ask everyone who was not asked yet, if this has not ended by then."""
@@ -100,21 +103,30 @@ class Poll:
             return
         member = self._queue.pop(0)
         self._pending += 1
-        self._ask(member, partial(self._answered, member), partial(self._failed, member))
+        self._ask(self, member)
 
-    def _answered(self, member: Contact, answer: list[Any]) -> None:
-        self._pending -= 1
-        self._count(member, answer)
-        if self.done.called and self.answered_late is not None:
-            self.answered_late()
-        self._check()
+    def answered(self, peer: Contact, results: list[Any]) -> None:
+        """A member has answered."""
+        self._count(peer, results)
+        if self.done.called and self._answered_late is not None:
+            self._answered_late()
+        self._has_ended()
 
-    def _failed(self, member: Contact, failure: Failure) -> None:
-        self._pending -= 1
-        self.failures[member] = failure
+    def failed(self, peer: Contact, failure: Failure) -> None:
+        """A member will not answer."""
+        self.failures[peer] = failure
         if not self.done.called:
             self._ask_next()
-            self._check()
+        self._has_ended()
+
+    def _has_ended(self) -> None:
+        """One question less is under way."""
+        self._pending -= 1
+        self._check()
+        if not self._pending:
+            self._answered_late = None  # it may hold the poll, which Python would have to find out
+            if self._finished is not None:
+                self._finished()
 
     def _count(self, member: Contact, answer: list[Any]) -> None:
         try:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.address import Address
-from chordtx.mesh.calls import Answered, Calls, Failed
+from chordtx.mesh.calls import Asker, Calls
 from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, methods_from_wire
 from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.liveness import Liveness, Verdict
@@ -255,16 +255,10 @@ class MeshConnection(Protocol):
         return self.calls.call(self.owner.reactor.seconds(), timeout_seconds, method, *arguments)
 
     def ask(
-        self,
-        answered: Answered,
-        failed: Failed,
-        method: str,
-        arguments: Iterable[Any],
-        *,
-        timeout_seconds: float,
+        self, asker: Asker, peer: Any, method: str, arguments: Iterable[Any], *, timeout_seconds: float
     ) -> None:
         """Ask one of our own nodes, without a Deferred; see :meth:`chordtx.mesh.calls.Calls.ask`."""
-        self.calls.ask(self.owner.reactor.seconds(), timeout_seconds, answered, failed, method, arguments)
+        self.calls.ask(self.owner.reactor.seconds(), timeout_seconds, asker, peer, method, arguments)
 
     def encode_ids(self, text: str) -> bytes | str:
         """An id or a method name in the peer's dialect."""

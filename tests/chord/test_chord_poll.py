@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from chordtx.chord.poll import Answered, Failed, Poll
+from chordtx.chord.poll import Poll
+from chordtx.mesh.calls import tell
 from chordtx.ring import Contact
 
 MEMBERS = [Contact(number, "127.0.0.1", 1000 + number) for number in range(5)]
@@ -21,9 +23,9 @@ class Asked:
     def __init__(self) -> None:
         self.calls: dict[int, Deferred[list[Any]]] = {}
 
-    def __call__(self, contact: Contact, answered: Answered, failed: Failed) -> None:
+    def __call__(self, poll: Poll, contact: Contact) -> None:
         self.calls[contact.id] = Deferred()
-        self.calls[contact.id].addCallbacks(answered, failed)
+        tell(poll, contact, self.calls[contact.id])
 
 
 def test_a_majority_decides() -> None:
@@ -106,7 +108,7 @@ def test_answers_after_the_end_are_told() -> None:
     ask = Asked()
     poll = Poll(ask, MEMBERS, needed=2, first=5)
     late: list[int] = []
-    poll.answered_late = lambda: late.append(len(poll.answers))
+    poll.when_late(lambda: late.append(len(poll.answers)))
     ask.calls[0].callback([])
     assert late == []
     ask.calls[1].callback([])
@@ -118,11 +120,11 @@ def test_answers_after_the_end_are_told() -> None:
 
 
 def test_answers_at_once_and_errors_at_once_count() -> None:
-    def ask(contact: Contact, answered: Answered, failed: Failed) -> None:
+    def ask(poll: Poll, contact: Contact) -> None:
         if contact.id % 2:
-            failed(Failure(ValueError()))
+            poll.failed(contact, Failure(ValueError()))
         else:
-            answered([contact.id])
+            poll.answered(contact, [contact.id])
 
     poll = Poll(ask, MEMBERS, needed=3, first=3)
     assert poll.decided
@@ -139,3 +141,49 @@ def test_an_answer_can_want_all_others(wants_all: bool) -> None:
     ask.calls[3].errback(ValueError())
     ask.calls[4].callback([False])
     assert poll.done.called
+
+
+def test_the_end_of_the_last_answer_is_told_once_and_nothing_is_held_past_it() -> None:
+    ask = Asked()
+    ended: list[str] = []
+    poll = Poll(ask, MEMBERS, needed=3, first=5, finished=lambda: ended.append("finished"))
+    poll.done.addCallback(lambda _: ended.append("done"))
+    holder = Late(poll)
+    late = ref(holder)
+    poll.when_late(holder.tell)
+    del holder
+    for number in range(4):
+        ask.calls[number].callback([])
+    assert ended == ["done"]
+    assert late() is not None
+    ask.calls[4].errback(ValueError())
+    assert ended == ["done", "finished"]
+    assert late() is None  # without the collector, which cycles in every write would keep busy
+    holder = Late(poll)
+    late = ref(holder)
+    poll.when_late(holder.tell)
+    del holder
+    assert late() is None
+
+
+def test_answers_at_once_end_it_too() -> None:
+    ended: list[str] = []
+    poll = Poll(
+        lambda poll, contact: poll.answered(contact, []),
+        MEMBERS,
+        needed=3,
+        first=5,
+        finished=lambda: ended.append("finished"),
+    )
+    assert poll.decided
+    assert ended == ["finished"]
+
+
+class Late:
+    """Holds a poll, and is held by it."""
+
+    def __init__(self, poll: Poll) -> None:
+        self.poll = poll
+
+    def tell(self) -> None:
+        """An answer came late."""
