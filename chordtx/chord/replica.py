@@ -78,16 +78,16 @@ class Replica:
         replicas: each one's answer says that the tables of which it is the host are in step.
         """
         self._check(key)
-        self._must_fit(key, Record.from_wire(wire))
+        record = Record.from_wire(wire)
+        self._must_fit(key, record)
         answer = [self.has_old_peers(), self._agrees(key, tag)]
-        return _after(self.put(key, wire), answer)
+        return _after(self.put(key, record), answer)
 
-    def put(self, key: bytes, wire: Any) -> list[Deferred[None]]:
-        """Merge a record that came over the wire.
+    def put(self, key: bytes, record: Record) -> list[Deferred[None]]:
+        """Merge a record that came from another node.
 
         :returns: what an acknowledgement has to wait for.
         """
-        record = Record.from_wire(wire)
         if record.cost_bytes > 2 * self._settings.value_bytes_max:
             raise ValueTooLarge(
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import cycle, islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
@@ -18,9 +18,8 @@ from twisted.internet.defer import Deferred
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
-from chordtx.records import Neighbourhood, Unknown, places_taken, replica_set
+from chordtx.records import Neighbourhood, ReplicaSet, Unknown, WholeRing, replica_set, tag_names
 from chordtx.ring import (
-    BITS,
     SIZE,
     ArcTable,
     Contact,
@@ -29,6 +28,7 @@ from chordtx.ring import (
     RingNode,
     in_arc,
     ring_positions,
+    tops_of,
 )
 
 ID_BYTES = 48
@@ -38,6 +38,7 @@ _ATTEMPTS_MAX = 4
 _SETS_KEPT_MAX = 20_000
 
 positions_of: Callable[[bytes], Positions] = lru_cache(maxsize=8192)(ring_positions)
+_tops_of: Callable[[bytes], bytes] = lru_cache(maxsize=8192)(tops_of)
 
 
 @frozen
@@ -92,10 +93,9 @@ class Routing:
         self._call = call
         self.arcs = ArcTable(_ARCS_MAX)
         self.fingers = FingerTable(ring.me.id)
-        self._sets: dict[bytes, tuple[tuple[Contact, ...], bytes]] = {}
+        self._sets: dict[bytes, ReplicaSet] = {}
         self._sets_epoch = -1
-        self._ids: list[int] = []  # of `_ids_of`: everyone, when the ring is known whole
-        self._ids_of: tuple[Contact, ...] | None = None
+        self._whole: WholeRing | None = None
 
     # What is known
 
@@ -156,50 +156,55 @@ class Routing:
 
         :param without: id of a node that is to be left out: ourselves, when we are about to leave.
         """
+        if without is not None:
+            return self._replica_set_without(key, without)
+        known = self._known_set(key)
+        return known if isinstance(known, Unknown) else known.contacts
+
+    def _known_set(self, key: bytes) -> ReplicaSet | Unknown:
         if self._sets_epoch != self.arcs.epoch or len(self._sets) > _SETS_KEPT_MAX:
             self._sets.clear()
             self._sets_epoch = self.arcs.epoch
-        if without is not None:
-            return self._replica_set_without(key, without)
         known = self._sets.get(key)
         if known is not None:
-            return known[0]
-        everyone = self.arcs.everyone()
-        found: tuple[Contact, ...] | Unknown
-        if everyone is not None:
-            ids = self._sorted_ids(everyone)
-            size = self._settings.replicas
-            taken = places_taken(ids, islice(cycle(positions_of(key)), size), size)
-            found = tuple([everyone[place] for place in taken])
+            return known
+        whole = self.whole_ring()
+        if whole is not None:
+            known = whole.replica_set(key, _tops_of(key))
         else:
             found = replica_set(
                 positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas
             )
-        if not isinstance(found, Unknown):
-            self._sets[key] = found, tag_of(found)
-        return found
+            if isinstance(found, Unknown):
+                return found
+            known = ReplicaSet.of(found)
+        self._sets[key] = known
+        return known
 
-    def _sorted_ids(self, everyone: tuple[Contact, ...]) -> list[int]:
-        if self._ids_of is not everyone:
-            self._ids_of, self._ids = everyone, [contact.id for contact in everyone]
-        return self._ids
+    def whole_ring(self) -> WholeRing | None:
+        """The ring, when all of its members are known; another object when it is another ring."""
+        everyone = self.arcs.everyone()
+        if everyone is None:
+            return None
+        if self._whole is None or self._whole.everyone is not everyone:
+            self._whole = WholeRing(everyone, self._settings.replicas)
+        return self._whole
 
     def tag(self, key: bytes, members: Sequence[Contact]) -> bytes:
         """What tells a replica which set a call reckons with; see :meth:`agrees`."""
         known = self._sets.get(key)
-        return known[1] if known is not None and known[0] is members else tag_of(members)
+        return known.tag if known is not None and known.contacts is members else ReplicaSet.of(members).tag
 
     def agrees(self, key: bytes, tag: bytes) -> bool:
         """Whether a set, by its tag, is the key's as far as it is known here.
 
         What is not known of it is taken on trust: in a ring past some thousand nodes nobody knows them all.
         """
-        known = self.known_replica_set(key)
+        known = self._known_set(key)
         if not isinstance(known, Unknown):
-            return self._sets[key][1] == tag
+            return known.tag == tag
         owners = [self.arcs.owner(position) for position in positions_of(key)]
-        parts = _parts(tag)
-        return all(owner is None or _part_of(owner.id) in parts for owner in owners)
+        return tag_names(tag, [owner.id for owner in owners if owner is not None])
 
     async def look_again(self, key: bytes) -> None:
         """Look all positions of ``key`` up anew, for somebody sees its replica set otherwise.
@@ -366,22 +371,6 @@ class Routing:
             raise NotJoined("no member of the ring is connected")
         probe = RingNode(self._ring.me, self._settings.successors_max)
         return probe.next_hop(position, candidates)
-
-
-_PART_BYTES = 6
-
-
-def tag_of(members: Iterable[Contact]) -> bytes:
-    """A replica set in brief: the first bytes of the members' ids, in order."""
-    return b"".join(sorted(_part_of(contact.id) for contact in members))
-
-
-def _part_of(id: int) -> bytes:
-    return (id >> (BITS - 8 * _PART_BYTES)).to_bytes(_PART_BYTES, "big")
-
-
-def _parts(tag: bytes) -> set[bytes]:
-    return {tag[place : place + _PART_BYTES] for place in range(0, len(tag), _PART_BYTES)}
 
 
 def contact_of(link: MeshConnection) -> Contact:

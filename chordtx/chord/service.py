@@ -143,7 +143,7 @@ class ChordService(RingDict, MeshService):
         replica.may_have_changed = self._old_peers.may_have_changed
         self.refresh_from_old = self._old_peers.refresh
         replica.has_old_peers = self._old_peers.any_store
-        shares = Shares(self, self.id_10, self._routing, replica.store, settings.replicas)
+        shares = Shares(self, self.id_10, self._routing, replica.store)
         replica.merged = shares.merged
         replica.agrees = self._routing.agrees
         self._transfer = Transfer(self, self._ring, self._routing, replica, shares, settings)

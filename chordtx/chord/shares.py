@@ -5,9 +5,7 @@ For each other member there is a :class:`~chordtx.records.Tree` over the records
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle, islice
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -16,14 +14,12 @@ from attrs import frozen
 
 from chordtx.chord.routing import Routing
 from chordtx.mesh.waiting import Shared
-from chordtx.records import LEAVES, Record, Tree, Unknown, digest, places_taken
-from chordtx.ring import BITS, HASHES, Contact, ring_positions
+from chordtx.records import LEAVES, Record, ReplicaSet, Tree, Unknown, WholeRing, digest
+from chordtx.ring import HASHES, TOP_BITS, Contact, tops_of
 from chordtx.store import IStore
 
-_TOPS = Struct(">5Q")
 _KEY_BYTES = Struct(">I")
-_TOP_SHIFT = BITS - 64
-_LEAF_BYTE = 8 * HASHES.index("sha384")  # of the tops: the first byte of the position that names a key
+_LEAF_BYTE = TOP_BITS // 8 * HASHES.index("sha384")  # of the tops: where the position that names a key begins
 _REMEMBERED_MAX = 50_000
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
@@ -38,10 +34,6 @@ def digest_of(key: bytes, record: Record) -> int:
 
 def _digest_of_packed(key: bytes, packed: bytes) -> int:
     return digest(_KEY_BYTES.pack(len(key)) + key + packed)
-
-
-def _tops_of(key: bytes) -> bytes:
-    return _TOPS.pack(*(position >> _TOP_SHIFT for position in ring_positions(key)))
 
 
 @frozen
@@ -60,46 +52,9 @@ class _Filed:
         return self.tops[_LEAF_BYTE]
 
 
-class _Ring:
-    """A ring that is known whole, for who keeps what: by the first 64 bits of ids and positions.
-
-    :ivar everyone: the members, by id.
-    """
-
-    def __init__(self, everyone: tuple[Contact, ...], own_id: int, replicas: int) -> None:
-        self.everyone = everyone
-        self._own_id = own_id
-        self._replicas = replicas
-        self._tops = [contact.id >> _TOP_SHIFT for contact in everyone]
-        self._are_tops = frozenset(self._tops)
-        self._kept_by: dict[tuple[int, ...], tuple[Members, bool]] = {}  # by the places of the owners
-
-    def kept_by(self, tops: bytes) -> tuple[Members, bool] | None:
-        """:returns: the others that keep a key, and whether we do not; None when 64 bits tell too little."""
-        positions = _TOPS.unpack(tops)
-        if not self._are_tops.isdisjoint(positions):
-            return None
-        ids = self._tops
-        first, second, third, fourth, fifth = positions
-        # Written out, for this is what a change of the ring costs, for every key.
-        owners = (
-            bisect_right(ids, first),
-            bisect_right(ids, second),
-            bisect_right(ids, third),
-            bisect_right(ids, fourth),
-            bisect_right(ids, fifth),
-        )
-        return self._kept_by.get(owners) or self._found(owners, positions)
-
-    def _found(self, owners: tuple[int, ...], positions: Iterable[int]) -> tuple[Members, bool]:
-        taken = places_taken(self._tops, islice(cycle(positions), self._replicas), self._replicas)
-        found = _others([self.everyone[place].id for place in taken], self._own_id)
-        if len(self._kept_by) < _REMEMBERED_MAX:
-            self._kept_by[owners] = found
-        return found
-
-
-def _others(ids: Sequence[int], own_id: int) -> tuple[Members, bool]:
+def _others(contacts: Iterable[Contact], own_id: int) -> tuple[Members, bool]:
+    """The ids of those that are not us, and whether we are not among them."""
+    ids = [contact.id for contact in contacts]
     return tuple(id for id in ids if id != own_id), own_id not in ids
 
 
@@ -109,17 +64,17 @@ class Shares:
     :param node: the service: ``sleep``, ``run``. :param own_id: ours. :param routing: tells who keeps a key.
     """
 
-    def __init__(self, node: Any, own_id: int, routing: Routing, store: IStore, replicas: int) -> None:
+    def __init__(self, node: Any, own_id: int, routing: Routing, store: IStore) -> None:
         self._node = node
         self._own_id = own_id
         self._routing = routing
         self._store = store
-        self._replicas = replicas
         self._trees: dict[int, Tree] = {}
         self._filed: dict[bytes, _Filed] = {}
         self._by_leaf: list[dict[bytes, None]] = [{} for _ in range(LEAVES)]  # sets, in order
         self._strays: dict[bytes, None] = {}
-        self._ring: _Ring | None = None
+        self._whole: WholeRing | None = None
+        self._others: dict[ReplicaSet, tuple[Members, bool]] = {}  # in that ring
         self._filed_epoch = -1
         self._has_unfiled = False
         self._has_read_all = False
@@ -142,7 +97,7 @@ class Shares:
         self._toggle(filed)
 
     def _noted(self, key: bytes) -> bytes:
-        tops = _tops_of(key)
+        tops = tops_of(key)
         self._by_leaf[tops[_LEAF_BYTE]][key] = None
         return tops
 
@@ -218,17 +173,19 @@ class Shares:
         return members
 
     def _kept_by(self, key: bytes, tops: bytes) -> tuple[Members, bool] | None:
-        everyone = self._routing.arcs.everyone()
-        if everyone is not None:
-            if self._ring is None or self._ring.everyone is not everyone:
-                self._ring = _Ring(everyone, self._own_id, self._replicas)
-            found = self._ring.kept_by(tops)
-            if found is not None:
-                return found
-        known = self._routing.known_replica_set(key)
-        if isinstance(known, Unknown):
-            return None
-        return _others([contact.id for contact in known], self._own_id)
+        whole = self._routing.whole_ring()
+        if whole is None:
+            known = self._routing.known_replica_set(key)
+            return None if isinstance(known, Unknown) else _others(known, self._own_id)
+        if whole is not self._whole:
+            self._whole, self._others = whole, {}
+        kept_by = whole.replica_set(key, tops)
+        found = self._others.get(kept_by)
+        if found is None:
+            found = _others(kept_by.contacts, self._own_id)
+            if len(self._others) < _REMEMBERED_MAX:
+                self._others[kept_by] = found
+        return found
 
     def _toggle(self, filed: _Filed) -> None:
         leaf, digest = filed.leaf, filed.digest

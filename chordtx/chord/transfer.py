@@ -90,7 +90,7 @@ class Transfer:
         kept: set[bytes] = set()
         waits: list[Deferred[None]] = []
         for key, wire in entries_from_wire(entries):
-            waits += self._replica.put(key, wire)
+            waits += self._replica.put(key, Record.from_wire(wire))
             kept.add(key)
         return kept, waits
 

@@ -5,7 +5,15 @@ Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 
 from chordtx.records.bulk import entries_from_wire, fetch_all, first_piece_of, pieces_of
 from chordtx.records.clock import HybridClock
-from chordtx.records.placement import REPLICAS, Neighbourhood, Unknown, places_taken, replica_set
+from chordtx.records.placement import (
+    REPLICAS,
+    Neighbourhood,
+    ReplicaSet,
+    Unknown,
+    places_taken,
+    replica_set,
+    tag_names,
+)
 from chordtx.records.quorum import Acknowledgements, Votes, majority
 from chordtx.records.record import NEVER_WRITTEN, Field, Record, merge
 from chordtx.records.tree import (
@@ -21,6 +29,7 @@ from chordtx.records.tree import (
     listed_to_wire,
 )
 from chordtx.records.version import COUNTER_BITS, WRITER_BYTES_MAX, Version
+from chordtx.records.whole_ring import WholeRing
 
 __all__ = [
     "COUNTER_BITS",
@@ -33,10 +42,12 @@ __all__ = [
     "HybridClock",
     "Neighbourhood",
     "Record",
+    "ReplicaSet",
     "Tree",
     "Unknown",
     "Version",
     "Votes",
+    "WholeRing",
     "batches",
     "digest",
     "digest_from_wire",
@@ -53,4 +64,5 @@ __all__ = [
     "pieces_of",
     "places_taken",
     "replica_set",
+    "tag_names",
 ]

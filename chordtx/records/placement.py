@@ -13,9 +13,38 @@ from itertools import cycle, islice, pairwise
 
 from attrs import frozen
 
-from chordtx.ring import SIZE, Contact, distance, in_arc
+from chordtx.ring import BITS, SIZE, Contact, distance, in_arc
 
 REPLICAS = 5
+_PART_BYTES = 6
+
+
+@frozen(eq=False)
+class ReplicaSet:
+    """The nodes that keep a key.
+
+    :ivar contacts: in the order of the positions that took them.
+    :ivar tag: the set in brief: the first bytes of the members' ids, in order.
+    """
+
+    contacts: tuple[Contact, ...]
+    tag: bytes
+
+    @classmethod
+    def of(cls, contacts: Iterable[Contact]) -> ReplicaSet:
+        """The set of these."""
+        contacts = tuple(contacts)
+        return cls(contacts, b"".join(sorted(_part_of(contact.id) for contact in contacts)))
+
+
+def _part_of(id: int) -> bytes:
+    return (id >> (BITS - 8 * _PART_BYTES)).to_bytes(_PART_BYTES, "big")
+
+
+def tag_names(tag: bytes, ids: Iterable[int]) -> bool:
+    """Whether all members with these ids are in the set of a :attr:`ReplicaSet.tag`."""
+    parts = {tag[place : place + _PART_BYTES] for place in range(0, len(tag), _PART_BYTES)}
+    return all(_part_of(id) in parts for id in ids)
 
 
 @frozen

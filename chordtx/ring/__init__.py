@@ -12,12 +12,15 @@ from chordtx.ring.space import (
     BITS,
     HASHES,
     SIZE,
+    TOP_BITS,
+    TOPS,
     Positions,
     between,
     distance,
     in_arc,
     ring_positions,
     table_positions,
+    tops_of,
 )
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
     "HASHES",
     "LIST_LENGTH",
     "SIZE",
+    "TOPS",
+    "TOP_BITS",
     "ArcTable",
     "Ask",
     "Changed",
@@ -41,4 +46,5 @@ __all__ = [
     "in_arc",
     "ring_positions",
     "table_positions",
+    "tops_of",
 ]
