@@ -38,7 +38,6 @@ _ATTEMPTS_MAX = 4
 _SETS_KEPT_MAX = 20_000
 
 positions_of: Callable[[bytes], Positions] = lru_cache(maxsize=8192)(ring_positions)
-_tops_of: Callable[[bytes], bytes] = lru_cache(maxsize=8192)(tops_of)
 
 
 @frozen
@@ -170,7 +169,7 @@ class Routing:
             return known
         whole = self.whole_ring()
         if whole is not None:
-            known = whole.replica_set(key, _tops_of(key))
+            known = whole.replica_set(key, tops_of(key))
         else:
             found = replica_set(
                 positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
-from attrs import frozen
 
 from chordtx.chord.routing import Routing
 from chordtx.mesh.waiting import Shared
 from chordtx.records import LEAVES, Record, ReplicaSet, Tree, Unknown, WholeRing, digest
-from chordtx.ring import HASHES, TOP_BITS, Contact, tops_of
+from chordtx.ring import NAMING_TOP, Contact, tops_of
 from chordtx.store import IStore
 
 _KEY_BYTES = Struct(">I")
-_LEAF_BYTE = TOP_BITS // 8 * HASHES.index("sha384")  # of the tops: where the position that names a key begins
 _REMEMBERED_MAX = 50_000
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
@@ -36,8 +34,7 @@ def _digest_of_packed(key: bytes, packed: bytes) -> int:
     return digest(_KEY_BYTES.pack(len(key)) + key + packed)
 
 
-@frozen
-class _Filed:
+class _Filed(NamedTuple):
     """How a record was filed, so that it can be taken out again, or filed anew without hashing its key.
 
     :ivar members: the ids of those that share it. :ivar tops: the first 64 bits of each of its positions.
@@ -49,7 +46,7 @@ class _Filed:
 
     @property
     def leaf(self) -> int:
-        return self.tops[_LEAF_BYTE]
+        return self.tops[NAMING_TOP]
 
 
 def _others(contacts: Iterable[Contact], own_id: int) -> tuple[Members, bool]:
@@ -98,7 +95,7 @@ class Shares:
 
     def _noted(self, key: bytes) -> bytes:
         tops = tops_of(key)
-        self._by_leaf[tops[_LEAF_BYTE]][key] = None
+        self._by_leaf[tops[NAMING_TOP]][key] = None
         return tops
 
     def dropped(self, key: bytes) -> None:

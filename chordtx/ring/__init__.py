@@ -11,6 +11,7 @@ from chordtx.ring.place import PlaceSearch
 from chordtx.ring.space import (
     BITS,
     HASHES,
+    NAMING_TOP,
     SIZE,
     TOP_BITS,
     TOPS,
@@ -27,6 +28,7 @@ __all__ = [
     "BITS",
     "HASHES",
     "LIST_LENGTH",
+    "NAMING_TOP",
     "SIZE",
     "TOPS",
     "TOP_BITS",

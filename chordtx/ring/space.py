@@ -8,6 +8,7 @@ and what the Chord papers say holds word for word.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
 #: The first bits of a position, as many as a machine word has: enough to tell who owns it, nearly always.
 TOP_BITS = 64
 TOPS = Struct(">5Q")
+#: Where, in what :func:`tops_of` gives, the position begins that names a key when keys are listed.
+NAMING_TOP = TOP_BITS // 8 * HASHES.index("sha384")
 _HASHERS = tuple(getattr(hashlib, name) for name in HASHES)  # asking for them by name takes twice as long
 
 
@@ -69,10 +72,12 @@ def ring_positions(key: bytes) -> Positions:
     return Positions(sha1, sha224, sha256, sha384, sha512 % SIZE)
 
 
+@lru_cache(maxsize=8192)
 def tops_of(key: bytes) -> bytes:
     """The first :data:`TOP_BITS` of each of :func:`ring_positions`, packed as by :data:`TOPS`, 40 bytes.
 
-    They are bytes of the digests as they stand, at a third of what whole positions cost.
+    They are bytes of the digests as they stand, at a third of what whole positions cost. Remembered, for
+    several parts of a node want those of the same key one after another.
     """
     sha1, sha224, sha256, sha384, sha512 = [
         hasher(key, usedforsecurity=False).digest() for hasher in _HASHERS

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from chordtx.records import Record, merge
-from chordtx.ring import BITS
+from chordtx.ring import BITS, NAMING_TOP, tops_of
 from chordtx.store.interface import IStore
 
 # Keys are filed by the first bits of the position that names them, so that a page of them is found
@@ -23,6 +23,11 @@ KEY_OVERHEAD_BYTES = 150
 def naming_position(key: bytes) -> int:
     """The position whose owner names ``key`` when all keys are listed: that of SHA-384."""
     return int.from_bytes(sha384(key).digest(), "big")
+
+
+def _bucket_of(key: bytes) -> int:
+    """The first bits of :func:`naming_position`."""
+    return int.from_bytes(tops_of(key)[NAMING_TOP : NAMING_TOP + 2], "big") >> 16 - _BUCKET_BITS
 
 
 @implementer(IStore)
@@ -42,7 +47,7 @@ class MemoryStore:
         """See :meth:`IStore.merge`."""
         before = self._records.get(key)
         if before is None:
-            self._buckets.setdefault(naming_position(key) >> _SHIFT, set()).add(key)
+            self._buckets.setdefault(_bucket_of(key), set()).add(key)
             self.bytes_used += len(key) + KEY_OVERHEAD_BYTES
         else:
             self.bytes_used -= before.cost_bytes
@@ -56,7 +61,7 @@ class MemoryStore:
         """See :meth:`IStore.drop`."""
         record = self._records.pop(key, None)
         if record is not None:
-            bucket = naming_position(key) >> _SHIFT
+            bucket = _bucket_of(key)
             self._buckets[bucket].discard(key)
             if not self._buckets[bucket]:
                 del self._buckets[bucket]
