@@ -86,9 +86,10 @@ async def read_sample(
 async def demonstrate(reactor: Any, ring: LocalRing) -> None:
     """Load the ring, and read a sample back through each of its nodes."""
     characters = dict(named_characters())
-    async with Clients(reactor, ring.addresses) as nodes:
+    async with Clients(reactor, ring.addresses[:1]) as [node]:
         with Meter("loaded", reactor.seconds, len(characters)) as meter:
-            await load(nodes[0], characters, meter)
+            await load(node, characters, meter)
+    async with Clients(reactor, ring.addresses) as nodes:
         latencies_seconds = await read_sample(reactor, nodes, characters)
     click.echo(
         f"read {SAMPLE_RECORDS:,} of them back, one at a time, through {len(nodes)} nodes in turn: "
