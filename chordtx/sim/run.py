@@ -178,13 +178,13 @@ class Run:
         value = self._values if kind is Kind.SET else None
         operation = Operation(client, kind, key, value, self.world.time.now)
         self.operations.append(operation)
+        host.calls[key] = [*host.calls.get(key, []), operation]  # first: a node alone stores at once
         if kind is Kind.GET:
             work: Deferred[Any] = service.get(key)
         elif kind is Kind.SET:
             work = service.set(key, value)
         else:
             work = service.delete(key)
-        host.calls[key] = [*host.calls.get(key, []), operation]
         outcome = await self._outcome(host, service, work)
         self._ended(operation, outcome)
         self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {outcome}")
