@@ -124,8 +124,8 @@ async def let_join(ring: MixedRing, library: str, peer: OldPeer) -> OldPeer:
     """Let an old peer that listens join and store."""
     ring.old[library] = peer
     await peer.connect(ring.port(len(ring.old) % len(ring.ours)))
-    # py2p answers our first word on who stores with its own, from another thread: what it says at the same time
-    # on beginning to store may come before that, and be taken back by it.
+    # py2p answers our first word on who stores with its own, from another thread: what it says at the same
+    # time on beginning to store may come before that, and be taken back by it.
     await until(ring.reactor, peer.routing_table, lambda near: any(p["leeching"] is False for p in near))
     await peer.join()
 
