@@ -48,6 +48,11 @@ class Contacts:
             if link.ours and not link.leeching and not link.closed and link.address and link.address.reachable
         ]
 
+    def is_linked(self, id: int) -> bool:
+        """Whether there is a link to a node: one that is dead, or falls silent, has none for long."""
+        link = self._links.get(id)
+        return link is not None and not link.closed
+
     def round_trip_seconds(self, id: int) -> float:
         """The measured round trip to a node; much, when there is no link to it."""
         link = self._links.get(id)

@@ -268,8 +268,8 @@ class Coordinator:
         for contact, failure in poll.failures.items():
             if failure.check(ValueTooLarge, StorageFull, ProtocolError, TypeError):
                 failure.raiseException()
-            if failure.check(PeerLost, NotJoined, ConnectError, CallTimeout):
-                self._routing.forget(contact.id)
+            if failure.check(PeerLost, NotJoined, ConnectError):
+                self._routing.forget(contact.id)  # who is late only is there: see `Liveness` for who is not
             elif not failure.check(ChordError):
                 failure.raiseException()
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import CallTimeout, MeshConnection
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode
 
 _NUDGED_SECONDS = 0.02
@@ -252,7 +252,10 @@ class Membership:
         except (ChordError, OSError) as error:
             self._log.debug("{contact} does not answer: {error}", contact=str(contact.port), error=str(error))
             self._asking.discard(contact.id)
-            if not self._stopped:
+            # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
+            # the others its work too, and then them. The next round asks again.
+            is_late = isinstance(error, CallTimeout) and self._node.is_linked(contact.id)
+            if not self._stopped and not is_late:
                 self.failed(contact)
             return
         finally:
@@ -267,7 +270,7 @@ class Membership:
         try:
             reply = await call
         except TimeoutError as error:
-            raise NotJoined("it does not answer in time") from error
+            raise CallTimeout("it does not answer in time") from error
         if len(reply) != 2 or not isinstance(reply[1], list):
             raise ProtocolError("neighbours are a predecessor and a list")
         predecessor = None if reply[0] is None else Contact.from_wire(reply[0])

@@ -26,7 +26,7 @@ from chordtx.ring import Contact, RingNode, distance
 from chordtx.store import IStore
 from chordtx.wire import pack_value, unpack_value
 
-_CONFIRM_SECONDS = 3.0
+_CONFIRM_SHARE = 0.75  # of the time-out of a call: who wrote is told before that
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
 _GONE = object()
@@ -152,7 +152,8 @@ class OldHost:
     async def _put_current(self, link: MeshConnection, place: Place, key: bytes) -> None:
         work = Deferred.fromCoroutine(self._put_until_current(link, place, key))
         try:
-            await within(_CONFIRM_SECONDS, self._node.reactor, work, lambda: ChordError("it took too long"))
+            seconds = _CONFIRM_SHARE * self._settings.call_timeout_seconds
+            await within(seconds, self._node.reactor, work, lambda: ChordError("it took too long"))
         except ChordError as error:
             self._log.info("{link} has not confirmed an entry: {error}", link=link, error=str(error))
 

@@ -27,13 +27,14 @@ from chordtx.chord.old_tables import OldTables, Place
 from chordtx.chord.routing import Routing
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, PeerLost
 from chordtx.records import HybridClock, Record
 from chordtx.ring import RingNode
 from chordtx.store import IStore
 from chordtx.wire import Message, flags, pack_value, unpack_value
 
 _HOST_ATTEMPTS = 3
+_HOST_PAUSE_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
@@ -229,10 +230,12 @@ class OldPeers:
                     return await self._methods[method](*arguments)
                 reply: list[Any] = await self._node.call_contact(host, method, *arguments)
                 return reply
-            except ChordError as failure:
+            except (PeerLost, NotJoined) as failure:
                 error = failure
                 self._routing.forget(host.id)
-                await self._node.sleep(0.1)
+            except ChordError as failure:
+                error = failure  # its own trouble, or an old peer that is slow: it is there all the same
+            await self._node.sleep(_HOST_PAUSE_SECONDS)
         raise error
 
 

@@ -108,6 +108,7 @@ class ChordService(RingDict, MeshService):
         self.members = self._contacts.members
         self.call_contact = self._contacts.call
         self.ask_contact = self._contacts.ask
+        self.is_linked = self._contacts.is_linked
         self.round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
         self._remember_from_before(remembered)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -228,6 +229,10 @@ class OldPeer(ProcessProtocol):
     def close(self) -> Deferred[None]:
         """Close the socket as its library does; the process ends."""
         return self.command("close")
+
+    def hang(self, hangs: bool = True) -> None:
+        """Have the process stand still, or go on."""
+        self._process.signalProcess(signal.SIGSTOP if hangs else signal.SIGCONT)
 
     def kill(self) -> Deferred[None]:
         """End the process at once. :returns: fires when it is gone."""

@@ -64,6 +64,27 @@ async def test_what_it_does_alone_is_seen_by_all(
 
 
 @pytest_twisted.ensureDeferred
+async def test_while_it_hangs_everything_goes_on(old_peers: OldPeers, running_reactor: Any) -> None:
+    peer = await old_peers.start("py2p", subnet="silent", encryption="Plaintext")
+    ids = [encode_id((decode_id(peer.id, bits_max=384) - number) % SIZE) for number in (1, 2, 3)]
+    ours = await start_ours(running_reactor, "silent", ids=ids)
+    ring = MixedRing(running_reactor, ours, {}, [])
+    try:
+        await let_join(ring, "py2p", peer)
+        await ours[0].set(b"key", 1)
+        members = [node._ring.successors for node in ours]
+        peer.hang()
+        for number, node in enumerate(ours, start=2):
+            await node.set(b"key", number)
+            assert await ours[0].get(b"key") == number
+        assert [node._ring.successors for node in ours] == members
+        peer.hang(False)
+        await ring.all_read(b"key", 4)
+    finally:
+        await DeferredList([node.stopService() for node in ours])
+
+
+@pytest_twisted.ensureDeferred
 async def test_its_empty_tables_delete_nothing_when_it_leaves(
     old_peers: OldPeers, running_reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
