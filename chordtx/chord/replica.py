@@ -92,17 +92,19 @@ class Replica:
             raise ValueTooLarge(
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max
             )
-        self._clock.observe(record.newest, self._wall_ms())
-        if self.is_forgettable(record) and self.store.get(key) is None:
+        now_ms = self._wall_ms()
+        self._clock.observe(record.newest, now_ms)
+        if not record.alive(now_ms) and self.is_forgettable(record) and self.store.get(key) is None:
             return []  # from somebody who has not forgotten it yet
         merged = self.store.merge(key, record)
         self.merged(key, merged)
-        waits = [] if self.stored is None else [self.stored(key, merged)]
+        stored = None if self.stored is None else self.stored(key, merged)
+        waits = [] if stored is None else [stored]
         synced = self.store.synced()
         if synced is not None:
             self._unsynced[key] = self._unsynced.get(key, 0) + 1
             waits.append(synced.addBoth(self._now_synced, key))
-        return [wait for wait in waits if wait is not None]
+        return waits
 
     def _now_synced(self, outcome: Any, key: bytes) -> Any:
         left = self._unsynced.pop(key) - 1

@@ -157,10 +157,11 @@ class Routing:
         """
         if without is not None:
             return self._replica_set_without(key, without)
-        known = self._known_set(key)
+        known = self.known_set(key)
         return known if isinstance(known, Unknown) else known.contacts
 
-    def _known_set(self, key: bytes) -> ReplicaSet | Unknown:
+    def known_set(self, key: bytes) -> ReplicaSet | Unknown:
+        """As :meth:`known_replica_set`, with the tag."""
         if self._sets_epoch != self.arcs.epoch or len(self._sets) > _SETS_KEPT_MAX:
             self._sets.clear()
             self._sets_epoch = self.arcs.epoch
@@ -199,7 +200,7 @@ class Routing:
 
         What is not known of it is taken on trust: in a ring past some thousand nodes nobody knows them all.
         """
-        known = self._known_set(key)
+        known = self.known_set(key)
         if not isinstance(known, Unknown):
             return known.tag == tag
         owners = [self.arcs.owner(position) for position in positions_of(key)]

@@ -186,10 +186,11 @@ class Shares:
 
     def _toggle(self, filed: _Filed) -> None:
         leaf, digest = filed.leaf, filed.digest
+        trees = self._trees
         for id in filed.members:
-            tree = self._trees.get(id)
+            tree = trees.get(id)
             if tree is None:
-                tree = self._trees[id] = Tree()
+                tree = trees[id] = Tree()
             tree.toggle(leaf, digest)
 
     # What is asked

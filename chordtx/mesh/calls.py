@@ -235,7 +235,7 @@ class Calls:
         except Exception as error:
             self._fail(Failure(error), number)
             return
-        if isinstance(result, Deferred):
+        if type(result) is not list and isinstance(result, Deferred):  # the class check is a slow one
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
@@ -255,7 +255,8 @@ class Calls:
             raise
 
     def _succeed(self, result: list[Any], number: int) -> None:
-        self._serving.pop(number, None)
+        if self._serving:
+            self._serving.pop(number, None)
         self._queue(self._replies, [number, OK, *result])
 
     def _fail(self, failure: Failure, number: int) -> None:

@@ -63,6 +63,8 @@ class Record:
 
     def alive(self, now_ms: int) -> bool:
         """Whether there is a value: neither deleted nor expired, or written to since."""
+        if self.expiry_ms is None:  # as most
+            return self.value is not None or bool(self.fields)
         return self._base(now_ms) is not None or bool(self._fields(now_ms))
 
     def forgettable(self, now_ms: int, after_ms: int) -> bool:
@@ -94,8 +96,11 @@ class Record:
     def to_wire(self) -> list[Any]:
         """:returns: ``[clock, writer, value, expiry_ms, [[name, clock, writer, value], ...]]``, the fields
         by name, so that equal records are equal bytes."""
+        clock, writer = self.version
+        if not self.fields:
+            return [clock, writer, self.value, self.expiry_ms, []]
         fields = [[name, *version, blob] for name, (version, blob) in sorted(self.fields.items())]
-        return [*self.version, self.value, self.expiry_ms, fields]
+        return [clock, writer, self.value, self.expiry_ms, fields]
 
     @classmethod
     def from_wire(cls, obj: object) -> Record:
@@ -104,12 +109,19 @@ class Record:
         :raises ProtocolError: when it has any other shape.
         """
         clock, writer, value, expiry_ms, fields = _items(obj, 5)
-        _expect(value is None or isinstance(value, bytes), "a value is bytes or nil")
-        _expect(expiry_ms is None or _is_time(expiry_ms), "an expiry is milliseconds or nil")
-        _expect(isinstance(fields, list | tuple), "fields are an array")
-        named = dict(map(_field_from_wire, fields)) if fields else _NO_FIELDS
+        # Not by `_expect`, for every write passes here on every replica.
+        if value is not None and not isinstance(value, bytes):
+            raise ProtocolError("a value is bytes or nil")
+        if expiry_ms is not None and not _is_time(expiry_ms):
+            raise ProtocolError("an expiry is milliseconds or nil")
+        if type(fields) is not list and type(fields) is not tuple:
+            raise ProtocolError("fields are an array")
+        version = _version_from_wire(clock, writer)
+        if not fields:
+            return cls(version, value, expiry_ms)
+        named = dict(map(_field_from_wire, fields))
         _expect(len(named) == len(fields), "a field stands there twice")
-        return cls(_version_from_wire(clock, writer), value, expiry_ms, named)
+        return cls(version, value, expiry_ms, named)
 
     def _expired(self, now_ms: int) -> bool:
         return self.expiry_ms is not None and self.expiry_ms <= now_ms
@@ -201,9 +213,9 @@ def _version_from_wire(clock: object, writer: object) -> Version:
 
 
 def _items(obj: object, count: int) -> Sequence[Any]:
-    if not isinstance(obj, list | tuple) or len(obj) != count:
-        raise ProtocolError(f"an array of {count} was expected")
-    return obj
+    if (type(obj) is list or type(obj) is tuple) and len(obj) == count:
+        return obj
+    raise ProtocolError(f"an array of {count} was expected")
 
 
 def _is_time(obj: object) -> bool:

@@ -48,13 +48,13 @@ class MemoryStore:
         before = self._records.get(key)
         if before is None:
             self._buckets.setdefault(_bucket_of(key), set()).add(key)
-            self.bytes_used += len(key) + KEY_OVERHEAD_BYTES
-        else:
-            self.bytes_used -= before.cost_bytes
+            self._records[key] = record
+            self.bytes_used += len(key) + KEY_OVERHEAD_BYTES + record.cost_bytes
+            return record
         after = merge(before, record)
         assert after is not None
         self._records[key] = after
-        self.bytes_used += after.cost_bytes
+        self.bytes_used += after.cost_bytes - before.cost_bytes
         return after
 
     def drop(self, key: bytes) -> None:
