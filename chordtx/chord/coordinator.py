@@ -29,7 +29,7 @@ from chordtx.errors import (
     StorageFull,
     ValueTooLarge,
 )
-from chordtx.mesh import CallTimeout, PeerLost
+from chordtx.mesh import CallTimeout
 from chordtx.mesh.calls import tell
 from chordtx.records import HybridClock, Record, Version, majority, merge
 from chordtx.ring import Contact
@@ -268,10 +268,9 @@ class Coordinator:
         for contact, failure in poll.failures.items():
             if failure.check(ValueTooLarge, StorageFull, ProtocolError, TypeError):
                 failure.raiseException()
-            if failure.check(PeerLost, NotJoined, ConnectError):
-                self._routing.forget(contact.id)  # who is late only is there: see `Liveness` for who is not
-            elif not failure.check(ChordError):
+            if not failure.check(ChordError, ConnectError):
                 failure.raiseException()
+            self._routing.call_failed(contact.id, failure.value)
 
     def _deadline(self) -> float:
         seconds: float = self._node.reactor.seconds() + self._settings.operation_timeout_seconds

@@ -9,7 +9,7 @@ from chordtx.chord.replica import Replica
 from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajorityTimeout, NotJoined, ProtocolError
-from chordtx.mesh import Address, MeshConnection, PeerLost
+from chordtx.mesh import Address, MeshConnection
 from chordtx.ring import SIZE, Contact, RingNode
 from chordtx.wire import encode_id
 
@@ -93,8 +93,8 @@ class Listing:
         else:
             try:
                 reply = await self._node.call_contact(contact, "keys", *arguments)
-            except (PeerLost, NotJoined):
-                self._routing.forget(contact.id)
+            except ChordError as error:
+                self._routing.call_failed(contact.id, error)
                 raise
         if len(reply) != 3 or not isinstance(reply[1], list):
             raise ProtocolError("a page of keys is [next, keys, complete]")

@@ -70,10 +70,7 @@ class OldHost:
 
     def any_store(self) -> bool:
         """Whether an old peer that stores is connected."""
-        for link in self._node.routing_table.values():  # noqa: SIM110  # asked with every write
-            if not link.ours and not link.leeching:
-                return True
-        return False
+        return any(not link.ours and not link.leeching for link in self._node.routing_table.values())
 
     def owners_at(self, place: Place, but: bytes | None = None) -> list[MeshConnection]:
         """The old peers that take a place of which we are the host for theirs, the nearest first.

@@ -27,7 +27,7 @@ from chordtx.chord.old_tables import OldTables, Place
 from chordtx.chord.routing import Routing
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
-from chordtx.mesh import MeshConnection, PeerLost
+from chordtx.mesh import MeshConnection
 from chordtx.records import HybridClock, Record
 from chordtx.ring import RingNode
 from chordtx.store import IStore
@@ -230,11 +230,9 @@ class OldPeers:
                     return await self._methods[method](*arguments)
                 reply: list[Any] = await self._node.call_contact(host, method, *arguments)
                 return reply
-            except (PeerLost, NotJoined) as failure:
-                error = failure
-                self._routing.forget(host.id)
             except ChordError as failure:
-                error = failure  # its own trouble, or an old peer that is slow: it is there all the same
+                error = failure
+                self._routing.call_failed(host.id, failure)
             await self._node.sleep(_HOST_PAUSE_SECONDS)
         raise error
 

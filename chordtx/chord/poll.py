@@ -146,7 +146,7 @@ class Poll:
     def _check(self) -> None:
         if self.done.called:
             return
-        if (self._votes >= self._needed and not self._waits_for_all) or not (self._pending or self._queue):
+        if (self.decided and not self._waits_for_all) or not (self._pending or self._queue):
             if self._hedge is not None and self._hedge.active():
                 self._hedge.cancel()
             self.done.callback(None)

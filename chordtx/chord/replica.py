@@ -92,9 +92,8 @@ class Replica:
             raise ValueTooLarge(
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max
             )
-        now_ms = self._wall_ms()
-        self._clock.observe(record.newest, now_ms)
-        if not record.alive(now_ms) and self.is_forgettable(record) and self.store.get(key) is None:
+        self._clock.observe(record.newest, self._wall_ms())
+        if self.is_forgettable(record) and self.store.get(key) is None:
             return []  # from somebody who has not forgotten it yet
         merged = self.store.merge(key, record)
         self.merged(key, merged)

@@ -14,10 +14,11 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, PeerLost
 from chordtx.records import Neighbourhood, ReplicaSet, Unknown, WholeRing, replica_set, tag_names
 from chordtx.ring import (
     SIZE,
@@ -150,6 +151,12 @@ class Routing:
         self.arcs.forget(id)
         self.fingers.forget(id)
 
+    def call_failed(self, id: int, error: BaseException | None) -> None:
+        """A call to a node failed: forget it when that says that it is not there. Who is late only, or has
+        trouble of its own, is; see :class:`~chordtx.mesh.liveness.Liveness` for who is not."""
+        if isinstance(error, PeerLost | NotJoined | ConnectError):
+            self.forget(id)
+
     def known_replica_set(self, key: bytes, without: int | None = None) -> tuple[Contact, ...] | Unknown:
         """Who keeps ``key``, as far as it is known here.
 
@@ -157,11 +164,10 @@ class Routing:
         """
         if without is not None:
             return self._replica_set_without(key, without)
-        known = self.known_set(key)
+        known = self._known_set(key)
         return known if isinstance(known, Unknown) else known.contacts
 
-    def known_set(self, key: bytes) -> ReplicaSet | Unknown:
-        """As :meth:`known_replica_set`, with the tag."""
+    def _known_set(self, key: bytes) -> ReplicaSet | Unknown:
         if self._sets_epoch != self.arcs.epoch or len(self._sets) > _SETS_KEPT_MAX:
             self._sets.clear()
             self._sets_epoch = self.arcs.epoch
@@ -200,7 +206,7 @@ class Routing:
 
         What is not known of it is taken on trust: in a ring past some thousand nodes nobody knows them all.
         """
-        known = self.known_set(key)
+        known = self._known_set(key)
         if not isinstance(known, Unknown):
             return known.tag == tag
         owners = [self.arcs.owner(position) for position in positions_of(key)]

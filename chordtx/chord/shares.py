@@ -186,11 +186,10 @@ class Shares:
 
     def _toggle(self, filed: _Filed) -> None:
         leaf, digest = filed.leaf, filed.digest
-        trees = self._trees
         for id in filed.members:
-            tree = trees.get(id)
+            tree = self._trees.get(id)
             if tree is None:
-                tree = trees[id] = Tree()
+                tree = self._trees[id] = Tree()
             tree.toggle(leaf, digest)
 
     # What is asked

@@ -255,8 +255,7 @@ class Calls:
             raise
 
     def _succeed(self, result: list[Any], number: int) -> None:
-        if self._serving:
-            self._serving.pop(number, None)
+        self._serving.pop(number, None)
         self._queue(self._replies, [number, OK, *result])
 
     def _fail(self, failure: Failure, number: int) -> None:

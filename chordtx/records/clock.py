@@ -34,12 +34,10 @@ class HybridClock:
 
         :raises ProtocolError: when it is too far ahead of ``wall_ms``; the clock stays as it was.
         """
-        clock = version.clock
-        ahead_ms = (clock >> COUNTER_BITS) - wall_ms
+        ahead_ms = version.time_ms - wall_ms
         if ahead_ms > self._drift_ms_max:
             raise ProtocolError(f"a version is {ahead_ms} ms ahead of our clock")
-        if clock > self._clock:
-            self._clock = clock
+        self._clock = max(self._clock, version.clock)
 
     def tick_above(self, version: Version, wall_ms: int) -> Version:
         """:returns: a new version above ``version`` too. :raises ProtocolError: as :meth:`observe`."""

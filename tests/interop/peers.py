@@ -75,7 +75,7 @@ class OldPeer(ProcessProtocol):
     """
 
     def __init__(self, reactor: Any, library: str) -> None:
-        self.library = library
+        self.package = library
         self.id = ""
         self.protocol = ""
         self.port = 0
@@ -102,7 +102,7 @@ class OldPeer(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         said = self.said.decode(errors="replace")
-        self._gone = OldPeerGone(f"{self.library}: {reason.getErrorMessage()}\n{said}")
+        self._gone = OldPeerGone(f"{self.package}: {reason.getErrorMessage()}\n{said}")
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.errback(self._gone)
@@ -140,7 +140,7 @@ class OldPeer(ProcessProtocol):
 
         def late(*_: Any) -> Any:
             said = self.said.decode(errors="replace")
-            raise TimeoutError(f"{self.library} has not done {do} in {within_seconds} s\n{said}")
+            raise TimeoutError(f"{self.package} has not done {do} in {within_seconds} s\n{said}")
 
         return waiting.addTimeout(within_seconds, self._reactor, onTimeoutCancel=late)
 
