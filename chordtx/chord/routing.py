@@ -29,7 +29,6 @@ from chordtx.ring import (
     RingNode,
     in_arc,
     ring_positions,
-    tops_of,
 )
 
 ID_BYTES = 48
@@ -176,7 +175,7 @@ class Routing:
             return known
         whole = self.whole_ring()
         if whole is not None:
-            known = whole.replica_set(key, tops_of(key))
+            known = whole.replica_set(key)
         else:
             found = replica_set(
                 positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas

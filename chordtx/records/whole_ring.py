@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from chordtx.records.placement import ReplicaSet, places_taken
-from chordtx.ring import BITS, TOP_BITS, TOPS, Contact, ring_positions
+from chordtx.ring import BITS, TOP_BITS, TOPS, Contact, ring_positions, tops_of
 
 _TOP_SHIFT = BITS - TOP_BITS
 _REMEMBERED_MAX = 50_000
@@ -30,13 +30,17 @@ class WholeRing:
         self._tops = [contact.id >> _TOP_SHIFT for contact in everyone]
         self._are_tops = frozenset(self._tops)
         self._sets: dict[tuple[int, ...], ReplicaSet] = {}  # by the places of the positions' owners
+        # Of so few each keeps everything, and no key has to be hashed.
+        self._all = ReplicaSet.of(everyone) if len(everyone) <= replicas else None
 
-    def replica_set(self, key: bytes, tops: bytes) -> ReplicaSet:
+    def replica_set(self, key: bytes, tops: bytes | None = None) -> ReplicaSet:
         """Who keeps a key; mostly the same object for those whose positions have the same owners.
 
-        :param tops: what :func:`~chordtx.ring.tops_of` gives for it.
+        :param tops: what :func:`~chordtx.ring.tops_of` gives for it, for who has that already.
         """
-        positions = TOPS.unpack(tops)
+        if self._all is not None:
+            return self._all
+        positions = TOPS.unpack(tops_of(key) if tops is None else tops)
         if not self._are_tops.isdisjoint(positions):
             return self._found([contact.id for contact in self.everyone], ring_positions(key))
         ids = self._tops

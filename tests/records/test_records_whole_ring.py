@@ -25,7 +25,10 @@ def test_it_is_the_true_set(seed: int, key: bytes, members: int, replicas: int) 
     }
     whole = WholeRing(tuple(contact(id) for id in sorted(ids)), replicas)
     found = whole.replica_set(key, tops_of(key))
-    assert found.contacts == true_set(ids, list(positions), replicas)
+    true = true_set(ids, list(positions), replicas)
+    assert found.contacts == (true if len(ids) > replicas else whole.everyone)
+    assert found.tag == ReplicaSet.of(true).tag
+    assert whole.replica_set(key).contacts == found.contacts
 
 
 @given(st.sets(st.integers(0, SIZE - 1), min_size=1, max_size=5), st.binary(max_size=8))
