@@ -192,7 +192,7 @@ class Routing:
         if everyone is None:
             return None
         if self._whole is None or self._whole.everyone is not everyone:
-            self._whole = WholeRing(everyone, self._settings.replicas)
+            self._whole = WholeRing(everyone, self._settings.replicas, self._ring.me.id)
         return self._whole
 
     def tag(self, key: bytes, members: Sequence[Contact]) -> bytes:

@@ -23,8 +23,8 @@ _PART_BYTES = 6
 class ReplicaSet:
     """The nodes that keep a key.
 
-    :ivar contacts: in the order of the positions that took them; by id in a ring whose members all keep
-        everything.
+    :ivar contacts: in the order of the positions that took them; in a ring whose members all keep everything,
+        in any order.
     :ivar tag: the set in brief: the first bytes of the members' ids, in order.
     """
 

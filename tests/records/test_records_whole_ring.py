@@ -42,6 +42,16 @@ def test_tops_are_the_first_bits_of_the_positions(key: bytes) -> None:
     assert TOPS.unpack(tops_of(key)) == tuple(position >> 320 for position in ring_positions(key))
 
 
+def test_where_all_keep_everything_not_all_ask_the_same_first() -> None:
+    ids = [10, 20, 30]
+    firsts = {}
+    for own_id in (5, 20, 25, 35):
+        contacts = WholeRing(tuple(map(contact, ids)), 5, own_id).replica_set(b"any").contacts
+        assert {each.id for each in contacts} == set(ids)
+        firsts[own_id] = contacts[0].id
+    assert firsts == {5: 10, 20: 20, 25: 30, 35: 10}
+
+
 def test_a_tag_names_the_members_in_whatever_order() -> None:
     ids = [5 << 350, 9 << 360, 0]
     here, there = (ReplicaSet.of(Contact(id, "127.0.0.1", 1) for id in each) for each in (ids, ids[::-1]))
