@@ -29,6 +29,7 @@ class RingDict(DictMixin):
         _listing: Listing
 
         def wall_ms(self) -> int: ...
+        def expiry_ms(self, ttl_seconds: float) -> int: ...
 
     async def read_packed(self, key: bytes) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
@@ -37,7 +38,7 @@ class RingDict(DictMixin):
 
     async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        expiry_ms = None if ttl is None else self.wall_ms() + int(ttl * 1000)
+        expiry_ms = None if ttl is None else self.expiry_ms(ttl)
         existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, blob, expiry_ms))
         if not existed:
             self._announcements.announce(key, deleted=False)

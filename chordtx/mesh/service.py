@@ -13,6 +13,7 @@ closes. It gets its reactor and its random source, and reaches for no others.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from math import ceil
 from random import Random, SystemRandom
 from typing import Any, TypeVar
 
@@ -252,6 +253,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def wall_ms(self) -> int:
         """The wall clock: Unix time, milliseconds."""
         return int(self.reactor.seconds() * 1000)
+
+    def expiry_ms(self, ttl_seconds: float) -> int:
+        """When what is stored now expires: Unix time, in whole milliseconds, and never sooner than asked."""
+        until_seconds: float = self.reactor.seconds() + ttl_seconds
+        # What floats add below a microsecond must not count as one more millisecond.
+        return ceil(round(until_seconds * 1000, 3))
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while; cancelling it cancels the timer."""

@@ -21,6 +21,9 @@ from chordtx.sim.world import NODES_MAX, Host, Options, World
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2
 _TTL_SECONDS = (0.5, 6.0)
+# A record expires in the next whole millisecond; and the sum of clock and time to live is a float.
+_EXPIRY_STEP_SECONDS = 0.001
+_ROUNDING_SECONDS = 1e-6
 
 
 @define
@@ -249,9 +252,10 @@ class Run:
         read.append(reader.reactor.seconds())
         if isinstance(found, Exception):
             return
-        if found is not None and min(read) > max(written) + ttl:
+        first, last = min(written) + ttl - _ROUNDING_SECONDS, max(written) + ttl + _EXPIRY_STEP_SECONDS
+        if found is not None and min(read) > last:
             self.violated(f"{key!r} is read at {host.name} though it has expired")
-        if found is None and max(read) < min(written) + ttl and self.world.time.now < self.world.split_from:
+        if found is None and max(read) < first and self.world.time.now < self.world.split_from:
             self.violated(f"{key!r} is not read at {host.name} though it has not expired")
 
     def _stored(self, host: Host, key: bytes, clock: int, value: object) -> None:

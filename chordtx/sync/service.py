@@ -144,7 +144,7 @@ class SyncService(DictMixin, MeshService):
 
         :raises KeyError: while another node has the key leased.
         """
-        expiry_ms = None if ttl is None else self.wall_ms() + int(ttl * 1000)
+        expiry_ms = None if ttl is None else self.expiry_ms(ttl)
         lease, version = self._may_write(key)
         entry = Entry(lease, Record(version, blob, expiry_ms))
         self._must_fit(key, entry)

@@ -6,8 +6,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from chordtx.errors import ProtocolError
+from chordtx.mesh import MeshService
 from chordtx.mesh.address import Address
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.known import KnownPeers
@@ -260,3 +264,21 @@ def test_sender_that_is_no_id_is_left_as_it_is(sender: Any) -> None:
     for dialect in Dialect:
         assert in_dialect(message, dialect).payload == (0,)
     broadcast_id(message)
+
+
+# When what is stored expires
+
+
+@given(st.floats(0, 4e9), st.floats(1e-3, 1e6))
+def test_nothing_expires_sooner_than_asked_nor_a_millisecond_later(now: float, ttl_seconds: float) -> None:
+    clock = Clock()
+    clock.rightNow = now
+    expiry_ms = MeshService(clock).expiry_ms(ttl_seconds)
+    assert -1e-3 < expiry_ms - (now + ttl_seconds) * 1000 < 1
+
+
+def test_what_is_asked_in_whole_milliseconds_expires_then() -> None:
+    clock = Clock()
+    clock.rightNow = 1_700_000_000.123
+    assert MeshService(clock).expiry_ms(5) == 1_700_000_005_123
+    assert MeshService(clock).expiry_ms(0.3) == 1_700_000_000_423
