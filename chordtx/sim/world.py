@@ -176,16 +176,24 @@ class World:
         self.boot(host, self.rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS))
         return host
 
+    def _draw_peers(self, host: Host) -> list[str]:
+        """Addresses for a node to join through; some may be of nodes that have left, but never all."""
+        others = [each for each in self.hosts if each is not host]
+        peers = self.rng.sample(others, min(3, len(others)))
+        if not any(map(_is_to_be_found, peers)):
+            found = list(filter(_is_to_be_found, others))
+            peers = self.rng.sample(found, min(3, len(found)))
+        return [each.address for each in peers]
+
     def boot(self, host: Host, offset_seconds: float | None = None) -> None:
         """Start the node of a host."""
         reactor = self.network.process(host.name)
         if offset_seconds is not None:
             reactor.offset_seconds = offset_seconds
-        others = [each.address for each in self.hosts if each is not host]
-        peers = self.rng.sample(others, min(3, len(others)))
+        peers = self._draw_peers(host)
         remembered: list[str] = []
         values = {} if host.disk is None else host.disk.values
-        if "peers" in values:
+        if values.get("peers"):
             # It knows who it was and whom it knew, and nobody has to tell it again.
             remembered, peers = values["peers"], []
         host.incarnation += 1
@@ -390,6 +398,11 @@ class World:
         for host in self._some(episode, rng):
             assert host.service is not None
             host.service.reactor.offset_seconds += rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+
+
+def _is_to_be_found(host: Host) -> bool:
+    """Whether a node runs there and is to stay, or will run there again."""
+    return host.is_down or (host.service is not None and not host.is_leaving)
 
 
 def _draw_settings(rng: Random) -> ChordSettings:
