@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from chordtx.records.placement import ReplicaSet, places_taken
-from chordtx.ring import BITS, SIZE, TOP_BITS, TOPS, Contact, ring_positions, tops_of
+from chordtx.ring import BITS, TOP_BITS, TOPS, Contact, distance, ring_positions, tops_of
 
 _TOP_SHIFT = BITS - TOP_BITS
 _REMEMBERED_MAX = 50_000
@@ -21,8 +21,8 @@ class WholeRing:
     """A ring at one moment.
 
     :param everyone: its members, by id. :param replicas: how many keep a key.
-    :param own_id: of who wants to know. Where all members keep everything, those come first that have greater
-        ids: so not everyone asks the same ones first.
+    :param own_id: of who wants to know. Where all members keep everything, those come first whose walk comes
+        to it soonest: so not everyone asks the same ones first.
     :ivar everyone: as given.
     """
 
@@ -34,7 +34,7 @@ class WholeRing:
         self._sets: dict[tuple[int, ...], ReplicaSet] = {}  # by the places of the positions' owners
         self._all: ReplicaSet | None = None
         if len(everyone) <= replicas:  # each keeps everything, and no key has to be hashed
-            self._all = ReplicaSet.of(sorted(everyone, key=lambda contact: (contact.id - own_id) % SIZE))
+            self._all = ReplicaSet.of(sorted(everyone, key=lambda contact: distance(contact.id, own_id)))
 
     def replica_set(self, key: bytes, tops: bytes | None = None) -> ReplicaSet:
         """Who keeps a key; mostly the same object for those whose positions have the same owners.

@@ -81,6 +81,11 @@ class Host:
     when_ended: list[Callable[[], None]] = field(factory=list)
 
     @property
+    def is_member(self) -> bool:
+        """Whether its node runs, and is to stay."""
+        return self.service is not None and not self.is_leaving
+
+    @property
     def address(self) -> str:
         """Where its node is reached."""
         return f"{self.name}:{PORT}"
@@ -166,7 +171,7 @@ class World:
 
     def members(self) -> list[Host]:
         """Hosts whose node runs and is to stay."""
-        return [host for host in self.hosts if host.service is not None and not host.is_leaving]
+        return [host for host in self.hosts if host.is_member]
 
     def add_host(self) -> Host:
         """One more machine, with a node that joins through others."""
@@ -180,9 +185,9 @@ class World:
         """Addresses for a node to join through; some may be of nodes that have left, but never all."""
         others = [each for each in self.hosts if each is not host]
         peers = self.rng.sample(others, min(3, len(others)))
-        if not any(map(_is_to_be_found, peers)):
-            found = list(filter(_is_to_be_found, others))
-            peers = self.rng.sample(found, min(3, len(found)))
+        if not any(each.is_member or each.is_down for each in peers):
+            present = [each for each in others if each.is_member or each.is_down]
+            peers = self.rng.sample(present, min(3, len(present)))
         return [each.address for each in peers]
 
     def boot(self, host: Host, offset_seconds: float | None = None) -> None:
@@ -398,11 +403,6 @@ class World:
         for host in self._some(episode, rng):
             assert host.service is not None
             host.service.reactor.offset_seconds += rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
-
-
-def _is_to_be_found(host: Host) -> bool:
-    """Whether a node runs there and is to stay, or will run there again."""
-    return host.is_down or (host.service is not None and not host.is_leaving)
 
 
 def _draw_settings(rng: Random) -> ChordSettings:

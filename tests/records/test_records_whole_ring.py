@@ -31,7 +31,7 @@ def test_it_is_the_true_set(seed: int, key: bytes, members: int, replicas: int) 
     assert whole.replica_set(key).contacts == found.contacts
 
 
-@given(st.sets(st.integers(0, SIZE - 1), min_size=1, max_size=5), st.binary(max_size=8))
+@given(st.sets(st.integers(0, SIZE - 1), min_size=1, max_size=12), st.binary(max_size=8))
 def test_the_same_owners_give_the_same_object(ids: set[int], key: bytes) -> None:
     whole = WholeRing(tuple(contact(id) for id in sorted(ids)), 5)
     assert whole.replica_set(key, tops_of(key)) is whole.replica_set(key, tops_of(key))
