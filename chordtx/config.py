@@ -17,15 +17,23 @@ S = TypeVar("S")
 class Limits:
     """What one message may cost, enforced before the memory is spent.
 
+    :ivar greeting_bytes_max: length of a frame before the handshake is through; such a frame is plain. A
+        handshake takes about 300 bytes, and with the longest host name and 64 methods under 800.
     :ivar frame_bytes_max: length of one frame on the wire.
-    :ivar expanded_bytes_max: length of one message after decompression (bz2 expands 900,000 : 1).
+    :ivar expanded_bytes_max: length of one message after decompression.
+    :ivar expansion_bytes_free: what a compressed frame may expand to, however short it is; so that 64 KiB
+        of compressed bytes cost no more memory than 64 KiB of plain ones may.
+    :ivar expansion_max: and as many bytes more for each byte of it. What compresses better is sent plain.
     :ivar depth_max: nesting of arrays and maps; deeper ones are of no use and cost stack.
     :ivar elements_max: values in one message; each costs up to 72 bytes once decoded.
     :ivar containers_max: arrays and maps in one message; an empty one costs 64 bytes for one byte sent.
     """
 
+    greeting_bytes_max: int = 4096
     frame_bytes_max: int = 16 * MIB
     expanded_bytes_max: int = 16 * MIB
+    expansion_bytes_free: int = MIB // 4
+    expansion_max: int = 8
     depth_max: int = 32
     elements_max: int = 1_000_000
     containers_max: int = 30_000
@@ -53,10 +61,15 @@ class MeshSettings:
     :ivar broadcast_age_seconds_max: older broadcasts are dropped (the protocol's 60).
     :ivar recent_broadcasts_bytes_max: the latest broadcasts, kept to tell them to who has missed them.
     :ivar received_messages_max: user messages waiting for ``recv()``; the oldest go first.
-    :ivar received_bytes_max: what these may take together, as they came.
+    :ivar received_bytes_max: about what these may take together in memory, decoded.
     :ivar send_buffer_bytes_max: a peer that does not read is cut when this much waits for it.
-    :ivar messages_per_second_max: frames read from one peer; past it nothing more is read of it for the
-        rest of the second.
+    :ivar unsent_bytes_max: the same for all peers together: past it, who has read nothing for longest is cut.
+    :ivar unfinished_bytes_max: what frames that have begun may take on all links together: past it, the link
+        whose frame began first is cut.
+    :ivar decoded_bytes_per_second_max: what messages of one peer that is no member of our ring may take
+        decoded; past it nothing more is read of it for a while. A fast client stays far below.
+    :ivar turn_seconds_max: what all peers together may take of one turn of the reactor; what they ask beyond
+        that is served in later turns, in fair shares.
     :ivar calls_pending_max: calls under way that one peer may have with us.
     :ivar compress_bytes_min: shorter messages are sent plain: compressing them costs more than it saves.
     :ivar known_peers_max: addresses remembered to find the network again.
@@ -76,8 +89,11 @@ class MeshSettings:
     recent_broadcasts_bytes_max: int = MIB
     received_messages_max: int = 10_000
     received_bytes_max: int = 64 * MIB
-    send_buffer_bytes_max: int = 64 * MIB
-    messages_per_second_max: int = 10_000
+    send_buffer_bytes_max: int = 32 * MIB
+    unsent_bytes_max: int = 64 * MIB
+    unfinished_bytes_max: int = 64 * MIB
+    decoded_bytes_per_second_max: int = 128 * MIB
+    turn_seconds_max: float = 0.005
     calls_pending_max: int = 20_000
     compress_bytes_min: int = 1024
     known_peers_max: int = 1_000

@@ -9,6 +9,7 @@ and a system call, a call in it only its bytes. ``arc`` names where the answerin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
@@ -43,6 +44,8 @@ _INTERNAL = 6
 _TEXT_CHARACTERS_MAX = 500
 _BUNDLE_BYTES = 1 << 20
 _BUNDLE_CALLS = 1000
+#: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
+_UNSERVED_BYTES_MAX = 4 << 20
 
 
 class PeerLost(ChordError):
@@ -112,6 +115,8 @@ class Calls:
         self._calls: list[Any] = []
         self._replies: list[Any] = []
         self._bytes = 0
+        self._unserved: deque[list[Any]] = deque()
+        self._unserved_bytes = 0
         self._serving: dict[int, Deferred[Any]] = {}
         self._lost: Exception | None = None
 
@@ -213,9 +218,10 @@ class Calls:
                 entry[0].failed(entry[1], Failure(_error(reply)))
         return None if asked_last is None else now - asked_last
 
-    def calls_received(self, calls: Any, methods: dict[str, Method], caller: Any) -> None:
-        """Serve the calls of one frame.
+    def calls_received(self, calls: Any, size_bytes: int) -> None:
+        """Take the calls of one frame, to be served one after another by :meth:`serve_one`.
 
+        :param size_bytes: about what they take.
         :raises ProtocolError: when the frame is malformed.
         """
         if not isinstance(calls, list):
@@ -223,11 +229,28 @@ class Calls:
         for call in calls:
             if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
                 raise ProtocolError("a call is [number, method, ...]")
-            self._serve(call[0], call[1], call[2:], methods, caller)
+        room = max(0, self._pending_max - len(self._serving) - len(self._unserved))
+        if self._unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
+            room = 0
+        if room:
+            self._unserved_bytes += size_bytes
+            self._unserved.extend(calls[:room])
+        for call in calls[room:]:
+            self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
 
-    def _serve(
-        self, number: int, name: Any, arguments: list[Any], methods: dict[str, Method], caller: Any
-    ) -> None:
+    @property
+    def are_unserved(self) -> bool:
+        """Whether calls of the peer wait to be served."""
+        return bool(self._unserved)
+
+    def serve_one(self, methods: dict[str, Method], caller: Any) -> None:
+        """Serve the call that has waited longest.
+
+        :raises ProtocolError: when its number is that of another one under way.
+        """
+        number, name, *arguments = self._unserved.popleft()
+        if not self._unserved:
+            self._unserved_bytes = 0
         if number in self._serving:
             raise ProtocolError("a call has the number of another one under way")
         try:
@@ -245,8 +268,6 @@ class Calls:
         method = methods.get(name) if isinstance(name, str) else None
         if method is None:
             raise ProtocolError(f"unknown method {name[:40]!r}" if isinstance(name, str) else "no method")
-        if len(self._serving) >= self._pending_max:
-            raise ChordError("too many calls under way")
         try:
             return method(caller, *arguments)
         except TypeError as error:
@@ -277,14 +298,27 @@ class Calls:
             self.flush()
 
     def lost(self, reason: Exception) -> None:
-        """The link is down: fail what waits, and stop what is served."""
+        """The link is down: fail what waits, stop what is served, and forget what was asked."""
         self._lost = reason
+        # Nobody is called any more: so a link that is gone is held by none of its parts.
+        self._send_calls = self._send_replies = _to_nobody
+        self._wants_flush = _not_at_all
+        self._unserved.clear()
+        self._calls, self._replies = [], []
         waiting, self._waiting = self._waiting, {}
         serving, self._serving = self._serving, {}
         for asker, peer, _, _ in waiting.values():
             asker.failed(peer, Failure(PeerLost(str(reason))))
         for served in serving.values():
             served.cancel()
+
+
+def _to_nobody(bundle: list[Any]) -> None:
+    """The link is down."""
+
+
+def _not_at_all() -> None:
+    """The link is down."""
 
 
 def _send_all(

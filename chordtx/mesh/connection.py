@@ -30,12 +30,14 @@ from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.owner import ConnectionOwner
-from chordtx.mesh.rate import Rate
+from chordtx.mesh.quota import Quota
 from chordtx.mesh.roundtrip import RoundTrip
-from chordtx.wire import Codec, Message, flags
+from chordtx.wire import Codec, ExpandsTooMuch, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0
 _PING_TIMEOUT_SECONDS = 60.0
+#: A peer that leaves more than this unread is not served until it has read on.
+_UNREAD_BYTES_MAX = 256 * 1024
 #: What nobody says to everybody. A tuple: what a peer sends may have no hash.
 _BETWEEN_TWO = (flags.HANDSHAKE, flags.PEERS, flags.HELLO, flags.CALL, flags.REPLY)
 #: How a TLS client begins: a peer that was told another encryption than ours.
@@ -79,13 +81,15 @@ class MeshConnection(Protocol):
             self._send_calls, self._send_replies, lambda: owner.wants_flush(self), settings.calls_pending_max
         )
         self._liveness = Liveness()
-        self._codec = Codec(settings.limits, owner.methods_offered, settings.compress_bytes_min)
-        self._outbox = Outbox(settings.send_buffer_bytes_max, self._overflowed, self._sent_on)
-        rate = Rate(settings.messages_per_second_max)
-        self._inflow = Inflow(
-            owner.reactor, self._codec, rate, self._message_received, self._reading_failed, self._slowed_down
+        self._codec = Codec(
+            settings.limits, owner.methods_offered, settings.compress_bytes_min, has_greeted=False
         )
-        self._handshake = Handshake(
+        bounds = owner.bounds
+        self._outbox = Outbox(settings.send_buffer_bytes_max, bounds.unsent, owner.reactor.seconds, self)
+        per_second = settings.decoded_bytes_per_second_max
+        quota = Quota(per_second, per_second)
+        self._inflow = Inflow(owner.reactor, self._codec, bounds.turns, quota, bounds.unfinished, self)
+        self._handshake: Handshake | None = Handshake(
             owner.id,
             owner.protocol_id,
             outgoing,
@@ -120,7 +124,7 @@ class MeshConnection(Protocol):
         seconds = self.owner.settings.handshake_timeout_seconds
         self._timer = self.owner.reactor.callLater(seconds, self._handshake_timed_out)
         self.owner.connection_made(self)
-        if not self.closed:
+        if self._handshake is not None and not self.closed:
             self._handshake.connected()
 
     def dataReceived(self, data: bytes) -> None:
@@ -132,7 +136,8 @@ class MeshConnection(Protocol):
             self._began_with += data[: len(_TLS_BEGINS)]
         self._inflow.received(data)
 
-    def _reading_failed(self, error: Exception) -> None:
+    def reading_failed(self, error: Exception) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
         if isinstance(error, ProtocolError):
             self.refuse(self._explained(error))
         else:
@@ -148,14 +153,20 @@ class MeshConnection(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Twisted's: the transport is gone."""
         self.closed = True
-        self._stop_timer()
-        self._inflow.stop()
-        self._outbox.discard()
         error = self.close_reason or reason.value
         if not isinstance(error, Exception):
             error = ConnectionDone()
-        self.calls.lost(error)
+        self.release(error)
         self.owner.connection_closed(self, error)
+
+    def release(self, reason: Exception) -> None:
+        """The link is gone, or never came up: hold no memory, and be held by none of the parts."""
+        self._stop_timer()
+        self._inflow.stop()
+        self._outbox.discard()
+        self.calls.lost(reason)
+        self._handshake = self.transport = None
+        self._last_sent = self._resent = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -175,8 +186,7 @@ class MeshConnection(Protocol):
         if self.transport is not None:
             transport: Any = self.transport
             self._timer = self.owner.reactor.callLater(_CLOSE_SECONDS_MAX, transport.abortConnection)
-            self._outbox.finish()
-            transport.loseConnection()
+            self._outbox.finish(transport.loseConnection)
         self.calls.lost(reason)
 
     def part(self, reason: Exception) -> None:
@@ -189,6 +199,7 @@ class MeshConnection(Protocol):
     def abort(self, reason: Exception) -> None:
         """End the link at once: the peer is dead, silent or does not read."""
         self._ended(reason)
+        self._outbox.discard()
         if self.transport is not None:
             transport: Any = self.transport
             transport.abortConnection()
@@ -197,7 +208,7 @@ class MeshConnection(Protocol):
         if self.closed:
             return False
         self.closed = True
-        self.close_reason = reason
+        self.close_reason = _without_traceback(reason)
         self._stop_timer()
         self._inflow.stop()
         return True
@@ -209,19 +220,38 @@ class MeshConnection(Protocol):
             log("{connection} is refused: {error}", connection=self, error=str(error))
             self.close(error)
 
-    def _slowed_down(self) -> None:
+    def floods(self) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
         self._log.info("{connection} floods us, and is slowed down", connection=self)
+
+    def takes_too_much(self) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        self._cut(ProtocolError("a frame was begun and not finished, and there are too many of them"))
 
     def _cut(self, error: Exception) -> None:
         """End the link at once because of what the peer does not do, and say so in the log."""
         self._log.info("{connection} is cut off: {error}", connection=self, error=str(error))
         self.abort(error)
 
-    def _overflowed(self) -> None:
+    def overflowed(self) -> None:
+        """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
         self._cut(ProtocolError("the peer does not read what it is sent"))
 
-    def _sent_on(self) -> None:
+    def sent_on(self) -> None:
+        """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
+        if self.calls.are_unserved and not self._is_behind:
+            self._inflow.go_on()
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the peer is a node of ours that stores, as far as it says."""
+        return self.ours and not self.leeching
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the peer does not read as fast as it asks: then its calls wait."""
+        return self._outbox.waiting_bytes > _UNREAD_BYTES_MAX
 
     def _handshake_timed_out(self) -> None:
         self._cut(ProtocolError("the handshake was not finished in time (is the encryption the same?)"))
@@ -283,7 +313,7 @@ class MeshConnection(Protocol):
             return  # heard from just now, and nothing is awaited: as with most links most of the time
         self.calls.expire(now)
         half_open_seconds_max = self.owner.settings.half_open_seconds_max
-        if self.id is None or self._inflow.is_paused:
+        if self.id is None or self._inflow.is_waiting:
             return
         began_at = self._inflow.unfinished_since
         if began_at is not None and now - began_at > half_open_seconds_max:
@@ -313,10 +343,12 @@ class MeshConnection(Protocol):
 
     # What comes
 
-    def _message_received(self, message: Message) -> None:
+    def deliver(self, message: Message) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
         flag = message.payload[0]
         if self.id is None:
-            self._handshake.message_received(message)
+            if self._handshake is not None:
+                self._handshake.message_received(message)
         elif message.type == flags.RENEGOTIATE:
             self._renegotiate(message.payload)
         elif flag in _BETWEEN_TWO and message.type == flags.BROADCAST:
@@ -326,23 +358,27 @@ class MeshConnection(Protocol):
         elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
             self.owner.message_received(self, message)
         elif self.ours:  # what old peers ignore, we ignore of them
-            self._extension_received(flag, message.payload)
+            self._extension_received(flag, message)
 
     def missed_received(self, message: Message) -> None:
         """The peer told us of a broadcast that we missed."""
         if message.type == flags.BROADCAST and message.payload[0] not in _BETWEEN_TWO:
             self.owner.message_received(self, message)
 
-    def _extension_received(self, flag: int, payload: Sequence[Any]) -> None:
+    def _extension_received(self, flag: int, message: Message) -> None:
         if flag == flags.CALL:
-            self._calls_received(payload)
+            if len(message.payload) < 2:
+                raise ProtocolError("a frame of calls has no calls")
+            self.calls.calls_received(message.payload[1], message.decoded_bytes)
         elif flag == flags.REPLY:
-            self._replies_received(payload)
+            self._replies_received(message.payload)
 
-    def _calls_received(self, payload: Sequence[Any]) -> None:
-        if len(payload) < 2:
-            raise ProtocolError("a frame of calls has no calls")
-        self.calls.calls_received(payload[1], self.owner.methods, self)
+    def serve_one(self) -> bool:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        if not self.calls.are_unserved or self._is_behind:
+            return False
+        self.calls.serve_one(self.owner.methods, self)
+        return True
 
     def _replies_received(self, payload: Sequence[Any]) -> None:
         if len(payload) < 3:
@@ -380,6 +416,12 @@ class MeshConnection(Protocol):
         self._peer_methods = methods
         self._codec.peer_offers(methods, never_plain=self.dialect is Dialect.STR)
 
+    def expands_too_much(self, error: ExpandsTooMuch) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`: let the peer send that again, plain, as the rest."""
+        self._log.info("{connection} is asked to send plain: {error}", connection=self, error=str(error))
+        self.send(flags.COMPRESSION, [], type=flags.RENEGOTIATE)
+        self.send(flags.RESEND, type=flags.RENEGOTIATE)
+
     def _resend(self, message: Message) -> None:
         # Never in a loop: a peer that cannot read a message will not be able to the second time, so each
         # message is sent again once.
@@ -410,6 +452,7 @@ class MeshConnection(Protocol):
 
     def _opened(self, greeting: Greeting, ours: bool) -> None:
         self._stop_timer()
+        self._codec.greeted()
         self.id = greeting.id
         self.id_10 = greeting.id_10
         self.address = greeting.address
@@ -425,3 +468,9 @@ class MeshConnection(Protocol):
 
     def _send_replies(self, replies: list[Any]) -> None:
         self.send(flags.REPLY, self.owner.own_arc_start(), replies)
+
+
+def _without_traceback(error: Exception) -> Exception:
+    """``error`` as it is kept: a traceback would keep all that was at hand when it was raised."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

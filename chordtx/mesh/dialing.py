@@ -125,9 +125,10 @@ class Dialing:
         self._mesh.awaiting_ids.append(link)
         try:
             await self.endpoint(address).connect(_OneLink(link))
-        except Exception:
+        except Exception as error:
             if link in self._mesh.awaiting_ids:
                 self._mesh.awaiting_ids.remove(link)
+            link.release(error)
             raise
         return await opened
 
@@ -158,7 +159,7 @@ class _OneLink:
     noisy = False
 
     def __init__(self, link: MeshConnection) -> None:
-        self._link = link
+        self._link: MeshConnection | None = link
 
     def doStart(self) -> None:
         """Twisted's."""
@@ -166,6 +167,7 @@ class _OneLink:
     def doStop(self) -> None:
         """Twisted's."""
 
-    def buildProtocol(self, addr: Any) -> MeshConnection:
-        """Twisted's."""
-        return self._link
+    def buildProtocol(self, addr: Any) -> MeshConnection | None:
+        """Twisted's. The link is handed over, for Twisted's connector outlives it."""
+        link, self._link = self._link, None
+        return link

@@ -1,101 +1,196 @@
-"""What comes over one link: bytes, made into messages no faster than the peer may send them.
+"""What comes over one link: bytes, made into messages, and their calls, in turns shared with other links.
 
-Past its rate the transport is paused, and what came already waits: so a flood costs the peer's time and
-the kernel's buffers, and nothing of ours.
+What there is to do is done at once while the node's turn lasts, and piece by piece in later turns after that
+(:class:`~chordtx.mesh.turns.Turns`). A peer that costs more than its quota waits until the quota is filled up
+again. Meanwhile a little of what comes is read ahead, so that the end of the link is noticed. Past that the
+transport is paused: so a flood costs the peer's time and the kernel's buffers, and nothing of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
-from chordtx.mesh.rate import Rate
-from chordtx.wire import Codec, Message
+from chordtx.mesh.pool import Pool
+from chordtx.mesh.quota import Quota
+from chordtx.mesh.turns import Turns
+from chordtx.wire import Codec, ExpandsTooMuch, Message
+
+_READ_AHEAD_BYTES = 128 * 1024
+#: An unfinished frame counts among those of all links from here on: 1,000 links with less hold little.
+_COUNTED_BYTES_MIN = 16 * 1024
+
+
+class InflowLink(Protocol):
+    """What the reading side needs of its link."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the peer is a member of our ring, which no quota slows down."""
+
+    def serve_one(self) -> bool:
+        """Serve one call that waits. :returns: whether there was any that may be served now."""
+
+    def deliver(self, message: Message) -> None:
+        """A message came. May raise anything."""
+
+    def expands_too_much(self, error: ExpandsTooMuch) -> None:
+        """A message was left out that costs more than its sender paid for."""
+
+    def reading_failed(self, error: Exception) -> None:
+        """Reading, serving or delivering raised this (it is called within the ``except``)."""
+
+    def floods(self) -> None:
+        """The peer is slowed down."""
+
+    def takes_too_much(self) -> None:
+        """An unfinished frame must go: those of all links take too much together."""
 
 
 class Inflow:
     """The reading side of a link.
 
-    :param deliver: called with each message. :param failed: called, within the ``except``, with whatever
-        reading or delivering raised. :param floods: called when the peer is slowed down.
+    :param pool: of the bytes in unfinished frames of all links.
     :ivar unfinished_since: when the frame began whose rest has not come, None when there is none.
     """
 
     def __init__(
-        self,
-        reactor: Any,
-        codec: Codec,
-        rate: Rate,
-        deliver: Callable[[Message], None],
-        failed: Callable[[Exception], None],
-        floods: Callable[[], None],
+        self, reactor: Any, codec: Codec, turns: Turns, quota: Quota, pool: Pool, link: InflowLink
     ) -> None:
         self._reactor = reactor
         self._codec = codec
-        self._rate = rate
-        self._deliver = deliver
-        self._failed = failed
-        self._floods = floods
+        self._turns = turns
+        self._quota = quota
+        self._pool = pool
+        self._link: InflowLink | None = link
         self._transport: Any = None
         self._resume_call: IDelayedCall | None = None
-        self._stopped = False
+        self._is_transport_paused = False
+        self._is_held = False
+        self._has_read = False
         self.unfinished_since: float | None = None
+        self.is_waiting = False
 
     @property
-    def is_paused(self) -> bool:
-        """Whether nothing is read for now, because the peer sent too much."""
-        return self._resume_call is not None
+    def precedence(self) -> tuple[bool, float]:
+        """See :class:`~chordtx.mesh.pool.Holder`: the frame begun first gives way first."""
+        return (self._link is not None and self._link.is_member, self.unfinished_since or 0.0)
+
+    def give_way(self) -> None:
+        """See :class:`~chordtx.mesh.pool.Holder`."""
+        self._is_held = False
+        if self._link is not None:
+            self._link.takes_too_much()
 
     def attach(self, transport: Any) -> None:
         """The transport is up."""
         self._transport = transport
 
     def received(self, data: bytes) -> None:
-        """Take what came."""
+        """Take what came, and do what can be done in this turn."""
         self._codec.receive_data(data)
-        if not self.is_paused:
-            self._read()
+        if self.is_waiting:
+            if self._codec.pending_bytes > _READ_AHEAD_BYTES:
+                self._pause_transport()
+        elif self._turns.begin():
+            self._work_on()
+            self._turns.end()
+        else:
+            self._wait()
+
+    def go_on(self) -> None:
+        """There is something to do that could not be done before."""
+        if not self.is_waiting and self._link is not None:
+            self._wait()
 
     def stop(self) -> None:
-        """Deliver nothing more; but let the transport notice the peer's end of the link."""
-        self._stopped = True
+        """Deliver nothing more, and hold nothing; but let the transport notice the peer's end of the link."""
+        self._link = None
+        self._codec.discard()
+        self._turns.forget(self)
+        self._pool.release(self)
         if self._resume_call is not None:
             self._resume_call.cancel()
             self._resume_call = None
-            self._transport.resumeProducing()
+        self._resume_transport()
 
-    def _read(self) -> None:
+    def work(self) -> bool:
+        """See :class:`~chordtx.mesh.turns.Worker`: serve a call, or read a message and serve its first."""
+        self.is_waiting = False
+        link = self._link
+        if link is None:
+            return False
         try:
-            self._deliver_all()
+            is_more = link.serve_one()
+            if not is_more:
+                is_more = self._read_one(link)
+                link.serve_one()
         except Exception as error:
-            self._failed(error)
+            link.reading_failed(error)
+            return False
+        if self._resume_call is not None:
+            self.is_waiting = True
+            return False
+        if not is_more:
+            self._note_rest()
+            self._resume_transport()
+        return is_more
 
-    def _deliver_all(self) -> None:
-        now = self._reactor.seconds()
-        is_progress = False
-        while not self._stopped and not self.is_paused:
+    def _work_on(self) -> None:
+        while self.work():
+            if self._turns.is_over:
+                self._wait()
+                return
+
+    def _wait(self) -> None:
+        self.is_waiting = True
+        self._turns.wait(self)
+
+    def _read_one(self, link: InflowLink) -> bool:
+        try:
             message = self._codec.next_message()
-            if message is None:
-                break
-            is_progress = True
-            pause_seconds = self._rate.counted(now)
-            if pause_seconds:
-                self._pause(pause_seconds)
-            self._deliver(message)
-        if not self._codec.pending_bytes:
-            self.unfinished_since = None
-        elif is_progress or self.unfinished_since is None:
-            self.unfinished_since = now
+        except ExpandsTooMuch as error:
+            self._spend(error.bytes_max, link)
+            link.expands_too_much(error)
+            return True
+        if message is None:
+            return False
+        self._has_read = True
+        self._spend(message.decoded_bytes, link)
+        link.deliver(message)
+        return True
 
-    def _pause(self, seconds: float) -> None:
-        self._floods()
-        self._transport.pauseProducing()
-        self._resume_call = self._reactor.callLater(seconds, self._resume)
+    def _spend(self, count: int, link: InflowLink) -> None:
+        if link.is_member:
+            return
+        seconds = self._quota.spend(count, self._reactor.seconds())
+        if seconds:
+            link.floods()
+            self._resume_call = self._reactor.callLater(seconds, self._resume)
 
     def _resume(self) -> None:
         self._resume_call = None
-        self._read()
-        if not self.is_paused and not self._stopped:
+        self._wait()
+
+    def _note_rest(self) -> None:
+        """All that can be done is done: a frame whose rest has not come is looked after, and counted."""
+        pending_bytes = self._codec.pending_bytes
+        if not pending_bytes:
+            self.unfinished_since = None
+        elif self._has_read or self.unfinished_since is None:
+            self.unfinished_since = self._reactor.seconds()
+        self._has_read = False
+        if self._is_held or pending_bytes >= _COUNTED_BYTES_MIN:
+            self._is_held = pending_bytes > 0
+            self._pool.hold(self, pending_bytes)
+
+    def _pause_transport(self) -> None:
+        if not self._is_transport_paused:
+            self._is_transport_paused = True
+            self._transport.pauseProducing()
+
+    def _resume_transport(self) -> None:
+        if self._is_transport_paused:
+            self._is_transport_paused = False
             self._transport.resumeProducing()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chordtx.config import MeshSettings
 from chordtx.mesh.address import Address
+from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.calls import Method
 from chordtx.wire import Message
 
@@ -22,6 +23,7 @@ class ConnectionOwner:
     protocol_id: str
     methods_offered: tuple[int, ...]
     methods: dict[str, Method]
+    bounds: LinkBounds
 
     def own_arc_start(self) -> bytes | None:
         """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""

@@ -25,6 +25,7 @@ from chordtx.config import MeshSettings
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import Listening, MeshFactory
 from chordtx.mesh.address import Address
+from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
 from chordtx.mesh.connection import MeshConnection
@@ -42,7 +43,7 @@ from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import Shared
-from chordtx.wire import Message, decode_id, flags, node_id, preference, protocol_id
+from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
 FlagHandler = Callable[[MeshConnection, Message], None]
@@ -92,7 +93,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self.encryption = encryption
         self.subnet = subnet
         self.protocol_id = protocol_id(subnet, encryption)
-        self.methods_offered: tuple[int, ...] = preference()
+        self.methods_offered: tuple[int, ...] = offered()
+        self.bounds = LinkBounds.of(reactor, self.settings)
         self._listen = listen
         self._advertised = Address.parse(advertise) if advertise else None
         self._bootstrap = [Address.parse(peer) for peer in peers]
@@ -187,6 +189,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         await self._listening.close()
         self._rounds.stop()
         await self._close_links()
+        self.bounds.turns.stop()
         await self.finish()
 
     async def leave(self) -> None:

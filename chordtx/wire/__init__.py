@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chordtx.wire import flags
 from chordtx.wire.codec import Codec, must_fit
-from chordtx.wire.compression import compress, decompress, preference
+from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, offered, preference
 from chordtx.wire.frame import FrameReader, frame
 from chordtx.wire.identity import decode_id, encode_id, node_id, protocol_id
 from chordtx.wire.message import Message
@@ -16,6 +16,7 @@ from chordtx.wire.values import pack_value, unpack_value
 
 __all__ = [
     "Codec",
+    "ExpandsTooMuch",
     "FrameReader",
     "Message",
     "compress",
@@ -26,6 +27,7 @@ __all__ = [
     "frame",
     "must_fit",
     "node_id",
+    "offered",
     "pack_value",
     "preference",
     "protocol_id",

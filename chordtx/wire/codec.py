@@ -5,26 +5,31 @@ until there is none; send what :meth:`Codec.encode` returns. No Twisted, no cloc
 
 A frame does not say whether it is compressed, or how: only the checksum shows it. Plain is tried first (our
 own nodes mostly send plain, and a handshake always is), then every method that we offer.
+
+Before the handshake is through (:meth:`Codec.greeted`) frames are short and plain, for a stranger's bytes
+must cost next to nothing. After it a compressed frame may expand to a multiple of its length only: what
+compresses better than that costs its sender so little, and its reader so much, that it is to be sent plain.
+:meth:`Codec.encode` does so; a peer that does not is told by :class:`ExpandsTooMuch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import sha256
-from itertools import chain
 from typing import Any
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
-from chordtx.wire.compression import compress, pieces, preference
+from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, preference
 from chordtx.wire.frame import FrameReader, frame
-from chordtx.wire.message import ID_BYTES, Message, checksum_holds
-from chordtx.wire.packing import scan_head
+from chordtx.wire.message import ID_BYTES, Message
+from chordtx.wire.packing import TooMany, scan
 
-#: First bytes of an array of four entries or more, which a body is.
-_BODY_HEADS = frozenset([*range(0x94, 0xA0), 0xDC, 0xDD])
-#: Of compressed data, so much is kept before its checksum is known to be right.
-HEAD_BYTES_MIN = 256 * 1024
+#: Of what is longer than this, a sample is compressed first: to see whether the whole is worth the time.
+_SAMPLED_BYTES_MIN = 128 * 1024
+_SAMPLE_BYTES = 16 * 1024
+#: A sample that stays longer than this share of itself does not pay.
+_WORTH_SHARE_MAX = 0.9
 
 
 class Codec:
@@ -32,15 +37,21 @@ class Codec:
 
     :param methods: compression methods that we offer, the one to be used first in front.
     :param compress_bytes_min: shorter messages are sent plain: compressing them costs more than it saves.
+    :param has_greeted: False when a handshake is to come first, see :meth:`greeted`.
     """
 
     def __init__(
-        self, limits: Limits, methods: Iterable[int] | None = None, compress_bytes_min: int = 1024
+        self,
+        limits: Limits,
+        methods: Iterable[int] | None = None,
+        compress_bytes_min: int = 1024,
+        has_greeted: bool = True,
     ) -> None:
         self._limits = limits
         self._methods = preference() if methods is None else tuple(methods)
         self._compress_bytes_min = compress_bytes_min
-        self._reader = FrameReader(limits)
+        self._reader = FrameReader(limits.frame_bytes_max if has_greeted else limits.greeting_bytes_max)
+        self._has_greeted = has_greeted
         self._send_method: int | None = None
         self._never_plain = False
 
@@ -49,19 +60,36 @@ class Codec:
         """Bytes received that no message has been made of yet."""
         return self._reader.pending_bytes
 
+    def greeted(self) -> None:
+        """The handshake is through: frames may be long, and compressed, from now on."""
+        self._has_greeted = True
+        self._reader.allow(self._limits.frame_bytes_max)
+
     def receive_data(self, data: bytes) -> None:
         """Take what came from the peer, torn anywhere. Read all messages before giving more."""
         self._reader.receive_data(data)
 
+    def discard(self) -> None:
+        """Forget what was received: nothing more is read."""
+        self._reader.discard()
+
     def next_message(self) -> Message | None:
         """The next message, or ``None`` until more bytes come.
 
+        :raises ExpandsTooMuch: when a compressed message costs too much for its length. The next ones can be
+            read all the same.
         :raises ProtocolError: when what came is none; the connection is then of no more use.
         """
         data = self._reader.next_frame()
         if data is None:
             return None
-        return Message.from_checked(data if checksum_holds(data) else self._expand(data), self._limits)
+        body = data[ID_BYTES:]
+        if sha256(body).digest() == data[:ID_BYTES]:
+            return Message.from_checked(data[:ID_BYTES], body, self._limits)
+        if not self._has_greeted:
+            raise ProtocolError("a first message whose checksum does not match: it has to be plain")
+        del body
+        return self._expanded(data)
 
     def peer_offers(self, methods: Iterable[Any], never_plain: bool = False) -> None:
         """The peer named, in its handshake or to renegotiate, what it takes; unknown numbers are ignored.
@@ -86,54 +114,66 @@ class Codec:
             if self._never_plain:
                 data = compress(data, self._send_method)
             elif len(data) >= self._compress_bytes_min:
-                data = min(compress(data, self._send_method), data, key=len)
+                data = self._compressed(data, self._send_method)
         if len(data) > self._limits.frame_bytes_max:
             raise _too_large(len(data), self._limits.frame_bytes_max)
         return frame(data)
 
-    def _expand(self, data: bytes) -> bytes:
+    def _compressed(self, data: bytes, method: int) -> bytes:
+        """``data`` compressed, if that pays and the peer takes it so."""
+        if len(data) > _SAMPLED_BYTES_MIN:
+            middle = len(data) // 2
+            sample_bytes = len(compress(data[middle : middle + _SAMPLE_BYTES], method))
+            if (
+                not _SAMPLE_BYTES // self._limits.expansion_max
+                < sample_bytes
+                < _SAMPLE_BYTES * _WORTH_SHARE_MAX
+            ):
+                return data
+        packed = compress(data, method)
+        return packed if len(packed) < len(data) and self._may_expand(data, len(packed)) else data
+
+    def _may_expand(self, data: bytes, sent_bytes: int) -> bool:
+        """Whether the peer, whose limits are taken to be ours, would read this when it came compressed."""
+        if len(data) > self._expanded_bytes_max(sent_bytes):
+            return False
+        try:
+            scan(data[ID_BYTES:], self._limits, envelope=True, sent_bytes=sent_bytes)
+        except TooMany:
+            return False
+        return True
+
+    def _expanded_bytes_max(self, sent_bytes: int) -> int:
+        limits = self._limits
+        return min(limits.expanded_bytes_max, limits.expansion_bytes_free + limits.expansion_max * sent_bytes)
+
+    def _expanded(self, data: bytes) -> Message:
+        too_much: ExpandsTooMuch | None = None
         for method in self._methods:
             try:
-                return self._expand_with(method, data)
+                id, body = self._expanded_with(method, data)
+            except ExpandsTooMuch as error:
+                too_much = error
             except ProtocolError:
                 continue
-        raise ProtocolError("a message whose checksum does not match in any compression")
+            else:
+                return self._checked(id, body, len(data))
+        raise too_much or ProtocolError("a message whose checksum does not match in any compression")
 
-    def _expand_with(self, method: int, data: bytes) -> bytes:
-        """What is longer than its head is expanded twice: for its checksum, keeping nothing, then to be kept.
-
-        So a bomb costs its head, whatever it expands to; and one with a right checksum still has to begin as
-        a message within the limits does.
-        """
-        found = self._pieces(method, data)
-        head, is_all = _head_of(found)
-        if len(head) <= ID_BYTES or head[ID_BYTES] not in _BODY_HEADS:
-            raise ProtocolError("compressed data that is no message")
-        if not is_all:
-            scan_head(head[ID_BYTES:], self._limits.expanded_bytes_max, self._limits)
-        if _sha256(chain([head[ID_BYTES:]], found)) != head[:ID_BYTES]:
+    def _expanded_with(self, method: int, data: bytes) -> tuple[bytes, bytes]:
+        """Id and body. (A function of its own, so that what both were cut from is gone when it returns.)"""
+        expanded = decompress(data, method, self._expanded_bytes_max(len(data)))
+        body = expanded[ID_BYTES:]
+        if sha256(body).digest() != expanded[:ID_BYTES]:
             raise ProtocolError("a message whose checksum does not match")
-        return head if is_all else b"".join(self._pieces(method, data))
+        return expanded[:ID_BYTES], body
 
-    def _pieces(self, method: int, data: bytes) -> Iterator[bytes]:
-        return pieces(data, method, self._limits.expanded_bytes_max)
-
-
-def _head_of(found: Iterator[bytes]) -> tuple[bytes, bool]:
-    """A little over :data:`HEAD_BYTES_MIN`, or all when that is less; and whether it is all."""
-    head = bytearray()
-    for piece in found:
-        head += piece
-        if len(head) >= HEAD_BYTES_MIN:
-            return bytes(head), False
-    return bytes(head), True
-
-
-def _sha256(found: Iterable[bytes]) -> bytes:
-    digest = sha256()
-    for piece in found:
-        digest.update(piece)
-    return digest.digest()
+    def _checked(self, id: bytes, body: bytes, sent_bytes: int) -> Message:
+        try:
+            return Message.from_checked(id, body, self._limits, sent_bytes)
+        except TooMany as error:
+            text = f"a message of {sent_bytes} bytes that holds {error}"
+            raise ExpandsTooMuch(text, self._expanded_bytes_max(sent_bytes)) from error
 
 
 def must_fit(message: Message, limits: Limits) -> None:

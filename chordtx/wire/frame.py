@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from struct import Struct
 
-from chordtx.config import Limits
 from chordtx.errors import ProtocolError
 
 _LENGTH = Struct(">I")
@@ -26,10 +25,12 @@ class FrameReader:
     """Cuts a stream of bytes into frames.
 
     Past a :class:`ProtocolError` the stream cannot be read on: every later call raises it again.
+
+    :param frame_bytes_max: a longer frame is refused; see :meth:`allow`.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._frame_bytes_max = limits.frame_bytes_max
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
         self._start = 0
 
@@ -37,6 +38,15 @@ class FrameReader:
     def pending_bytes(self) -> int:
         """Bytes received that no frame has been made of yet."""
         return len(self._buffer) - self._start
+
+    def allow(self, frame_bytes_max: int) -> None:
+        """Frames may be this long from now on."""
+        self._frame_bytes_max = frame_bytes_max
+
+    def discard(self) -> None:
+        """Forget what was received: nothing more is read."""
+        self._buffer = bytearray()
+        self._start = 0
 
     def receive_data(self, data: bytes) -> None:
         """Take what came from the peer. Read all frames before giving more, and memory stays bounded."""

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError
-from chordtx.wire.packing import pack, unpack
+from chordtx.wire.packing import pack, scan, unpack_scanned
 
 #: Length of an id, which is the checksum too.
 ID_BYTES = 32
@@ -34,6 +34,7 @@ class Message:
     :ivar payload: sub-flag and its arguments, at least one entry; a peer may send anything in each.
     :ivar body: the msgpack array.
     :ivar id: SHA-256 of the body, 32 bytes.
+    :ivar decoded_bytes: about what it takes in memory. (Of a message of our own: the length of its body.)
     """
 
     type: int = field(eq=False)
@@ -42,6 +43,7 @@ class Message:
     payload: tuple[Any, ...] = field(eq=False)
     body: bytes = field(eq=False, repr=False)
     id: bytes = field(repr=False)
+    decoded_bytes: int = field(eq=False, repr=False)
 
     @classmethod
     def build(cls, type: int, sender: bytes | str, time: int, payload: Iterable[Any]) -> Message:
@@ -51,7 +53,7 @@ class Message:
         """
         payload = tuple(payload)
         body = pack((type, sender, time, *payload))
-        return cls(type, sender, time, payload, body, sha256(body).digest())
+        return cls(type, sender, time, payload, body, sha256(body).digest(), len(body))
 
     @classmethod
     def parse(cls, data: bytes, limits: Limits) -> Message:
@@ -59,22 +61,26 @@ class Message:
 
         :raises ProtocolError: when the checksum is wrong, the body is no message, or it passes a limit.
         """
-        if not checksum_holds(data):
+        body = data[ID_BYTES:]
+        if sha256(body).digest() != data[:ID_BYTES]:
             raise ProtocolError("a message whose checksum does not match")
-        return cls.from_checked(data, limits)
+        return cls.from_checked(data[:ID_BYTES], body, limits)
 
     @classmethod
-    def from_checked(cls, data: bytes, limits: Limits) -> Message:
-        """As :meth:`parse`, for who has compared the checksum."""
-        body = data[ID_BYTES:]
-        entries = unpack(body, limits, envelope=True)
+    def from_checked(cls, id: bytes, body: bytes, limits: Limits, sent_bytes: int | None = None) -> Message:
+        """As :meth:`parse`, for who has compared the checksum.
+
+        :param sent_bytes: what the peer sent for it, when it came compressed.
+        """
+        decoded_bytes = scan(body, limits, envelope=True, sent_bytes=sent_bytes)
+        entries = unpack_scanned(body)
         # The exact type, because a bool is an int too.
         if type(entries) is not list or len(entries) <= _HEAD_ENTRIES:
             raise ProtocolError("a message that is no array of four entries or more")
         kind, sender, time = entries[:_HEAD_ENTRIES]
         if type(kind) is not int or type(sender) not in (bytes, str) or type(time) is not int:
             raise ProtocolError("a message whose type, sender or time is of the wrong kind")
-        return cls(kind, sender, time, tuple(entries[_HEAD_ENTRIES:]), body, data[:ID_BYTES])
+        return cls(kind, sender, time, tuple(entries[_HEAD_ENTRIES:]), body, id, decoded_bytes)
 
     @property
     def data(self) -> bytes:
@@ -87,8 +93,3 @@ class Message:
         return (
             self.sender if isinstance(self.sender, str) else self.sender.decode("utf-8", "backslashreplace")
         )
-
-
-def checksum_holds(data: bytes) -> bool:
-    """Whether ``data`` is an id and the body that it belongs to."""
-    return sha256(data[ID_BYTES:]).digest() == data[:ID_BYTES]

@@ -7,7 +7,6 @@ Pure functions, between bytes and Python values.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -29,15 +28,20 @@ _CONTAINER_BYTES_FREE = 2 << 20
 _FREE_UP_TO_BYTES = 64 << 10
 #: ... and what comes above that may cost this many bytes for each byte sent: real data needs about 30.
 _CONTAINER_BYTES_PER_BYTE = 64
+#: What came compressed is longer than what was sent. That takes memory too, so its parts may take less.
+_COMPRESSED_CONTAINER_BYTES_FREE = 1 << 20
+_COMPRESSED_CONTAINER_BYTES_PER_BYTE = 32
+_COMPRESSED_ELEMENTS_FREE = 32 << 10
+
+#: About what an element takes once it is decoded, its place in an array or map included.
+_ELEMENT_BYTES = 64
+#: And for each byte of what is too small to be looked at closely.
+_DECODED_BYTES_PER_SMALL_BYTE = 8
 
 #: Up to here a message is small enough that counting what might be a header tells all that is needed ...
 _SMALL_BYTES_MAX = 1024
 #: ... as long as there are this few: msgpack may reserve, for each array, 8 bytes for each of the message.
 _SMALL_HEADERS_MAX = 32
-
-
-class EndsEarly(ProtocolError):
-    """More bytes would be needed to make the value whole."""
 
 
 class TooDeep(ProtocolError):
@@ -71,35 +75,30 @@ def unpack(data: bytes, limits: Limits, *, envelope: bool = False) -> Any:
         UTF-8, a list as the key of a map).
     """
     scan(data, limits, envelope=envelope)
-    return _unpack_scanned(data)
+    return unpack_scanned(data)
 
 
-def scan(data: bytes, limits: Limits, *, envelope: bool = False) -> None:
+def scan(data: bytes, limits: Limits, *, envelope: bool = False, sent_bytes: int | None = None) -> int:
     """Check, without building it, that what ``data`` holds keeps to ``limits``.
 
+    :param sent_bytes: how many bytes were sent for it, when it came compressed: they count then, see
+        :func:`_bounds`.
+    :returns: about how many bytes of memory it takes once it is decoded.
     :raises ProtocolError: when it does not, or is broken in a way that shows on the way.
     """
-    if not _is_small(data, limits):
-        walk(data, limits, envelope=envelope)
+    if _is_small(data, limits):
+        return _DECODED_BYTES_PER_SMALL_BYTE * len(data)
+    return walk(data, limits, envelope=envelope, sent_bytes=sent_bytes)
 
 
-def scan_head(head: bytes, data_bytes_max: int, limits: Limits) -> None:
-    """As :func:`scan` for a whole message, of which only the first bytes are there yet.
-
-    :param data_bytes_max: the most that it can become.
-    :raises ProtocolError: when whatever follows cannot make it right.
-    """
-    with suppress(EndsEarly):
-        walk(head, limits, envelope=True, data_bytes_max=data_bytes_max)
-
-
-def walk(data: bytes, limits: Limits, *, envelope: bool = False, data_bytes_max: int | None = None) -> None:
+def walk(data: bytes, limits: Limits, *, envelope: bool = False, sent_bytes: int | None = None) -> int:
     """As :func:`scan`, but always to the end: ``data`` is just one value, and its maps have keys that can be.
 
     Iterative, for nesting must not cost stack; and in one piece, for a call costs as much as an element.
     """
-    data_bytes = len(data) if data_bytes_max is None else data_bytes_max
-    depth_max, claimed_max, containers_max, memory_bytes_max = _bounds(data_bytes, limits, envelope)
+    depth_max, claimed_max, containers_max, memory_bytes_max = _bounds(
+        len(data), limits, envelope, sent_bytes
+    )
     claimed = containers = memory_bytes = 0
     position, owed, in_map = 0, 1, False
     outer: list[tuple[int, bool]] = []
@@ -137,25 +136,37 @@ def walk(data: bytes, limits: Limits, *, envelope: bool = False, data_bytes_max:
                 or containers > containers_max
                 or memory_bytes > memory_bytes_max
             ):
-                raise _excess(claimed >= data_bytes, len(outer) > depth_max)
+                raise _excess(claimed >= len(data), len(outer) > depth_max)
     except IndexError:
-        raise EndsEarly("msgpack that ends early") from None
+        raise ProtocolError("msgpack that ends early") from None
     if position > len(data):
-        raise EndsEarly("msgpack that ends early")
+        raise ProtocolError("msgpack that ends early")
     if position < len(data):
         raise ProtocolError("bytes after the msgpack")
+    return len(data) + claimed * _ELEMENT_BYTES + memory_bytes
 
 
-def _bounds(data_bytes: int, limits: Limits, envelope: bool) -> tuple[int, int, int, int]:
-    """For :func:`walk`, the most of depth, elements, containers and memory that ``data_bytes`` may hold."""
+def _bounds(
+    data_bytes: int, limits: Limits, envelope: bool, sent_bytes: int | None
+) -> tuple[int, int, int, int]:
+    """For :func:`walk`, the most of depth, elements, containers and memory that ``data_bytes`` may hold.
+
+    What came compressed may cost as much as its sender has paid for, and no more.
+    """
     spare = ENVELOPE_ELEMENTS if envelope else 0
-    above_bytes = max(0, data_bytes - _FREE_UP_TO_BYTES)
+    depth_max = limits.depth_max + (ENVELOPE_DEPTH if envelope else 0)
+    # Each element takes a byte at least, and so does the outermost header.
+    claimed_max = min(limits.elements_max + spare, data_bytes - 1)
+    free_bytes, bytes_per_byte = _CONTAINER_BYTES_FREE, _CONTAINER_BYTES_PER_BYTE
+    if sent_bytes is not None:
+        claimed_max = min(claimed_max, max(_COMPRESSED_ELEMENTS_FREE, sent_bytes // 2))
+        free_bytes, bytes_per_byte = _COMPRESSED_CONTAINER_BYTES_FREE, _COMPRESSED_CONTAINER_BYTES_PER_BYTE
+    above_bytes = max(0, (data_bytes if sent_bytes is None else sent_bytes) - _FREE_UP_TO_BYTES)
     return (
-        limits.depth_max + (ENVELOPE_DEPTH if envelope else 0),
-        # Each element takes a byte at least, and so does the outermost header.
-        min(limits.elements_max + spare, data_bytes - 1),
+        depth_max,
+        claimed_max,
         limits.containers_max + spare,
-        _CONTAINER_BYTES_FREE + above_bytes * _CONTAINER_BYTES_PER_BYTE + spare * _ARRAY_BYTES,
+        free_bytes + above_bytes * bytes_per_byte + spare * _ARRAY_BYTES,
     )
 
 
@@ -165,7 +176,8 @@ def _excess(is_short: bool, is_deep: bool) -> ProtocolError:
     return TooDeep("nested too deep") if is_deep else TooMany("too many elements, arrays and maps")
 
 
-def _unpack_scanned(data: bytes) -> Any:
+def unpack_scanned(data: bytes) -> Any:
+    """As :func:`unpack`, for who has called :func:`scan`."""
     try:
         return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:

@@ -99,6 +99,10 @@ class _Transport(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None:
         """As that of a socket."""
 
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        self.end()
+
     def end(self) -> None:
         """Tell the protocol, once."""
         protocol, self.protocol = self.protocol, None

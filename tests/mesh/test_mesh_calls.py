@@ -42,11 +42,16 @@ class Pair:
     def call(self, method: Any, *arguments: Any, now: float = 0.0) -> list[Any]:
         return outcomes(self.here.call(now, 5.0, method, *arguments))
 
+    def serve(self, calls: Any) -> None:
+        self.there.calls_received(calls, 100)
+        while self.there.are_unserved:
+            self.there.serve_one(self.methods, "caller")
+
     def run(self, now: float = 0.0) -> float | None:
         self.here.flush()
         sent, self.calls_sent = self.calls_sent, []
         for calls in sent:
-            self.there.calls_received([list(call) for call in calls], self.methods, "caller")
+            self.serve([list(call) for call in calls])
         self.there.flush()
         answered, self.replies_sent = self.replies_sent, []
         trip = None
@@ -180,7 +185,7 @@ def test_calls_under_way_are_bounded() -> None:
 
 
 def test_many_calls_leave_in_several_frames() -> None:
-    pair = Pair({"ping": lambda caller: []})
+    pair = Pair({"ping": lambda caller: []}, pending_max=1000)
     found = [pair.call("ping") for _ in range(2500)]
     pair.here.flush()
     assert [len(calls) for calls in pair.calls_sent] == [1000, 1000, 500]
@@ -193,7 +198,7 @@ def test_long_answers_leave_in_several_frames() -> None:
     for _ in range(8):
         pair.call("blob")
     pair.here.flush()
-    pair.there.calls_received(pair.calls_sent.pop(), pair.methods, "caller")
+    pair.serve(pair.calls_sent.pop())
     pair.there.flush()
     assert [len(replies) for replies in pair.replies_sent] == [4, 4]
 
@@ -201,14 +206,14 @@ def test_long_answers_leave_in_several_frames() -> None:
 @pytest.mark.parametrize("calls", [None, {}, "x", [None], [[]], [[1]], [["1", "ping"]], [[None, "ping"]]])
 def test_malformed_calls_are_protocol_errors(calls: Any) -> None:
     with pytest.raises(ProtocolError):
-        Pair({"ping": lambda caller: []}).there.calls_received(calls, {}, "caller")
+        Pair({"ping": lambda caller: []}).serve(calls)
 
 
 def test_number_of_a_call_under_way_cannot_be_used_again() -> None:
     pair = Pair({"wait": lambda caller: Deferred()})
-    pair.there.calls_received([[1, "wait"]], pair.methods, "caller")
+    pair.serve([[1, "wait"]])
     with pytest.raises(ProtocolError):
-        pair.there.calls_received([[1, "wait"]], pair.methods, "caller")
+        pair.serve([[1, "wait"]])
     pair.there.lost(ProtocolError("cut"))
 
 

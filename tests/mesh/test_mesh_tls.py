@@ -28,7 +28,7 @@ async def test_nodes_link_over_tls_and_stop(mesh: Mesh) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_flood_over_tls_is_slowed_down(mesh: Mesh) -> None:
-    first = await mesh.node(encryption="SSL", settings=MeshSettings(messages_per_second_max=20))
+    first = await mesh.node(encryption="SSL", settings=MeshSettings(decoded_bytes_per_second_max=20_000))
     second = await mesh.node(encryption="SSL")
     await second.connect(*first.out_addr)
     for number in range(30):

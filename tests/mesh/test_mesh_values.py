@@ -16,7 +16,8 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.known import KnownPeers
 from chordtx.mesh.liveness import Liveness, Verdict
-from chordtx.mesh.rate import Rate
+from chordtx.mesh.pool import Pool
+from chordtx.mesh.quota import Quota
 from chordtx.mesh.roundtrip import RoundTrip
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.translation import broadcast_id, in_dialect
@@ -208,20 +209,46 @@ def test_question_that_is_still_on_its_way_out_does_not_count() -> None:
     assert life.judge(16.6, 1.0, 3.0) is Verdict.DEAD
 
 
-# Rates
+# Quotas and pools
 
 
-def test_rate_pauses_for_the_rest_of_the_second() -> None:
-    rate = Rate(3)
-    assert [rate.counted(5.0), rate.counted(5.25)] == [0.0, 0.0]
-    assert rate.counted(5.5) == pytest.approx(0.5)
-    assert rate.counted(6.0) == 0.0
+def test_quota_asks_for_the_time_that_fills_it_again() -> None:
+    quota = Quota(100, 200)
+    assert [quota.spend(150, 5.0), quota.spend(50, 5.0)] == [0.0, 0.0]
+    assert quota.spend(50, 5.0) == pytest.approx(0.5)
+    assert quota.spend(10, 6.0) == 0.0  # 100 came in, of which 50 were owed
+    assert quota.spend(190, 60.0) == 0.0  # never more than it holds
+    assert quota.spend(1000, 60.0) == pytest.approx(9.9)
 
 
-def test_rate_survives_a_clock_that_is_set_back() -> None:
-    rate = Rate(2)
-    assert rate.counted(1000.0) == 0.0
-    assert rate.counted(5.0) == 0.0
+class Holder:
+    """A link that notes when it has to give way."""
+
+    def __init__(self, is_member: bool, since: float) -> None:
+        self.precedence = (is_member, since)
+        self.gave_way = 0
+
+    def give_way(self) -> None:
+        self.gave_way += 1
+
+
+def test_pool_is_kept_by_who_is_no_member_and_stuck_for_longest() -> None:
+    pool = Pool(100)
+    member, late, early = Holder(True, 1.0), Holder(False, 3.0), Holder(False, 2.0)
+    for holder in (member, late, early):
+        pool.hold(holder, 30)
+    pool.hold(late, 40)
+    assert pool.held_bytes == 100
+    pool.hold(member, 31)
+    assert [member.gave_way, late.gave_way, early.gave_way] == [0, 0, 1]
+    pool.hold(member, 61)
+    assert [member.gave_way, late.gave_way, early.gave_way] == [0, 1, 1]
+    pool.hold(member, 101)
+    assert (member.gave_way, pool.held_bytes) == (1, 0)
+    pool.hold(late, 50)
+    pool.hold(late, 0)
+    pool.release(member)
+    assert pool.held_bytes == 0
 
 
 # Known peers

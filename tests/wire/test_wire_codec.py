@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
-from chordtx.wire import Codec, Message, compress, flags, frame, preference
+from chordtx.wire import Codec, ExpandsTooMuch, Message, compress, flags, frame, preference
 
 LIMITS = Limits()
 every_method = pytest.mark.parametrize("method", preference())
@@ -69,14 +69,77 @@ def test_byte_by_byte(method: int) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("size", [60_000, 65_500, 70_000, 140_000, 1_000_000])
-@pytest.mark.parametrize("kind", ["zeros", "random"])
+@pytest.mark.parametrize("size", [60_000, 70_000, 140_000, 1_000_000])
+@pytest.mark.parametrize("kind", ["zeros", "random", "text"])
 def test_large_messages(method: int, size: int, kind: str) -> None:
-    """On both sides of what is expanded once, and easy or impossible to compress."""
-    sent = message(bytes(size) if kind == "zeros" else random.Random(size).randbytes(size))
-    receiver = Codec(LIMITS)
-    receiver.receive_data(frame(compress(sent.data, method)))
+    """Easy or impossible to compress: what the one sends the other reads."""
+    made = {
+        "zeros": bytes(size),
+        "random": random.Random(size).randbytes(size),
+        "text": b"".join(b"%d bottles, " % number for number in range(size // 10))[:size],
+    }
+    sent = message(made[kind])
+    sender, receiver = Codec(LIMITS), Codec(LIMITS)
+    sender.peer_offers([method])
+    receiver.receive_data(sender.encode(sent))
     assert receiver.next_message() == sent
+
+
+@every_method
+def test_what_expands_too_much_is_refused_and_the_next_is_read(method: int) -> None:
+    allowed = LIMITS.expansion_bytes_free // 2
+    fits, exceeds = message(bytes(allowed)), message(bytes(LIMITS.expansion_bytes_free * 2))
+    receiver = Codec(LIMITS)
+    for each in (exceeds, fits):
+        receiver.receive_data(frame(compress(each.data, method)))
+    receiver.receive_data(frame(exceeds.data))
+    if method == flags.SNAPPY:  # which expands 22 : 1 at most, so that its sender has paid for more
+        exceeds = message(bytes(LIMITS.expansion_bytes_free * 20))
+        receiver = Codec(LIMITS)
+        for each in (exceeds, fits):
+            receiver.receive_data(frame(compress(each.data, method)))
+        receiver.receive_data(frame(exceeds.data))
+    with pytest.raises(ExpandsTooMuch):
+        receiver.next_message()
+    assert [receiver.next_message(), receiver.next_message()] == [fits, exceeds]
+
+
+@pytest.mark.parametrize("value", [[0] * 200_000, [[]] * 20_000, {n: {n: n} for n in range(9_000)}])
+def test_what_costs_too_much_when_it_comes_compressed_is_sent_plain(value: Any) -> None:
+    sent = message(value)
+    sender, receiver = Codec(LIMITS), Codec(LIMITS)
+    sender.peer_offers([flags.ZLIB])
+    receiver.receive_data(frame(compress(sent.data, flags.ZLIB)))
+    with pytest.raises(ExpandsTooMuch):
+        receiver.next_message()
+    assert sender.encode(sent) == frame(sent.data)
+    receiver.receive_data(sender.encode(sent))
+    assert receiver.next_message() == sent
+
+
+def test_before_the_handshake_frames_are_short_and_plain() -> None:
+    first = message(bytes(LIMITS.greeting_bytes_max - 60))
+    second = message(bytes(LIMITS.greeting_bytes_max))
+    packed = frame(compress(first.data, flags.ZLIB))
+    codec = Codec(LIMITS, has_greeted=False)
+    codec.receive_data(frame(first.data))
+    assert codec.next_message() == first
+    for stream in (frame(second.data)[:4], packed):
+        refusing = Codec(LIMITS, has_greeted=False)
+        refusing.receive_data(stream)
+        with pytest.raises(ProtocolError):
+            refusing.next_message()
+    codec.greeted()
+    codec.receive_data(packed + frame(second.data))
+    assert [codec.next_message(), codec.next_message()] == [first, second]
+
+
+def test_what_is_discarded_is_not_read() -> None:
+    codec = Codec(LIMITS)
+    codec.receive_data(frame(message("x").data))
+    codec.discard()
+    assert codec.next_message() is None
+    assert codec.pending_bytes == 0
 
 
 def test_plain_until_the_peer_offers() -> None:
@@ -148,7 +211,7 @@ def test_frame_limit() -> None:
 def test_what_is_too_large_is_not_sent() -> None:
     codec = Codec(Limits(frame_bytes_max=1000, expanded_bytes_max=3000))
     codec.peer_offers([flags.ZLIB])
-    assert len(codec.encode(message(bytes(2000)))) < 1000
+    assert len(codec.encode(message(bytes(2000)))) < 1000  # though it is longer than a frame may be
     for sent in (message(random.Random(1).randbytes(2000)), message(bytes(4000))):
         with pytest.raises(ValueTooLarge):
             codec.encode(sent)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chordtx.config import Limits
 from chordtx.errors import ProtocolError
 from chordtx.wire import FrameReader, frame
+
+BYTES_MAX = 1 << 24
 
 
 def read_all(reader: FrameReader) -> list[bytes]:
@@ -22,7 +23,7 @@ def read_all(reader: FrameReader) -> list[bytes]:
 def test_torn_anywhere(contents: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(map(frame, contents))
     ends = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     found = []
     for start, end in pairwise(ends):
         reader.receive_data(stream[start:end])
@@ -33,7 +34,7 @@ def test_torn_anywhere(contents: list[bytes], cuts: list[int]) -> None:
 
 def test_byte_by_byte() -> None:
     contents = [b"", b"one", b"x" * 300, b""]
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     found = []
     for byte in b"".join(map(frame, contents)):
         reader.receive_data(bytes([byte]))
@@ -42,7 +43,7 @@ def test_byte_by_byte() -> None:
 
 
 def test_pending_bytes() -> None:
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     reader.receive_data(frame(b"abc") + frame(b"defg")[:-1])
     assert reader.pending_bytes == 7 + 7
     assert read_all(reader) == [b"abc"]
@@ -50,7 +51,7 @@ def test_pending_bytes() -> None:
 
 
 def test_length_past_the_limit_is_refused_before_its_bytes_come() -> None:
-    reader = FrameReader(Limits(frame_bytes_max=100))
+    reader = FrameReader(100)
     reader.receive_data(frame(b"x" * 100) + struct.pack(">I", 101)[:3])
     assert read_all(reader) == [b"x" * 100]
     reader.receive_data(b"\x65")
@@ -61,7 +62,7 @@ def test_length_past_the_limit_is_refused_before_its_bytes_come() -> None:
 
 def test_many_frames_in_one_piece() -> None:
     """A quarter of a million: slicing the buffer for each would take minutes."""
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     reader.receive_data(frame(b"four") * 250_000)
     assert sum(1 for _ in iter(reader.next_frame, None)) == 250_000
     assert reader.pending_bytes == 0
@@ -69,7 +70,7 @@ def test_many_frames_in_one_piece() -> None:
 
 def test_one_large_frame_in_small_pieces() -> None:
     data = frame(bytes(8 << 20))
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     for start in range(0, len(data), 100):
         assert reader.next_frame() is None
         reader.receive_data(data[start : start + 100])
@@ -79,7 +80,7 @@ def test_one_large_frame_in_small_pieces() -> None:
 
 
 def test_a_stream_that_is_never_at_a_boundary_keeps_little() -> None:
-    reader = FrameReader(Limits())
+    reader = FrameReader(BYTES_MAX)
     stream = frame(b"x" * 1000) * 65
     reader.receive_data(stream[:500])
     for _ in range(100):
@@ -87,3 +88,19 @@ def test_a_stream_that_is_never_at_a_boundary_keeps_little() -> None:
         assert len(read_all(reader)) == 65
     assert reader.pending_bytes == 500
     assert len(reader._buffer) < 4 * len(stream)
+
+
+def test_longer_frames_may_be_allowed_later() -> None:
+    reader = FrameReader(10)
+    reader.receive_data(frame(b"x" * 10) + frame(b"y" * 11))
+    assert reader.next_frame() == b"x" * 10
+    reader.allow(11)
+    assert reader.next_frame() == b"y" * 11
+
+
+def test_what_is_discarded_holds_no_memory() -> None:
+    reader = FrameReader(BYTES_MAX)
+    reader.receive_data(frame(b"x" * 1000)[:-1])
+    reader.discard()
+    assert reader.pending_bytes == 0
+    assert reader.next_frame() is None

@@ -126,6 +126,19 @@ def bomb(method: int, name: str, size_bytes: int, is_sum_right: bool = True) -> 
     return packed
 
 
+@lru_cache
+def padded(method: int, body: bytes) -> bytes:
+    """A frame of up to 64 KiB: ``body``'s entry, as often as it may expand to, and noise."""
+    entry, noise = body[len(LEGAL_STEM) :], random.Random(3).randbytes(55_000)
+    for count, noise_bytes in ((11, 55_000), (4, 55_000), (2, 30_000), (1, 0)):
+        head = b"\xdc" + struct.pack(">H", 5 + count) + HEAD + b"\x00"
+        made = head + b"\xc5" + struct.pack(">H", noise_bytes) + noise[:noise_bytes] + entry * count
+        packed = compress(with_id(made), method)
+        if len(packed) <= FRAME_BYTES:
+            break
+    return packed
+
+
 def bomb_peak_bytes_max(method: int) -> int:
     return PEAK_BYTES_MAX + (LZMA_DICTIONARY_BYTES if method == flags.LZMA else 0)
 
@@ -152,26 +165,22 @@ def test_memory_of_a_hostile_frame(name: str) -> None:
     assert peak_bytes(HOSTILE[name]) < PEAK_BYTES_MAX
 
 
-@pytest.mark.parametrize("name", ["zeros", "bytes of one entry"])
+@pytest.mark.parametrize("is_sum_right", [True, False], ids=["right sum", "wrong sum"])
+@pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.parametrize("method", EXPANDING)
-def test_memory_of_a_bomb_past_the_limit(method: int, name: str) -> None:
-    """5 MiB, of 3, with a right checksum."""
-    data = bomb(method, name, 5 * MIB)
+def test_memory_of_a_bomb(method: int, name: str, is_sum_right: bool) -> None:
+    """5 MiB that come in one short frame."""
+    data = bomb(method, name, 5 * MIB, is_sum_right)
     assert len(data) <= FRAME_BYTES
-    assert peak_bytes(data, Limits(expanded_bytes_max=3 * MIB)) < bomb_peak_bytes_max(method)
+    assert peak_bytes(data) < bomb_peak_bytes_max(method)
 
 
-@pytest.mark.parametrize("name", [name for name in BOMBS if name != "bytes of one entry"])
+@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("method", EXPANDING)
-def test_memory_of_a_bomb_inside_the_limit(method: int, name: str) -> None:
-    """5 MiB with a right checksum: the limits of the structure show in what comes first."""
-    assert peak_bytes(bomb(method, name, 5 * MIB)) < bomb_peak_bytes_max(method)
-
-
-@pytest.mark.parametrize("method", EXPANDING)
-def test_memory_of_a_bomb_with_a_wrong_checksum(method: int) -> None:
-    """5 MiB of what could be one entry's bytes, but none of it is kept."""
-    data = bomb(method, "bytes of one entry", 5 * MIB, is_sum_right=False)
+def test_memory_of_what_may_just_expand(method: int, name: str) -> None:
+    """As much of each hostile element as a compressed frame of 64 KiB may hold: the rest of it is noise."""
+    data = padded(method, HOSTILE[name][32:])
+    assert len(data) <= FRAME_BYTES
     assert peak_bytes(data) < bomb_peak_bytes_max(method)
 
 

@@ -105,7 +105,7 @@ def test_compressed_made(vector: dict[str, Any], method: int) -> None:
     codec = Codec(LIMITS, compress_bytes_min=1)
     codec.peer_offers([method])
     message = Message.build(vector["type"], plain(vector["sender"]), vector["time"], plain(vector["payload"]))
-    reader = FrameReader(LIMITS)
+    reader = FrameReader(LIMITS.frame_bytes_max)
     reader.receive_data(codec.encode(message))
     data = reader.next_frame()
     assert data is not None
