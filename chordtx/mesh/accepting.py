@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -10,39 +11,86 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from chordtx.errors import Stopped
+from chordtx.errors import ProtocolError, Stopped
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.waiting import Gate
 
 _COMPLAINT_SECONDS = 1.0
+#: In which a member, once it has greeted, says that it is one.
+_TRIAL_SECONDS = 1.0
 
 
 class MeshFactory(Factory):
-    """Accepts links, as many as the settings allow in all and from one address."""
+    """Accepts links, as many as the settings allow in all and from one address.
+
+    At a bound somebody makes room for the newcomer: first who has connected and not greeted, the oldest
+    first; then who stores nothing and is silent, the most silent first. When all are busy, the newcomer gets
+    one of a few places that are kept for members of the ring; it is the next to make room if it is none.
+    """
 
     noisy = False
     _log = Logger()
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
+        self._links: dict[MeshConnection, None] = {}  # the oldest first
         self._by_host: dict[str, int] = {}
-        self._count = 0
+        self._on_trial: dict[MeshConnection, float] = {}
         self._turned_away = 0
         self._complained_at = -_COMPLAINT_SECONDS
 
     def buildProtocol(self, addr: IAddress | None) -> MeshConnection | None:
         """Twisted's: a connection came in; None turns it away."""
         host = str(getattr(addr, "host", ""))
-        settings = self._owner.settings
-        from_host = self._by_host.get(host, 0)
-        if self._count >= settings.accepted_max or from_host >= settings.connections_per_address_max:
+        has_place = self._has_place(host)
+        self._on_trial = {link: since for link, since in self._on_trial.items() if link.leeching}
+        if not has_place and len(self._on_trial) >= self._owner.settings.connections_max:
             self._complain(host)
             return None
-        self._count += 1
-        self._by_host[host] = from_host + 1
-        return MeshConnection(self._owner, outgoing=False, remote_host=host)
+        link = MeshConnection(self._owner, outgoing=False, remote_host=host)
+        self._links[link] = None
+        self._by_host[host] = self._by_host.get(host, 0) + 1
+        if not has_place:
+            self._on_trial[link] = self._owner.reactor.seconds()
+        return link
+
+    def connection_closed(self, connection: MeshConnection) -> None:
+        """An accepted link is gone, or has to go."""
+        if self._links.pop(connection, 0) == 0:
+            return
+        self._on_trial.pop(connection, None)
+        host = connection.remote_host
+        self._by_host[host] -= 1
+        if not self._by_host[host]:
+            del self._by_host[host]
+
+    def _has_place(self, host: str) -> bool:
+        """Whether there is a place for one more from ``host``, or somebody makes room."""
+        settings, now = self._owner.settings, self._owner.reactor.seconds()
+        if self._by_host.get(host, 0) >= settings.connections_per_address_max:
+            return self._make_room([link for link in self._links if link.remote_host == host], now)
+        return len(self._links) < settings.accepted_max or self._make_room(self._links, now)
+
+    def _make_room(self, links: Iterable[MeshConnection], now: float) -> bool:
+        """End a link that has less right to its place than a newcomer. :returns: whether there was any."""
+        first = next((link for link in links if link.id is None), None)
+        if first is None:
+            silent = [link for link in links if link.leeching and self._is_idle(link, now)]
+            first = min(silent, key=lambda link: link.heard_at, default=None)
+        if first is None:
+            return False
+        self.connection_closed(first)
+        first.cut(ProtocolError("it made room for a newcomer"))
+        return True
+
+    def _is_idle(self, link: MeshConnection, now: float) -> bool:
+        """Whether a link that is no member's may go: silent, or without a place for long enough to say so."""
+        on_trial_since = self._on_trial.get(link)
+        if on_trial_since is not None and now - on_trial_since > _TRIAL_SECONDS:
+            return True
+        return now - link.heard_at > self._owner.settings.silence_timeout_seconds_min
 
     def _complain(self, host: str) -> None:
         # Whoever connects in a flood is not to flood the log as well.
@@ -55,14 +103,6 @@ class MeshFactory(Factory):
                 host=host,
             )
             self._turned_away, self._complained_at = 0, now
-
-    def connection_closed(self, connection: MeshConnection) -> None:
-        """An accepted link is gone."""
-        host = connection.remote_host
-        self._count -= 1
-        self._by_host[host] -= 1
-        if not self._by_host[host]:
-            del self._by_host[host]
 
 
 class Listening:

@@ -226,22 +226,27 @@ class MeshConnection(Protocol):
 
     def takes_too_much(self) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        self._cut(ProtocolError("a frame was begun and not finished, and there are too many of them"))
+        self.cut(ProtocolError("a frame was begun and not finished, and there are too many of them"))
 
-    def _cut(self, error: Exception) -> None:
+    def cut(self, error: Exception) -> None:
         """End the link at once because of what the peer does not do, and say so in the log."""
         self._log.info("{connection} is cut off: {error}", connection=self, error=str(error))
         self.abort(error)
 
     def overflowed(self) -> None:
         """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
-        self._cut(ProtocolError("the peer does not read what it is sent"))
+        self.cut(ProtocolError("the peer does not read what it is sent"))
 
     def sent_on(self) -> None:
         """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
         if self.calls.are_unserved and not self._is_behind:
             self._inflow.go_on()
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came from the peer, by the reactor's clock."""
+        return self._liveness.heard_at
 
     @property
     def is_member(self) -> bool:
@@ -254,7 +259,7 @@ class MeshConnection(Protocol):
         return self._outbox.waiting_bytes > _UNREAD_BYTES_MAX
 
     def _handshake_timed_out(self) -> None:
-        self._cut(ProtocolError("the handshake was not finished in time (is the encryption the same?)"))
+        self.cut(ProtocolError("the handshake was not finished in time (is the encryption the same?)"))
 
     # Messages
 
@@ -317,7 +322,7 @@ class MeshConnection(Protocol):
             return
         began_at = self._inflow.unfinished_since
         if began_at is not None and now - began_at > half_open_seconds_max:
-            self._cut(ProtocolError("a frame was begun and not finished"))
+            self.cut(ProtocolError("a frame was begun and not finished"))
         else:
             self._judge(now, half_open_seconds_max)
 
@@ -329,7 +334,7 @@ class MeshConnection(Protocol):
         if verdict is Verdict.ASK:
             self._ping()
         elif verdict is Verdict.DEAD:
-            self._cut(TimeoutError("the peer is silent"))
+            self.cut(TimeoutError("the peer is silent"))
 
     def _ping(self) -> None:
         if self.ours:

@@ -236,22 +236,6 @@ async def test_stalled_handshakes_are_cut(mesh: Mesh) -> None:
         await node.connect(HOST, port)
 
 
-@pytest_twisted.ensureDeferred
-async def test_connections_are_limited_in_all_and_by_address(mesh: Mesh) -> None:
-    for settings in (MeshSettings(accepted_max=3), MeshSettings(connections_per_address_max=3)):
-        node = await mesh.node(settings=settings)
-        peers = [await mesh.peer(node) for _ in range(3)]
-        more = [await mesh.peer(node, "silent") for _ in range(5)]
-        await mesh.until(lambda more=more: all(peer.lost for peer in more), "the end of those too many")
-        assert len(node.routing_table) == 3
-        peers[0].end()
-        await mesh.until(lambda node=node: len(node.routing_table) == 2, "a free place")
-        again = await mesh.peer(node)
-        assert again.id in node.routing_table
-    # Those turned away do not flood the log.
-    assert 2 <= len(mesh.logged("turned away")) < 10
-
-
 # Two links to one peer
 
 

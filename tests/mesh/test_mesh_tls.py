@@ -44,9 +44,10 @@ async def test_flood_over_tls_is_slowed_down(mesh: Mesh) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_connections_are_limited_over_tls(mesh: Mesh) -> None:
-    node = await mesh.node(encryption="SSL", settings=MeshSettings(accepted_max=1))
+    node = await mesh.node(encryption="SSL", settings=MeshSettings(accepted_max=1, connections_max=1))
     first, second = await mesh.node(encryption="SSL"), await mesh.node(encryption="SSL")
     await first.connect(*node.out_addr)
+    node._factory._on_trial = {next(iter(node._links)): node.reactor.seconds()}  # the kept place is taken
     with pytest.raises(Exception):  # noqa: B017 - as TLS puts it
         await second.connect(*node.out_addr)
     assert mesh.logged("turned away")
