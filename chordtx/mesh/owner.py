@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chordtx.config import MeshSettings
 from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Method
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.wire import Message
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class ConnectionOwner:
-    """The links' side of a service (see :class:`~chordtx.MeshService`)."""
+    """The links' side of a service (see :class:`~chordtx.MeshService`).
+
+    :ivar limited_log: for the lines that peers can cause.
+    """
 
     reactor: Any
     settings: MeshSettings
@@ -22,6 +26,7 @@ class ConnectionOwner:
     protocol_id: str
     methods_offered: tuple[int, ...]
     methods: dict[str, Method]
+    limited_log: LimitedLog
 
     def own_arc_start(self) -> bytes | None:
         """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""

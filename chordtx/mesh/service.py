@@ -35,6 +35,7 @@ from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
@@ -87,6 +88,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         if encryption not in ENCRYPTIONS:
             raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
         self.reactor = reactor
+        self.limited_log = LimitedLog(reactor)
         self.settings = (settings or MeshSettings()).validate()
         self.rng = rng or SystemRandom()
         self.encryption = encryption
@@ -112,7 +114,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._exchange = PeerExchange(self, self._bootstrap)
         self._finding = Finding(self)
         self._inbox = Inbox(self.settings.received_messages_max, self.settings.received_bytes_max)
-        self._tasks = Tasks(self._log)
+        self._tasks = Tasks(self.limited_log)
         self._seen = SeenBroadcasts(
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
@@ -188,6 +190,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._rounds.stop()
         await self._close_links()
         await self.finish()
+        self.limited_log.tell_dropped()
 
     async def leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
@@ -384,7 +387,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         if spare is not None:
             self.link_opened(spare)
         elif was_filed:
-            self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
+            text = "{connection} is gone: {reason}"
+            self.limited_log.debug(text, connection=connection, reason=str(reason))
             if connection.address is not None and not connection.has_parted:
                 self._exchange.lost(connection.address)
             self.link_closed(connection, reason)

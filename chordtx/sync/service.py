@@ -15,8 +15,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from twisted.logger import Logger
-
 from chordtx.config import SyncSettings
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
@@ -59,8 +57,6 @@ class SyncService(DictMixin, MeshService):
     :ivar data: everything, as a mapping to read at once. :ivar metadata: who changed each key last, and when.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -325,7 +321,7 @@ class SyncService(DictMixin, MeshService):
         try:
             self._must_fit(key, entry)
         except (StorageFull, ValueTooLarge) as error:
-            self._log.warn("a change is not kept: {error}", error=str(error))
+            self.limited_log.warn("a change is not kept: {error}", error=str(error))
             return False
         return self._merge(key, entry, link, is_copy)
 

