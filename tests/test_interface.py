@@ -96,14 +96,14 @@ MESH = {
 }
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
-    MeshService: {*MESH, "incoming", "outgoing"},
+    MeshService: {*MESH, "incoming", "outgoing", "status"},
     ChordService: {*DICT, *RING},
-    SyncService: {*DICT, "flush"},
+    SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
-    chordtx.blocking.MeshSocket: {*MESH, "close"},
+    chordtx.blocking.MeshSocket: {*MESH, "close", "status"},
     chordtx.blocking.ChordSocket: {*DICT, *MESH, *RING}
     - {"flush", "when_joined", "contains", "count", "delete", "__aiter__", "protocol"},
-    chordtx.blocking.SyncSocket: {*DICT, *MESH} - {"contains", "count", "delete", "__aiter__"},
+    chordtx.blocking.SyncSocket: {*DICT, *MESH, "status"} - {"contains", "count", "delete", "__aiter__"},
 }
 DICTS = [ChordService, SyncService]
 
@@ -229,6 +229,8 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     for register in (node.on, node.once):
         with pytest.raises(TypeError):
             register("message", 5)
+        with pytest.raises(ValueError, match="do you mean 'message'"):
+            register("mesage", print)
     with pytest.raises(KeyError):
         node.remove_listener("message", print)
     assert list(node.outgoing) == list(node.incoming) == node.awaiting_ids == []

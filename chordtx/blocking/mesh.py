@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
@@ -120,6 +121,11 @@ class MeshSocket:
         return (host, port)
 
     @property
+    def status(self) -> dict[str, Any]:
+        """This node's view of itself, fit for JSON: id, address, network, peers and so on."""
+        return dict(bridge.call(lambda: self._service.status))
+
+    @property
     def routing_table(self) -> dict[str, MeshConnection]:
         """Peer id -> the link to it, as it is just now."""
         return dict(bridge.call(lambda: dict(self._service.routing_table)))
@@ -191,6 +197,7 @@ class MeshSocket:
         too.
 
         :returns: the listener.
+        :raises ValueError: when there is no such event. :raises TypeError: for what is no plain function.
         """
         return self._register("on", event, listener)
 
@@ -210,13 +217,19 @@ class MeshSocket:
         bridge.call(self._service.remove_listener, event, wrapped)
 
     def _register(self, method: str, event: str, listener: Callable[..., Any] | None) -> Any:
+        register = getattr(self._service, method)
         if listener is None:
+            bridge.call(register, event)  # only to hear whether there is such an event
             return lambda decorated: self._register(method, event, decorated)
-        if not callable(listener):
-            raise TypeError(f"a listener is called with the event's arguments; {listener!r} cannot be")
+        if not callable(listener) or iscoroutinefunction(listener):
+            raise TypeError(f"a listener is called in a thread, with the event's arguments: {listener!r}")
         tell = self._listeners.calls(listener)
-        wrapped = self._wrapped[event, listener] = lambda _, *args: tell(self, *args)
-        bridge.call(getattr(self._service, method), event, wrapped)
+
+        def wrapped(_: Any, *args: Any) -> None:
+            tell(self, *args)
+
+        bridge.call(register, event, wrapped)
+        self._wrapped[event, listener] = wrapped
         return listener
 
     # The end

@@ -58,6 +58,8 @@ class SyncService(DictMixin, MeshService):
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
 
+    _event_names = (*MeshService._event_names, "update", "delete")
+
     def __init__(
         self,
         reactor: Any,
@@ -116,17 +118,14 @@ class SyncService(DictMixin, MeshService):
 
     @property
     def status(self) -> dict[str, Any]:
-        """This node's view, fit for JSON."""
+        """This node's view, fit for JSON: id, address, whether keys are leased, records, bytes, peers."""
+        return super().status
+
+    def _own_status(self) -> dict[str, Any]:
         return {
-            "id": self.id,
-            "kind": "chordtx",
-            "address": str(self.own_address()),
-            "subnet": self.subnet,
-            "encryption": self.encryption,
             "leasing": self.leasing,
             "records": len(self._replica),
             "bytes": self._replica.bytes_used,
-            "peers": len(self.routing_table),
         }
 
     # Writing
