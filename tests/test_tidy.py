@@ -26,7 +26,7 @@ LAYERS = (
     ("dictionary",),
     ("chord",),
     ("sync",),
-    ("tap", "cli", "web", "blocking", "discovery"),
+    ("tap", "cli", "web", "blocking", "discovery", "log_text"),
     ("sim",),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
