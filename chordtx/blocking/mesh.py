@@ -84,10 +84,10 @@ class MeshSocket:
         bridge.start()
         _log_to_stderr(debug_level)
         self.protocol = Protocol(*(prot or self._default))
-        self._listeners = bridge.Listeners()
         self._wrapped: dict[tuple[str, Any], Any] = {}
         outward = out_addr or ((_leading_out(), port) if addr in _WILDCARDS else None)
         self._service: Any = bridge.call(self._started, _endpoint(addr, port), outward and _text(*outward))
+        self._listeners = bridge.Listeners(self._service.limited_log)
         try:
             bridge.call(self._service.when_listening)
         except BaseException:
