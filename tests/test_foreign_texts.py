@@ -7,12 +7,13 @@ that can be said, and answers every call with it; what is logged, raised and sho
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Any
 
 import pytest
-from twisted.logger import LogEvent, eventAsText, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 
 from chordtx import ChordError, ChordService, ChordSettings, MeshService, MeshSettings, SyncService
 from chordtx.cli import items, local, running, views
@@ -85,14 +86,17 @@ def sayings() -> Iterator[tuple[Any, ...]]:
                 yield (flag, *shape)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("service", SERVICES)
-def test_what_strangers_say(service: Any, dialect: str, logged: list[LogEvent]) -> None:
+def node_of(service: Any) -> tuple[Cluster, Any]:
+    """A node that takes as much as comes."""
     world = Cluster(service)
     settings = MeshSettings(messages_per_second_max=10**9, accepted_max=10**9)
     node = world.start() if service is not MeshService else world.start(settings=settings)
     world.run(2)
-    rng = Random(1)
+    return world, node
+
+
+def say_all(world: Cluster, node: Any, dialect: str, rng: Random) -> None:
+    """Everything, each link used until it is ended."""
     for greeting in greetings(Stranger(node, dialect, rng)):
         stranger = Stranger(node, dialect, rng)
         if dialect == "ours":
@@ -110,10 +114,52 @@ def test_what_strangers_say(service: Any, dialect: str, logged: list[LogEvent]) 
             world.run(0.001)  # to answer
     stranger.end()
     world.run(5)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_strangers_say(service: Any, dialect: str, logged: list[LogEvent]) -> None:
+    world, node = node_of(service)
+    say_all(world, node, dialect, Random(1))
     all_is_fit(logged)
     for message in node.recv(1000):
         assert is_fit(repr(message))
         assert is_fit(message.sender)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("service", SERVICES)
+def test_lines_that_strangers_cause_are_limited_whatever_they_say(
+    service: Any, dialect: str, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    world, node = node_of(service)
+    kinds: Counter[tuple[Any, Any]] = Counter()
+
+    def count(event: LogEvent) -> None:
+        kinds[event["log_level"], event["log_format"]] += 1
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    globalLogPublisher.addObserver(count)
+    node.methods["fails"] = fails
+    node.register_handler(fails)
+    node.on("message", fails)
+    began = world.time.now
+    for number in range(3):
+        say_all(world, node, dialect, Random(number))
+    stranger = Stranger(node, "ours", Random(7))
+    stranger.greet()
+    for number in range(100):
+        stranger.say(flags.CALL, [[number, "fails"]])
+        stranger.say(flags.WHISPER, "asked of the handler")
+    stranger.end()
+    globalLogPublisher.removeObserver(count)
+    told = kinds.pop((LogLevel.info, limited_log.DROPPED), 0)
+    limit = limited_log.LINES_AT_ONCE + (world.time.now - began) * limited_log.LINES_PER_SECOND
+    assert told
+    assert {kind: lines for kind, lines in kinds.items() if lines > limit} == {}
+    assert len(flush_logged_errors(ZeroDivisionError)) <= 3 * limit  # of a method, a handler, and a listener
 
 
 @pytest.mark.parametrize("sender", FIELDS)

@@ -19,6 +19,7 @@ NAMESPACE = "chordtx.peers"
 LINES_AT_ONCE = 10  # enough for the links of a node that all break at once to be told of
 LINES_PER_SECOND = 1.0
 TELL_SECONDS = 10.0
+DROPPED = "... and {count} more like it in {seconds} s: {sample}"
 _FIELD_CHARACTERS_MAX = 1000
 _SAMPLE_CHARACTERS_MAX = 300
 
@@ -97,8 +98,7 @@ class LimitedLog(Logger):
             count, kind.dropped = kind.dropped, 0
             if count:
                 seconds = round(max(0.0, now - kind.dropped_since))
-                text = "... and {count} more like it in {seconds} s: {sample}"
-                super().emit(kind.level, text, count=count, seconds=seconds, sample=kind.sample)
+                super().emit(kind.level, DROPPED, count=count, seconds=seconds, sample=kind.sample)
 
 
 def _fit(value: Any) -> Any:
