@@ -241,6 +241,23 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     node.send("nobody hears it")
 
 
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [
+        (MeshService, ("connect", "message")),
+        (ChordService, ("connect", "message", "add", "delete")),
+        (SyncService, ("connect", "message", "update", "delete")),
+    ],
+)
+def test_events_of_each_service(kind: Any, events: tuple[str, ...]) -> None:
+    _, node = begun(kind)
+    for event in events:
+        assert node.on(event, print) is print
+        node.remove_listener(event, print)
+    with pytest.raises(ValueError, match=f"the events are {', '.join(map(repr, events))}$"):
+        node.on("nothing like it", print)
+
+
 def test_message_too_large_to_send() -> None:
     _, node = begun(MeshService)
     with pytest.raises(ValueTooLarge):

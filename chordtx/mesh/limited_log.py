@@ -94,7 +94,7 @@ class LimitedLog(Logger):
         if telling is not None and telling.active():
             telling.cancel()
         now = self._clock.seconds()
-        for kind in self._kinds.values():
+        for kind in tuple(self._kinds.values()):  # what observes the log may log
             count, kind.dropped = kind.dropped, 0
             if count:
                 seconds = round(max(0.0, now - kind.dropped_since))
