@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
 
@@ -13,6 +13,7 @@ from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
 _WINDOW = 64
+_SHOWN_MAX = 40  # characters of a key in an error
 _NOTHING = object()
 _ABSENT = object()
 
@@ -174,6 +175,24 @@ class DictMixin:
         started, self._started = self._started, []
         return Deferred.fromCoroutine(_all_of(started))
 
+    # What is like a dict, and cannot be, since the network is to be asked
+
+    def __contains__(self, key: object) -> NoReturn:
+        raise TypeError(f"the network is to be asked: `await node.contains({_shown(key)})`")
+
+    def __len__(self) -> NoReturn:
+        raise TypeError("the network is to be asked: `await node.count()`")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "the network is to be asked: `async for key in node`, `async for key, value in node.items()`,"
+            " or `await node.copy()` for everything as a dict"
+        )
+
+    def __bool__(self) -> bool:
+        """True: whether there are any keys is for :meth:`count` to say."""
+        return True
+
     # Keys and values
 
     def as_key(self, key: bytes | str) -> bytes:
@@ -279,6 +298,11 @@ class DictMixin:
     def _begin(self, work: Deferred[Any]) -> None:
         self._started = [each for each in self._started if not _succeeded(each)]
         self._started.append(work)
+
+
+def _shown(key: object) -> str:
+    """A key as it is written in a program, if it is short."""
+    return repr(key) if isinstance(key, str | bytes) and len(key) <= _SHOWN_MAX else "key"
 
 
 async def _next(source: AsyncGenerator[T, None]) -> T | None:

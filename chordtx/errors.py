@@ -6,9 +6,20 @@ A missing key is a plain :class:`KeyError` and a value that msgpack cannot carry
 
 from __future__ import annotations
 
+from chordtx.escaping import escaped
+
+#: An error's text may list many peers, each with its reason; more is nothing that anybody reads.
+_TEXT_CHARACTERS_MAX = 4000
+
 
 class ChordError(Exception):
-    """Whatever chordtx raises of its own."""
+    """Whatever chordtx raises of its own.
+
+    Its text is one line and fit for logs and terminals: a part of it may be what a peer sent.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(escaped(message, _TEXT_CHARACTERS_MAX))
 
 
 class NoMajority(ChordError):
@@ -35,13 +46,13 @@ class NotJoined(ChordError):
 class WrongSubnet(ChordError):
     """The peer belongs to another network (subnet or encryption).
 
-    :ivar ours: our protocol id. :ivar theirs: the one that the peer sent.
+    :ivar ours: our protocol id. :ivar theirs: the one that the peer sent, escaped.
     """
 
     def __init__(self, message: str, ours: str = "", theirs: str = "") -> None:
         super().__init__(message)
         self.ours = ours
-        self.theirs = theirs
+        self.theirs = escaped(theirs)
 
 
 class ValueTooLarge(ChordError):

@@ -18,6 +18,7 @@ from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 
 from chordtx import ChordError, MeshService
+from chordtx.escaping import escaped
 
 
 class Terminal(LineReceiver):
@@ -53,7 +54,7 @@ class Terminal(LineReceiver):
             self._mesh.send(self._name, text)
 
     def say(self, text: str) -> None:
-        self.sendLine(text.encode())
+        self.sendLine(escaped(text).encode())  # others may say what a terminal would obey
 
     def connectionLost(self, reason: Any = None) -> None:
         self.done.callback(None)

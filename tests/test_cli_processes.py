@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -100,6 +103,33 @@ def test_commands_through_any_node(ring: Ring) -> None:
     assert len(chordtx(*at[0], "ring").stdout.splitlines()) == NODES
     assert chordtx(*at[0], "delete", "key").returncode == 0
     assert chordtx(*at[1], "get", "key").returncode == 1
+
+
+def on_a_terminal(*arguments: str) -> bytes:
+    """What a command writes when its standard output is a terminal."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)  # or line ends would come out as two characters
+    with subprocess.Popen([*CHORDTX, *arguments], stdout=theirs, env=ENVIRONMENT) as process:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while chunk := os.read(ours, 4096):
+                written += chunk
+        os.close(ours)
+    assert process.returncode == 0
+    return written
+
+
+def test_a_terminal_is_not_commanded_by_keys_and_values(ring: Ring) -> None:
+    at = ["--subnet", "test", "--peer", f"127.0.0.1:{ring.port}"]
+    key, value = "evil\x1b]0;owned\x07", "a\x1b[2J\nb\x9b31m"
+    assert chordtx(*at, "set", key, value).returncode == 0
+    assert on_a_terminal(*at, "get", key) == b"a\\x1b[2J\nb\\x9b31m\n"
+    assert on_a_terminal(*at, "keys", "--prefix", "evil") == b"evil\\x1b]0;owned\\x07\n"
+    assert chordtx(*at, "get", key).stdout == value.encode()
+    assert chordtx(*at, "keys", "--prefix", "evil").stdout == key.encode() + b"\n"
+    assert chordtx(*at, "delete", key).returncode == 0
+    assert chordtx(*at, "get", key).stderr == b"chordtx: no such key: evil\\x1b]0;owned\\x07\n"
 
 
 def test_another_subnet_is_no_ring(ring: Ring) -> None:

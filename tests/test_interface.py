@@ -96,14 +96,14 @@ MESH = {
 }
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
-    MeshService: {*MESH, "incoming", "outgoing"},
+    MeshService: {*MESH, "incoming", "outgoing", "status"},
     ChordService: {*DICT, *RING},
-    SyncService: {*DICT, "flush"},
+    SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
-    chordtx.blocking.MeshSocket: {*MESH, "close"},
+    chordtx.blocking.MeshSocket: {*MESH, "close", "status"},
     chordtx.blocking.ChordSocket: {*DICT, *MESH, *RING}
     - {"flush", "when_joined", "contains", "count", "delete", "__aiter__", "protocol"},
-    chordtx.blocking.SyncSocket: {*DICT, *MESH} - {"contains", "count", "delete", "__aiter__"},
+    chordtx.blocking.SyncSocket: {*DICT, *MESH, "status"} - {"contains", "count", "delete", "__aiter__"},
 }
 DICTS = [ChordService, SyncService]
 
@@ -229,6 +229,8 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     for register in (node.on, node.once):
         with pytest.raises(TypeError):
             register("message", 5)
+        with pytest.raises(ValueError, match="do you mean 'message'"):
+            register("mesage", print)
     with pytest.raises(KeyError):
         node.remove_listener("message", print)
     assert list(node.outgoing) == list(node.incoming) == node.awaiting_ids == []
@@ -237,6 +239,23 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     with pytest.raises(Stopped):
         world.result(node.connect("10.0.0.9", 4000))
     node.send("nobody hears it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [
+        (MeshService, ("connect", "message")),
+        (ChordService, ("connect", "message", "add", "delete")),
+        (SyncService, ("connect", "message", "update", "delete")),
+    ],
+)
+def test_events_of_each_service(kind: Any, events: tuple[str, ...]) -> None:
+    _, node = begun(kind)
+    for event in events:
+        assert node.on(event, print) is print
+        node.remove_listener(event, print)
+    with pytest.raises(ValueError, match=f"the events are {', '.join(map(repr, events))}$"):
+        node.on("nothing like it", print)
 
 
 def test_message_too_large_to_send() -> None:

@@ -16,7 +16,7 @@ from twisted.python.usage import UsageError
 
 from chordtx import tap
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined, Stopped
+from chordtx.errors import Stopped
 from tests.cli_fake import FakeChord, ReadyReactor
 
 
@@ -208,7 +208,7 @@ def test_guard_starts_and_stops_the_node(guarded: tap.GuardedNode, statuses: lis
     ("failing", "error", "said"),
     [
         ("listen_failure", CannotListenError("127.0.0.1", 80, OSError("in use")), "127.0.0.1:80: in use"),
-        ("join_failure", NotJoined("nobody at a:1\nnor elsewhere"), "nobody at a:1 nor elsewhere"),
+        ("join_failure", OSError("nobody at a:1\nnor elsewhere"), "nobody at a:1 nor elsewhere"),
     ],
 )
 def test_guard_tells_why_and_ends(

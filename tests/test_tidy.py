@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 #: From the top: a row imports from the rows above it, and from itself. ``sim`` runs everything.
 LAYERS = (
-    ("errors", "config"),
+    ("escaping", "errors", "config"),
     ("wire",),
     ("ring",),
     ("records",),
@@ -26,12 +26,12 @@ LAYERS = (
     ("dictionary",),
     ("chord",),
     ("sync",),
-    ("tap", "cli", "web", "blocking", "discovery"),
+    ("tap", "cli", "web", "blocking", "discovery", "log_text"),
     ("sim",),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"errors", "config", "wire", "ring", "records"})
+PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "records"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",
@@ -202,7 +202,7 @@ def logs_f_strings(module: Module) -> Iterator[str]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         logger = ast.unparse(node.func.value).split(".")[-1].strip("_")
-        if logger in {"log", "logger"} and node.func.attr in LOG_METHODS:
+        if logger.endswith(("log", "logger")) and node.func.attr in LOG_METHODS:
             yield from (ast.unparse(node) for argument in node.args if isinstance(argument, ast.JoinedStr))
 
 

@@ -10,7 +10,10 @@ from typing import Any, TypeVar, cast
 import crochet
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
+
+from chordtx.mesh.events import WAITING_MAX
 
 T = TypeVar("T")
 _PAGE = 256  # entries that one trip to the reactor's thread fetches
@@ -90,11 +93,13 @@ class Listeners:
     """A thread in which listeners are called, in the order of the events, and may wait as they like.
 
     It is started with the first listener, and does not keep the program from ending.
+
+    :param log: for their failures, and for events that are dropped because too many wait; used in the
+        reactor's thread only.
     """
 
-    _log = Logger()
-
-    def __init__(self) -> None:
+    def __init__(self, log: Logger) -> None:
+        self._log = log
         self._queue: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -103,11 +108,17 @@ class Listeners:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="chordtx listeners", daemon=True)
             self._thread.start()
-        return lambda *args: self._queue.put((listener, args))
+        return lambda *args: self._tell(listener, args)
 
     def stop(self) -> None:
         """End the thread, once all that has happened is told."""
         self._queue.put(None)
+
+    def _tell(self, listener: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if self._queue.qsize() < WAITING_MAX:
+            self._queue.put((listener, args))
+        else:
+            self._log.warn("an event is dropped: too many wait for listeners that are slow")
 
     def _run(self) -> None:
         while entry := self._queue.get():
@@ -115,4 +126,4 @@ class Listeners:
             try:
                 listener(*args)
             except Exception:
-                self._log.failure("a listener failed")
+                reactor().callFromThread(self._log.failure, "a listener failed", Failure())

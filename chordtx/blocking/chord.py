@@ -44,11 +44,6 @@ class ChordSocket(DictSocket):
         contact: Contact | None = bridge.call(lambda: self._service.prev)
         return contact
 
-    @property
-    def status(self) -> dict[str, Any]:
-        """This node's view of itself: id, address, neighbours, records, peers and so on."""
-        return dict(bridge.call(lambda: self._service.status))
-
     def join(self) -> None:
         """Begin to store: in the ring of those it is connected to, or in one of its own.
 

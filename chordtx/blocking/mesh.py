@@ -6,12 +6,13 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, Self
 
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
-from twisted.logger import textFileLogObserver as text_file_log_observer
 
 from chordtx.blocking import bridge
+from chordtx.log_text import text_log_observer
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.service import MeshService
@@ -83,10 +84,10 @@ class MeshSocket:
         bridge.start()
         _log_to_stderr(debug_level)
         self.protocol = Protocol(*(prot or self._default))
-        self._listeners = bridge.Listeners()
         self._wrapped: dict[tuple[str, Any], Any] = {}
         outward = out_addr or ((_leading_out(), port) if addr in _WILDCARDS else None)
         self._service: Any = bridge.call(self._started, _endpoint(addr, port), outward and _text(*outward))
+        self._listeners = bridge.Listeners(self._service.limited_log)
         try:
             bridge.call(self._service.when_listening)
         except BaseException:
@@ -118,6 +119,11 @@ class MeshSocket:
         """The outward address that peers are told."""
         host, port = self._service.out_addr
         return (host, port)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view of itself, fit for JSON: id, address, network, peers and so on."""
+        return dict(bridge.call(lambda: self._service.status))
 
     @property
     def routing_table(self) -> dict[str, MeshConnection]:
@@ -191,6 +197,7 @@ class MeshSocket:
         too.
 
         :returns: the listener.
+        :raises ValueError: when there is no such event. :raises TypeError: for what is no plain function.
         """
         return self._register("on", event, listener)
 
@@ -210,13 +217,19 @@ class MeshSocket:
         bridge.call(self._service.remove_listener, event, wrapped)
 
     def _register(self, method: str, event: str, listener: Callable[..., Any] | None) -> Any:
+        register = getattr(self._service, method)
         if listener is None:
+            bridge.call(register, event)  # only to hear whether there is such an event
             return lambda decorated: self._register(method, event, decorated)
-        if not callable(listener):
-            raise TypeError(f"a listener is called with the event's arguments; {listener!r} cannot be")
+        if not callable(listener) or iscoroutinefunction(listener):
+            raise TypeError(f"a listener is called in a thread, with the event's arguments: {listener!r}")
         tell = self._listeners.calls(listener)
-        wrapped = self._wrapped[event, listener] = lambda _, *args: tell(self, *args)
-        bridge.call(getattr(self._service, method), event, wrapped)
+
+        def wrapped(_: Any, *args: Any) -> None:
+            tell(self, *args)
+
+        bridge.call(register, event, wrapped)
+        self._wrapped[event, listener] = wrapped
         return listener
 
     # The end
@@ -270,5 +283,5 @@ def _log_to_stderr(debug_level: int) -> None:
     level = _LEVELS.get(min(debug_level, max(_LEVELS)))
     if level is not None:
         predicate = LogLevelFilterPredicate(defaultLogLevel=level)
-        observer = FilteringLogObserver(text_file_log_observer(sys.stderr), [predicate])
+        observer = FilteringLogObserver(text_log_observer(sys.stderr), [predicate])
         globalLogPublisher.addObserver(observer)

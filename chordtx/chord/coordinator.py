@@ -129,7 +129,7 @@ class Coordinator:
         try:
             await self._node.refresh_from_old(key)
         except ChordError as error:
-            self._log.info("an old peer could not be asked: {error}", error=str(error))
+            self._node.limited_log.info("an old peer could not be asked: {error}", error=str(error))
 
     def _next_version(self, newest: Version | None) -> Version:
         now = self._wall_ms()

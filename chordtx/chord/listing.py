@@ -142,15 +142,23 @@ class Listing:
                 nodes.append({"id": encode_id(contact.id), "address": address, "error": str(error)})
                 continue
             answered.add(contact.id)
-            nodes.extend(status.pop("old_peers", ()))
+            nodes.extend(_old_peers_of(status))
             nodes.append(status)
         return nodes
 
     async def _visit(self, contact: Contact) -> tuple[dict[str, Any], Sequence[Contact]]:
         if contact.id == self._ring.me.id:
             return self._node.status_summary(), self._ring.successors
-        status = (await self._node.call_contact(contact, "status"))[0]
+        status = await self._node.call_contact(contact, "status")
         neighbours = await self._node.call_contact(contact, "neighbours")
-        if not isinstance(status, dict):
+        if len(status) != 1 or not isinstance(status[0], dict):
             raise ProtocolError("a status is a map")
-        return status, [Contact.from_wire(entry) for entry in neighbours[1]]
+        if len(neighbours) != 2 or not isinstance(neighbours[1], list):
+            raise ProtocolError("neighbours are [predecessor, successors]")
+        return status[0], [Contact.from_wire(entry) for entry in neighbours[1]]
+
+
+def _old_peers_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Taken out of a status, which is a peer's word and may hold anything."""
+    told = status.pop("old_peers", [])
+    return [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []

@@ -250,7 +250,9 @@ class Membership:
         try:
             predecessor, successors = await self._ask(contact)
         except (ChordError, OSError) as error:
-            self._log.debug("{contact} does not answer: {error}", contact=str(contact.port), error=str(error))
+            self._node.limited_log.debug(
+                "{contact} does not answer: {error}", contact=str(contact.port), error=str(error)
+            )
             self._asking.discard(contact.id)
             # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
             # the others its work too, and then them. The next round asks again.

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from chordtx.chord.announcements import as_key
 from chordtx.chord.coordinator import Coordinator
@@ -38,8 +37,6 @@ class OldHost:
     :param node: the service. :param tables: reads and writes old peers' tables.
     :param hint: told of each key that an old peer may have written.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -155,7 +152,8 @@ class OldHost:
             seconds = _CONFIRM_SHARE * self._settings.call_timeout_seconds
             await within(seconds, self._node.reactor, work, lambda: ChordError("it took too long"))
         except ChordError as error:
-            self._log.info("{link} has not confirmed an entry: {error}", link=link, error=str(error))
+            text = "{link} has not confirmed an entry: {error}"
+            self._node.limited_log.info(text, link=link, error=str(error))
 
     async def _put_unless_there(self, link: MeshConnection, place: Place, key: bytes) -> None:
         record = self._store.get(key)
@@ -178,7 +176,8 @@ class OldHost:
         try:
             await self._tables.put(link, place, value)
         except ChordError as error:
-            self._log.info("{link} has not confirmed an entry: {error}", link=link, error=str(error))
+            text = "{link} has not confirmed an entry: {error}"
+            self._node.limited_log.info(text, link=link, error=str(error))
 
     def value(self, record: Record) -> Any:
         """A record's value, None when it has none."""

@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from chordtx.chord.announcements import DELETED, as_key
 from chordtx.chord.coordinator import Coordinator
@@ -47,8 +46,6 @@ class OldPeers:
 
     :param node: the service.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -183,7 +180,8 @@ class OldPeers:
                 await self._node.link_to(lost.address)
                 return
             except Exception as error:
-                self._log.debug("{link} does not come back: {error}", link=lost, error=str(error))
+                text = "{link} does not come back: {error}"
+                self._node.limited_log.debug(text, link=lost, error=str(error))
 
     async def _tell_keys(self, link: MeshConnection) -> None:
         """py2p can delete only keys that it was told of."""

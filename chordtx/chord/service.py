@@ -32,11 +32,12 @@ from chordtx.chord.replica import Replica
 from chordtx.chord.reunion import Reunion
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.shares import Shares
-from chordtx.chord.status import kind_of, status_of_link, status_of_ring
+from chordtx.chord.status import status_of_ring
 from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import within
 from chordtx.records import HybridClock
 from chordtx.ring import Contact, RingNode, distance
@@ -64,6 +65,7 @@ class ChordService(RingDict, MeshService):
     """
 
     _log = Logger()
+    _event_names = (*MeshService._event_names, "add", "delete")
     seeks_lost = False  # the ring has its own ways, see Reunion
 
     def __init__(
@@ -204,6 +206,10 @@ class ChordService(RingDict, MeshService):
         :class:`~chordtx.errors.WrongSubnet` when the peers are of another network.
         """
         return self._joining.when_joined()
+
+    async def _until_usable(self) -> None:
+        await self.when_listening()
+        await self.when_joined()
 
     def started(self) -> None:
         """The port is open: find the ring."""
@@ -426,19 +432,16 @@ class ChordService(RingDict, MeshService):
     @property
     def status(self) -> dict[str, Any]:
         """This node's view, fit for JSON: id, address, neighbours, arc, records, bytes, peers."""
+        return super().status
+
+    def _own_status(self) -> dict[str, Any]:
         return {
-            "id": self.id,
-            "kind": "chordtx",
-            "address": str(self.own_address()),
-            "subnet": self.subnet,
-            "encryption": self.encryption,
             "leeching": self._stores_nothing(),
             "caught_up": self._repair.has_caught_up,
             **status_of_ring(self._ring),
             "records": len(self._replica.store),
             "bytes": self._replica.store.bytes_used,
             **self._keeping.status,
-            "peers": [status_of_link(link) for link in self.routing_table.values()],
         }
 
     def status_summary(self) -> dict[str, Any]:

@@ -82,11 +82,12 @@ def _log_to_stderr() -> None:
         FilteringLogObserver,
         LogLevelFilterPredicate,
         globalLogBeginner,
-        textFileLogObserver,
     )
 
+    from chordtx.log_text import text_log_observer
+
     wanted = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [wanted])
+    observer = FilteringLogObserver(text_log_observer(sys.stderr), [wanted])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from chordtx.chord.service import ChordService
 from chordtx.cli.client import Client
-from chordtx.cli.jsonform import FORMS_HELP, from_json, key_from_json, key_to_json, to_json
+from chordtx.cli.jsonform import FORMS_HELP, from_json, json_text, key_from_json, key_to_json, to_json
 from chordtx.cli.meter import Meter
 from chordtx.cli.pipeline import Pipeline
 from chordtx.cli.reading import read_chunks, split_lines
@@ -116,7 +116,7 @@ async def dump_lines(node: ChordService, out: BinaryIO, meter: Meter) -> None:
 async def _dump_batch(node: ChordService, keys: list[bytes], out: BinaryIO, meter: Meter) -> None:
     for key, value in (await node.get_many(keys)).items():
         record = {"key": key_to_json(key), "value": to_json(value)}
-        out.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        out.write(json_text(record).encode() + b"\n")
         meter.advance()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any, BinaryIO
@@ -11,8 +10,9 @@ import click
 
 from chordtx.chord.service import ChordService
 from chordtx.cli.client import Client
-from chordtx.cli.jsonform import FORMS_HELP, dumps, key_to_json, loads
+from chordtx.cli.jsonform import FORMS_HELP, dumps, json_text, key_to_json, loads
 from chordtx.cli.running import Failed, NoSuchKey
+from chordtx.escaping import escaped, escaped_lines
 
 MISSING = object()
 
@@ -24,7 +24,8 @@ MISSING = object()
 def get(client: Client, key: str, as_json: bool) -> None:
     """Write KEY's value to standard output.
 
-    Text and bytes are written as they are, anything else as JSON.
+    Text and bytes are written as they are (on a terminal with control characters escaped), anything else as
+    JSON.
     """
 
     async def work(reactor: Any, node: ChordService) -> None:
@@ -38,11 +39,11 @@ def get(client: Client, key: str, as_json: bool) -> None:
 
 
 def _printable(value: Any, as_json: bool, terminal: bool) -> bytes:
-    if not as_json and isinstance(value, bytes):
-        return value
-    if not as_json and isinstance(value, str):
-        return value.encode() + (b"\n" if terminal else b"")
-    return dumps(value).encode() + b"\n"
+    if as_json or not isinstance(value, str | bytes):
+        return dumps(value).encode() + b"\n"
+    if terminal:
+        return escaped_lines(value).encode() + b"\n"
+    return value.encode() if isinstance(value, str) else value
 
 
 @click.command("set", epilog=FORMS_HELP)
@@ -115,13 +116,15 @@ def keys(client: Client, prefix: str, as_json: bool) -> None:
         out = sys.stdout.buffer
         async for key in node.keys():
             if key.startswith(start):
-                out.write((_key_as_json(key) if as_json else key) + b"\n")
+                out.write(_line_of(key, as_json, out.isatty()) + b"\n")
 
     client.run(work)
 
 
-def _key_as_json(key: bytes) -> bytes:
-    return json.dumps(key_to_json(key), ensure_ascii=False).encode()
+def _line_of(key: bytes, as_json: bool, terminal: bool) -> bytes:
+    if as_json:
+        return json_text(key_to_json(key)).encode()
+    return escaped(key).encode() if terminal else key
 
 
 COMMANDS = (get, set_, delete, keys)

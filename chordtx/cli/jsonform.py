@@ -21,6 +21,8 @@ from typing import Any
 
 import msgpack
 
+from chordtx.escaping import escaped_json
+
 FORMS_HELP = """What JSON has no form for is written as {"$bytes": BASE64} for bytes (and for keys that are no
 UTF-8), {"$map": [[KEY, VALUE], ...]} for maps with other keys than texts, {"$float": "nan"|"inf"|"-inf"},
 {"$time": [SECONDS, NANOSECONDS]} and {"$ext": [NUMBER, BASE64]}, in values at any depth."""
@@ -31,7 +33,12 @@ def dumps(value: Any) -> str:
 
     :param value: what msgpack carries.
     """
-    return json.dumps(to_json(value), ensure_ascii=False, allow_nan=False)
+    return json_text(to_json(value))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON as the command writes it: what a terminal would obey is escaped, which means the same."""
+    return escaped_json(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def loads(text: str | bytes) -> Any:

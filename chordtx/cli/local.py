@@ -11,6 +11,7 @@ from chordtx.cli import running
 from chordtx.cli.addresses import ENCRYPTION, PEER_DEFAULT
 from chordtx.cli.client import Client
 from chordtx.cli.local_ring import LocalRing
+from chordtx.escaping import escaped
 
 PORT_DEFAULT = 44565
 PORT_MAX = 65535
@@ -77,7 +78,7 @@ def local(
 
 
 def _echo_line(address: str, line: str) -> None:
-    click.echo(f"{address} {line}", err=True)
+    click.echo(f"{address} {escaped(line)}", err=True)
 
 
 def _ignore_line(address: str, line: str) -> None:
@@ -86,7 +87,7 @@ def _ignore_line(address: str, line: str) -> None:
 
 def tell_of_end(why: Exception) -> None:
     """Say on standard error why a node of the ring is gone."""
-    click.echo(f"chordtx: {why}", err=True)
+    click.echo(f"chordtx: {running.text_of(why)}", err=True)
 
 
 async def until_interrupted(ring: LocalRing) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, NoMajority
+from chordtx.escaping import escaped, escaped_lines
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -90,7 +91,7 @@ def report(failure: Failure) -> int:
         return EXIT_BROKEN_PIPE
     status = status_of(error)
     if status == EXIT_BUG:
-        failure.printTraceback(sys.stderr)
+        click.echo(escaped_lines(failure.getTraceback()), err=True, nl=False)
     click.echo(f"chordtx: {text_of(error)}", err=True)
     return status
 
@@ -115,10 +116,10 @@ def _usage_errors() -> tuple[type[BaseException], ...]:
 
 
 def text_of(error: BaseException) -> str:
-    """The error in one line."""
+    """The error in one line, whatever it was made of."""
     if isinstance(error, NoSuchKey):
-        return f"no such key: {error.args[0]}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"no such key: {escaped(error.args[0])}"
+    return escaped(" ".join(str(error).split())) or type(error).__name__
 
 
 def _flushed(status: int) -> int:

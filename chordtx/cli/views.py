@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,10 @@ import click
 
 from chordtx.chord.service import ChordService
 from chordtx.cli.client import Client
+from chordtx.cli.jsonform import dumps, json_text
+from chordtx.escaping import escaped
 
+COLUMN_CHARACTERS_MAX = 300
 FIRST_COLUMNS = ("id", "address", "kind", "records", "bytes")
 
 
@@ -20,7 +22,7 @@ def status(client: Client) -> None:
     """Write this node's view of the ring as JSON."""
 
     async def work(reactor: Any, node: ChordService) -> None:
-        click.echo(json.dumps(node.status, indent=2, ensure_ascii=False))
+        click.echo(json_text(node.status, indent=2))
 
     client.run(work)
 
@@ -38,15 +40,20 @@ def ring(client: Client, as_json: bool) -> None:
 
     async def work(reactor: Any, node: ChordService) -> None:
         for each in await node.ring():
-            click.echo(json.dumps(each, ensure_ascii=False) if as_json else line_of(each))
+            click.echo(dumps(each) if as_json else line_of(each))
 
     client.run(work)
 
 
 def line_of(node: Mapping[str, Any]) -> str:
-    """A node of the ring in one line, ``-`` for what it did not say; with an error when it did not answer."""
+    """A node of the ring in one line, ``-`` for what it did not say; with an error when it did not answer.
+
+    By its own word, which may be any: so each column is escaped, and bounded.
+    """
     columns = ["-" if node.get(name) is None else str(node[name]) for name in FIRST_COLUMNS]
-    return "  ".join([*columns, node["error"]] if node.get("error") else columns)
+    if node.get("error"):
+        columns.append(str(node["error"]))
+    return "  ".join(escaped(column, COLUMN_CHARACTERS_MAX) for column in columns)
 
 
 COMMANDS = (status, ring)

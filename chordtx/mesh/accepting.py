@@ -17,7 +17,6 @@ from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.waiting import Gate
 
-_COMPLAINT_SECONDS = 1.0
 #: In which a member, once it has greeted, says that it is one.
 _TRIAL_SECONDS = 1.0
 
@@ -31,15 +30,12 @@ class MeshFactory(Factory):
     """
 
     noisy = False
-    _log = Logger()
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._links: dict[MeshConnection, None] = {}  # the oldest first
         self._by_host: dict[str, int] = {}
         self._on_trial: dict[MeshConnection, float] = {}
-        self._turned_away = 0
-        self._complained_at = -_COMPLAINT_SECONDS
 
     def buildProtocol(self, addr: IAddress | None) -> MeshConnection | None:
         """Twisted's: a connection came in; None turns it away."""
@@ -47,7 +43,8 @@ class MeshFactory(Factory):
         has_place = self._has_place(host)
         self._on_trial = {link: since for link, since in self._on_trial.items() if link.leeching}
         if not has_place and len(self._on_trial) >= self._owner.settings.connections_max:
-            self._complain(host)
+            text = "a connection from {host} is turned away: too many are open"
+            self._owner.limited_log.warn(text, host=host)
             return None
         link = MeshConnection(self._owner, outgoing=False, remote_host=host)
         self._links[link] = None
@@ -91,18 +88,6 @@ class MeshFactory(Factory):
         if on_trial_since is not None and now - on_trial_since > _TRIAL_SECONDS:
             return True
         return now - link.heard_at > self._owner.settings.silence_timeout_seconds_min
-
-    def _complain(self, host: str) -> None:
-        # Whoever connects in a flood is not to flood the log as well.
-        self._turned_away += 1
-        now = self._owner.reactor.seconds()
-        if now - self._complained_at >= _COMPLAINT_SECONDS:
-            self._log.warn(
-                "{count} connections are turned away, the last from {host}: too many are open",
-                count=self._turned_away,
-                host=host,
-            )
-            self._turned_away, self._complained_at = 0, now
 
 
 class Listening:

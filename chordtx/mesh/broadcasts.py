@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import Logger
-
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.seen import SeenBroadcasts
@@ -17,13 +15,12 @@ from chordtx.wire import Message, flags, must_fit
 class Broadcasts:
     """One node's part in spreading them.
 
-    :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``now_whole_seconds``.
+    :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``now_whole_seconds``,
+        ``limited_log``.
     :param seen: which were met before.
     :param handle: called with each that is new, and the link that it came by.
     :param passed_on: called with each that is passed on.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -68,7 +65,7 @@ class Broadcasts:
         try:
             self._pass_on(message, link)
         except ValueTooLarge as error:
-            self._log.info("a broadcast is not passed on: {error}", error=str(error))
+            self._mesh.limited_log.info("a broadcast is not passed on: {error}", error=str(error))
 
     def _is_handled(self, link: MeshConnection, message: Message) -> bool:
         """Handle what came by way of ``link``; what is wrong with it is its origin's doing.
@@ -78,10 +75,12 @@ class Broadcasts:
         try:
             self._handle(link, message)
         except ProtocolError as error:
-            self._log.info("a broadcast is dropped that came by {link}: {error}", link=link, error=str(error))
+            text = "a broadcast is dropped that came by {link}: {error}"
+            self._mesh.limited_log.info(text, link=link, error=str(error))
             return False
         except Exception:
-            self._log.failure("a broadcast could not be handled that came by {link}", link=link)
+            text = "a broadcast could not be handled that came by {link}"
+            self._mesh.limited_log.failure(text, link=link)
             return False
         return True
 

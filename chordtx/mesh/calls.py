@@ -27,6 +27,7 @@ from chordtx.errors import (
     StorageFull,
     ValueTooLarge,
 )
+from chordtx.escaping import escaped
 
 Method = Callable[..., Any]
 
@@ -95,9 +96,8 @@ class Calls:
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
+    :param log: where it stands what of the peer's could not be served because of a bug.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -105,11 +105,13 @@ class Calls:
         send_replies: Callable[[list[Any]], None],
         wants_flush: Callable[[], None],
         pending_max: int,
+        log: Logger,
     ) -> None:
         self._send_calls = send_calls
         self._send_replies = send_replies
         self._wants_flush = wants_flush
         self._pending_max = pending_max
+        self._log = log
         self._number = 0
         self._waiting: dict[int, tuple[Asker, Any, float, float]] = {}
         self._calls: list[Any] = []
@@ -364,6 +366,6 @@ def _described(error: BaseException | None) -> list[Any]:
 def _error(reply: list[Any]) -> Exception:
     """The opposite of :func:`_described`, for whatever a peer sent."""
     is_told = len(reply) > 2 and isinstance(reply[2], str)
-    text = reply[2][:_TEXT_CHARACTERS_MAX] if is_told else "the peer refused"
+    text = escaped(reply[2], _TEXT_CHARACTERS_MAX) if is_told else "the peer refused"
     kind = _ERRORS.get(reply[1], ChordError) if type(reply[1]) is int else ChordError
     return kind(text)

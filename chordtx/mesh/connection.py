@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
@@ -58,8 +57,6 @@ class MeshConnection(Protocol):
     :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
     """
 
-    _log = Logger()
-
     def __init__(self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "") -> None:
         self.owner = owner
         self.outgoing = outgoing
@@ -78,7 +75,11 @@ class MeshConnection(Protocol):
         settings = owner.settings
         self.roundtrip = RoundTrip(settings.silence_timeout_seconds_min, settings.silence_timeout_seconds_max)
         self.calls = Calls(
-            self._send_calls, self._send_replies, lambda: owner.wants_flush(self), settings.calls_pending_max
+            self._send_calls,
+            self._send_replies,
+            lambda: owner.wants_flush(self),
+            settings.calls_pending_max,
+            owner.limited_log,
         )
         self._liveness = Liveness()
         self._codec = Codec(
@@ -141,7 +142,8 @@ class MeshConnection(Protocol):
         if isinstance(error, ProtocolError):
             self.refuse(self._explained(error))
         else:
-            self._log.failure("{connection} is closed: a message could not be handled", connection=self)
+            text = "{connection} is closed: a message could not be handled"
+            self.owner.limited_log.failure(text, connection=self)
             self.close(ChordError(f"a message could not be handled: {error!r}"))
 
     def _explained(self, error: ProtocolError) -> Exception:
@@ -216,13 +218,14 @@ class MeshConnection(Protocol):
     def refuse(self, error: Exception) -> None:
         """End the link because of what the peer did, and say so in the log."""
         if not self.closed:
-            log = self._log.warn if isinstance(error, WrongSubnet) else self._log.info
+            limited_log = self.owner.limited_log
+            log = limited_log.warn if isinstance(error, WrongSubnet) else limited_log.info
             log("{connection} is refused: {error}", connection=self, error=str(error))
             self.close(error)
 
     def floods(self) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        self._log.info("{connection} floods us, and is slowed down", connection=self)
+        self.owner.limited_log.info("{connection} floods us, and is slowed down", connection=self)
 
     def takes_too_much(self) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
@@ -230,7 +233,7 @@ class MeshConnection(Protocol):
 
     def cut(self, error: Exception) -> None:
         """End the link at once because of what the peer does not do, and say so in the log."""
-        self._log.info("{connection} is cut off: {error}", connection=self, error=str(error))
+        self.owner.limited_log.info("{connection} is cut off: {error}", connection=self, error=str(error))
         self.abort(error)
 
     def overflowed(self) -> None:
@@ -357,7 +360,8 @@ class MeshConnection(Protocol):
         elif message.type == flags.RENEGOTIATE:
             self._renegotiate(message.payload)
         elif flag in _BETWEEN_TWO and message.type == flags.BROADCAST:
-            self._log.debug("{connection} passes on what is between two nodes: ignored", connection=self)
+            text = "{connection} passes on what is between two nodes: ignored"
+            self.owner.limited_log.debug(text, connection=self)
         elif flag == flags.HANDSHAKE and len(message.payload) == 5:
             self._greeted_again(Greeting.from_message(message))
         elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
@@ -423,7 +427,9 @@ class MeshConnection(Protocol):
 
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`: let the peer send that again, plain, as the rest."""
-        self._log.info("{connection} is asked to send plain: {error}", connection=self, error=str(error))
+        self.owner.limited_log.info(
+            "{connection} is asked to send plain: {error}", connection=self, error=str(error)
+        )
         self.send(flags.COMPRESSION, [], type=flags.RENEGOTIATE)
         self.send(flags.RESEND, type=flags.RENEGOTIATE)
 

@@ -12,7 +12,6 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
@@ -29,8 +28,6 @@ class Dialing:
     :param mesh: the service: ``reactor``, ``settings``, ``routing_table``, ``awaiting_ids``.
     :param is_encrypted: whether to speak TLS.
     """
-
-    _log = Logger()
 
     def __init__(self, mesh: Any, is_encrypted: bool) -> None:
         self._mesh = mesh
@@ -68,7 +65,8 @@ class Dialing:
 
     def _not_linked(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
-        self._log.debug("cannot connect to {address}: {error}", address=str(address), error=error)
+        text = "cannot connect to {address}: {error}"
+        self._mesh.limited_log.debug(text, address=str(address), error=error)
 
     def start(self) -> None:
         """Links may be opened from now on."""
@@ -95,7 +93,7 @@ class Dialing:
         if not isinstance(reason, TLSError):
             return reason
         text = f"the peer does not speak TLS as we do ({reason}): encryption must be the same"
-        self._log.warn("{link} is refused: {error}", link=link, error=text)
+        self._mesh.limited_log.warn("{link} is refused: {error}", link=link, error=text)
         return WrongSubnet(text, ours=self._mesh.protocol_id)
 
     def fail(self, asked: MeshConnection, reason: Exception) -> None:

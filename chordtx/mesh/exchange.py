@@ -6,7 +6,6 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import DeferredList
-from twisted.logger import Logger
 
 from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
@@ -41,8 +40,6 @@ class PeerExchange:
     :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``seeks_lost`` and so on.
     :param bootstrap: addresses that people gave.
     """
-
-    _log = Logger()
 
     def __init__(self, mesh: Any, bootstrap: list[Address]) -> None:
         self._mesh = mesh
@@ -112,7 +109,8 @@ class PeerExchange:
             try:
                 self._peer_named(entry)
             except ProtocolError as error:
-                self._log.debug("{link} names a peer that is none: {error}", link=link, error=str(error))
+                text = "{link} names a peer that is none: {error}"
+                self._mesh.limited_log.debug(text, link=link, error=str(error))
 
     def _peer_named(self, entry: Any) -> None:
         address, peer = peer_from_wire(entry)
@@ -166,7 +164,7 @@ class PeerExchange:
 
     def _not_reached(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
-        self._log.info("cannot reach {address}: {error}", address=str(address), error=error)
+        self._mesh.limited_log.info("cannot reach {address}: {error}", address=str(address), error=error)
         if address in self._bootstrap and address not in self._sought:
             self.lost(address)  # others may connect to us, and know nothing of it
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.events import Work, close, work_of
 from chordtx.mesh.message import ReceivedMessage
+from chordtx.mesh.tasks import Tasks
 
 UserHandler = Callable[[ReceivedMessage, MeshConnection], Any]
 
@@ -20,13 +24,16 @@ class Inbox:
 
     :param count_max: most messages kept. :param bytes_max: what they may take together, as they came.
         Past either, the oldest go.
+    :param tasks: where handlers that are awaited go on until they end, or the service stops.
+    :param log: for their failures, which peers may cause.
     """
 
-    _log = Logger()
-
-    def __init__(self, count_max: int, bytes_max: int) -> None:
+    def __init__(self, count_max: int, bytes_max: int, tasks: Tasks, log: Logger) -> None:
         self._count_max = count_max
         self._bytes_max = bytes_max
+        self._tasks = tasks
+        self._log = log
+        self._awaited = 0
         self._bytes = 0
         self._kept: deque[tuple[ReceivedMessage, int]] = deque()
         self._handlers: list[UserHandler] = []
@@ -39,16 +46,49 @@ class Inbox:
             raise ValueError("a handler takes two arguments: the message and the link") from error
         self._handlers.append(handler)
 
-    def is_taken(self, message: ReceivedMessage, link: MeshConnection) -> bool:
-        """Whether a handler takes the message; all are asked in order until one does."""
-        return any(self._ask(handler, message, link) for handler in tuple(self._handlers))
+    def is_taken(self, message: ReceivedMessage, link: MeshConnection) -> bool | Deferred[bool]:
+        """Whether a handler takes the message; all are asked in order until one does.
 
-    def _ask(self, handler: UserHandler, message: ReceivedMessage, link: MeshConnection) -> bool:
+        :returns: a Deferred when one of them is to be awaited.
+        """
+        if self._awaited >= self._count_max:
+            self._log.warn("a message is dropped: handlers are still busy with too many")
+            return True
+        return self._asked(iter(tuple(self._handlers)), message, link)
+
+    def _asked(
+        self, handlers: Iterator[UserHandler], message: ReceivedMessage, link: MeshConnection
+    ) -> bool | Deferred[bool]:
+        for handler in handlers:
+            answer = self._ask(handler, message, link)
+            work = work_of(answer)
+            if work is not None:
+                answered = self._answered(work)
+                return answered.addCallback(lambda taken: taken or self._asked(handlers, message, link))
+            if answer:
+                return True
+        return False
+
+    def _ask(self, handler: UserHandler, message: ReceivedMessage, link: MeshConnection) -> Any:
         try:
-            return bool(handler(message, link))
+            return handler(message, link)
         except Exception:
             self._log.failure("a handler of messages failed")
             return False
+
+    def _answered(self, work: Work) -> Deferred[bool]:
+        self._awaited += 1
+        return self._tasks.run(_result_of(work)).addBoth(self._ended, work)
+
+    def _ended(self, result: Any, work: Work) -> bool:
+        self._awaited -= 1
+        close(work)
+        if self._tasks.are_stopped:
+            return True  # nobody else is asked any more
+        if isinstance(result, Failure):
+            self._log.failure("a handler of messages failed", failure=result)
+            return False
+        return bool(result)
 
     def keep(self, message: ReceivedMessage, size_bytes: int) -> None:
         """Keep a message until it is read."""
@@ -65,3 +105,7 @@ class Inbox:
         message, size_bytes = self._kept.popleft()
         self._bytes -= size_bytes
         return message
+
+
+async def _result_of(work: Work) -> Any:
+    return await work

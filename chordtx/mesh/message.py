@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from chordtx.escaping import escaped
 from chordtx.wire import Message
 
 if TYPE_CHECKING:
     from chordtx.mesh.service import MeshService
+
+_SENDER_CHARACTERS_MAX = 100  # an id has 66 at most
 
 
 class ReceivedMessage:
     """A user's message, as ``recv()`` and registered handlers give it.
 
     :ivar packets: ``(flag, *arguments)``; flag 0 for a broadcast, 2 for a reply.
-    :ivar sender: base58 id of the node that it comes from. :ivar time: whole seconds, UTC.
+    :ivar sender: base58 id of the node that it comes from; a peer may
+        send any other text, which comes escaped. :ivar time: whole seconds, UTC.
     :ivar id: SHA-256 of the message, 32 bytes.
     """
 
@@ -24,14 +28,14 @@ class ReceivedMessage:
 
     def __init__(self, message: Message, mesh: MeshService) -> None:
         self.packets: tuple[Any, ...] = message.payload
-        self.sender = message.sender_text
+        self.sender = escaped(message.sender_text, _SENDER_CHARACTERS_MAX)
         self.time = message.time
         self.id = message.id
         self._mesh = mesh
 
     def __repr__(self) -> str:
         flag, *arguments = self.packets
-        return f"ReceivedMessage(type={flag}, packets={arguments!r}, sender={self.sender!r})"
+        return f"ReceivedMessage(type={flag!r}, packets={arguments!r}, sender={self.sender!r})"
 
     def reply(self, *args: Any) -> Deferred[None]:
         """Whisper ``args`` to the sender; when it is no neighbour, ask the mesh where it is, and connect.

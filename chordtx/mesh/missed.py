@@ -10,7 +10,6 @@ from collections import deque
 from typing import Any
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from chordtx.errors import ChordError, ProtocolError
 from chordtx.mesh.connection import MeshConnection
@@ -35,8 +34,6 @@ class MissedBroadcasts:
     :param mesh: the service: ``reactor``, ``settings``, ``background``, ``methods``.
     :ivar since: what is older than this (whole seconds, UTC) was not for us: we were not there.
     """
-
-    _log = Logger()
 
     def __init__(self, mesh: Any) -> None:
         self._mesh = mesh
@@ -72,7 +69,8 @@ class MissedBroadcasts:
             for data in missed:
                 self._received(link, data)
         except ChordError as error:
-            self._log.debug("{link} told no broadcasts: {error}", link=link, error=str(error))
+            text = "{link} told no broadcasts: {error}"
+            self._mesh.limited_log.debug(text, link=link, error=str(error))
 
     def _received(self, link: MeshConnection, data: Any) -> None:
         if not isinstance(data, bytes):

@@ -8,6 +8,7 @@ from chordtx.config import MeshSettings
 from chordtx.mesh.address import Address
 from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.calls import Method
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.wire import Message
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class ConnectionOwner:
-    """The links' side of a service (see :class:`~chordtx.MeshService`)."""
+    """The links' side of a service (see :class:`~chordtx.MeshService`).
+
+    :ivar limited_log: for the lines that peers can cause.
+    """
 
     reactor: Any
     settings: MeshSettings
@@ -24,6 +28,7 @@ class ConnectionOwner:
     methods_offered: tuple[int, ...]
     methods: dict[str, Method]
     bounds: LinkBounds
+    limited_log: LimitedLog
 
     def own_arc_start(self) -> bytes | None:
         """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from math import ceil
 from random import Random, SystemRandom
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -36,11 +36,13 @@ from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.status import status_of_link
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import Shared
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
@@ -57,6 +59,8 @@ _REFUSED_KEPT = 10
 class MeshService(ConnectionOwner, EventEmitter, Service):
     """A node of a mesh network.
 
+    ``async with MeshService(...) as node:`` starts it, waits until it can be used, and stops it at the end.
+
     :param reactor: Twisted's, or one that behaves like it.
     :param listen: Twisted server endpoint to accept peers on; None accepts none.
     :param advertise: outward address ``HOST:PORT`` that peers are told; taken from ``listen`` when None.
@@ -70,6 +74,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     """
 
     _log = Logger()
+    _event_names: ClassVar[tuple[str, ...]] = ("connect", "message")
     #: Whether a peer is looked for again when the link to it broke, while there are others.
     seeks_lost = True
 
@@ -84,10 +89,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         settings: MeshSettings | None = None,
         rng: Random | None = None,
     ) -> None:
-        EventEmitter.__init__(self)
         if encryption not in ENCRYPTIONS:
             raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
         self.reactor = reactor
+        self.limited_log = LimitedLog(reactor)
+        self._tasks = Tasks(self.limited_log)
+        EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)
         self.settings = (settings or MeshSettings()).validate()
         self.rng = rng or SystemRandom()
         self.encryption = encryption
@@ -113,8 +120,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._dialing = Dialing(self, encryption == "SSL")
         self._exchange = PeerExchange(self, self._bootstrap)
         self._finding = Finding(self)
-        self._inbox = Inbox(self.settings.received_messages_max, self.settings.received_bytes_max)
-        self._tasks = Tasks(self._log)
+        self._inbox = Inbox(
+            self.settings.received_messages_max,
+            self.settings.received_bytes_max,
+            self._tasks,
+            self.limited_log,
+        )
         self._seen = SeenBroadcasts(
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
@@ -151,6 +162,28 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             Service.stopService(self)
             self._stopping = Shared(Deferred.fromCoroutine(self._stop()))
         return succeed(None) if self._stopping is None else self._stopping.wait()
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until it can be used. When that fails it is stopped, and the reason raised."""
+        try:
+            self.startService()
+            await self._until_usable()
+        except Exception:
+            await self._stop_after_failure()
+            raise
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.stopService()
+
+    async def _stop_after_failure(self) -> None:
+        try:
+            await self.stopService()
+        except Exception:  # why it was stopped is told, and not this
+            self._log.failure("stopping failed")
+
+    async def _until_usable(self) -> None:
+        await self.when_listening()
 
     def when_listening(self) -> Deferred[None]:
         """Fires when peers can connect; fails with what the endpoint said when they cannot."""
@@ -191,6 +224,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         await self._close_links()
         self.bounds.turns.stop()
         await self.finish()
+        self.limited_log.tell_dropped()
 
     async def leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
@@ -248,6 +282,23 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         """The outward address as ``(host, port)``."""
         address = self.own_address()
         return (address.host, address.port)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view, fit for JSON: id, address, network and peers."""
+        return {
+            "id": self.id,
+            "kind": "chordtx",
+            "address": str(self.own_address()),
+            "subnet": self.subnet,
+            "encryption": self.encryption,
+            **self._own_status(),
+            "peers": [status_of_link(link) for link in self.routing_table.values()],
+        }
+
+    def _own_status(self) -> dict[str, Any]:
+        """What a subclass has to say of itself."""
+        return {}
 
     def now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970."""
@@ -387,7 +438,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         if spare is not None:
             self.link_opened(spare)
         elif was_filed:
-            self._log.debug("{connection} is gone: {reason}", connection=connection, reason=str(reason))
+            text = "{connection} is gone: {reason}"
+            self.limited_log.debug(text, connection=connection, reason=str(reason))
             if connection.address is not None and not connection.has_parted:
                 self._exchange.lost(connection.address)
             self.link_closed(connection, reason)
@@ -448,7 +500,10 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def register_handler(self, handler: UserHandler) -> None:
         """Ask ``handler(message, link)`` about each message that is not the protocol's own.
 
-        Handlers are asked in order until one returns a true value; what none takes goes to ``recv()``.
+        Handlers are asked in order until one returns a true value; what none takes goes to ``recv()``. A
+        handler may be ``async def``: those after it are asked about this message once it has returned, and
+        other messages do not wait for that. A handler that fails is logged, and has not taken the message; it
+        is cancelled when the service stops.
 
         :raises ValueError: when it cannot be called with two arguments.
         """
@@ -468,8 +523,15 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             handler(connection, message)
             return
         received = ReceivedMessage(message, self)
-        if not self._inbox.is_taken(received, connection) and flag in (flags.BROADCAST, flags.WHISPER):
-            self._inbox.keep(received, len(message.body))
+        taken = self._inbox.is_taken(received, connection)
+        if isinstance(taken, Deferred):
+            taken.addCallback(self._handlers_asked, received, len(message.body))
+        else:
+            self._handlers_asked(taken, received, len(message.body))
+
+    def _handlers_asked(self, is_taken: bool, received: ReceivedMessage, size_bytes: int) -> None:
+        if not is_taken and received.packets[0] in (flags.BROADCAST, flags.WHISPER):
+            self._inbox.keep(received, size_bytes)
             self.emit("message", self)
 
     def _request_received(self, connection: MeshConnection, message: Message) -> None:

@@ -62,6 +62,11 @@ class Tasks:
         """Take work again, after :meth:`cancel`."""
         self._stopped = False
 
+    @property
+    def are_stopped(self) -> bool:
+        """Whether everything was ended, and nothing more is taken."""
+        return self._stopped
+
     def _ended(self, outcome: Any, task: Deferred[Any]) -> Any:
         self._running.pop(task, None)
         if self._stopped and isinstance(outcome, Failure) and outcome.check(CancelledError):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.logger import Logger
 
 from chordtx.errors import ChordError
 from chordtx.mesh import MeshConnection
@@ -42,8 +41,6 @@ class Comparing:
     :param received: called with a key, an entry that came, and the link that it came by; tells whether it
         was news.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -96,7 +93,8 @@ class Comparing:
                 if link not in self._again:
                     return
         except ChordError as error:
-            self._log.debug("could not compare with {link}: {error}", link=link, error=str(error))
+            text = "could not compare with {link}: {error}"
+            self._node.limited_log.debug(text, link=link, error=str(error))
         finally:
             self._under_way.discard(link)
             self._again.discard(link)

@@ -15,8 +15,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from twisted.logger import Logger
-
 from chordtx.config import SyncSettings
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
@@ -60,7 +58,7 @@ class SyncService(DictMixin, MeshService):
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
 
-    _log = Logger()
+    _event_names = (*MeshService._event_names, "update", "delete")
 
     def __init__(
         self,
@@ -120,17 +118,14 @@ class SyncService(DictMixin, MeshService):
 
     @property
     def status(self) -> dict[str, Any]:
-        """This node's view, fit for JSON."""
+        """This node's view, fit for JSON: id, address, whether keys are leased, records, bytes, peers."""
+        return super().status
+
+    def _own_status(self) -> dict[str, Any]:
         return {
-            "id": self.id,
-            "kind": "chordtx",
-            "address": str(self.own_address()),
-            "subnet": self.subnet,
-            "encryption": self.encryption,
             "leasing": self.leasing,
             "records": len(self._replica),
             "bytes": self._replica.bytes_used,
-            "peers": len(self.routing_table),
         }
 
     # Writing
@@ -325,7 +320,7 @@ class SyncService(DictMixin, MeshService):
         try:
             self._must_fit(key, entry)
         except (StorageFull, ValueTooLarge) as error:
-            self._log.warn("a change is not kept: {error}", error=str(error))
+            self.limited_log.warn("a change is not kept: {error}", error=str(error))
             return False
         return self._merge(key, entry, link, is_copy)
 

@@ -125,6 +125,13 @@ def listeners_may_ask(sock: ChordSocket) -> None:
     sock.remove_listener("add", added)
     raises(KeyError, lambda: sock.remove_listener("add", added))
     raises(TypeError, lambda: sock.on("add", 3))
+    raises(ValueError, lambda: sock.on("ad", added))
+    raises(ValueError, lambda: sock.once("ad"))
+
+    async def awaited(conn: ChordSocket, key: bytes) -> None:
+        pass
+
+    raises(TypeError, lambda: sock.on("add", awaited))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def main(*ports: int) -> None:
     assert soon(b.recv).packets == (0, "no question")
     raises(TypeError, lambda: a.send(object()))
     raises(ValueError, lambda: a.register_handler(lambda: None))
+    assert (b.status["id"], b.status["kind"], len(b.status["peers"])) == (b.id, "chordtx", 1)
     a.request_peers()
     a.disconnect(b.id)
     soon(lambda: not a.routing_table)

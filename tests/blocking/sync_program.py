@@ -78,6 +78,7 @@ def main(port: int, another: int) -> None:
     with SyncSocket("127.0.0.1", 0, Protocol("free", "Plaintext"), leasing=False) as alone:
         alone.update({"a": 1, "b": 2})
         assert alone.data == {b"a": 1, b"b": 2}
+        assert (alone.status["id"], alone.status["records"], alone.status["peers"]) == (alone.id, 2, [])
     raises(Stopped, lambda: alone.get("a"))
     first.close()
     second.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 
 from chordtx.errors import ChordError, NoMajority, NotJoined, ProtocolError, Stopped, ValueTooLarge
 from chordtx.mesh.calls import OK, Calls, CallTimeout, Method, PeerLost
@@ -21,8 +22,8 @@ class Pair:
         self.calls_sent: list[list[Any]] = []
         self.replies_sent: list[list[Any]] = []
         self.flushes = 0
-        self.here = Calls(self._send_calls, self.replies_sent.append, self._wants_flush, 100)
-        self.there = Calls(self.calls_sent.append, self._send_replies, lambda: None, pending_max)
+        self.here = Calls(self._send_calls, self.replies_sent.append, self._wants_flush, 100, Logger())
+        self.there = Calls(self.calls_sent.append, self._send_replies, lambda: None, pending_max, Logger())
 
     def _send_calls(self, calls: list[Any]) -> None:
         if any(call[-1:] == ["too large"] for call in calls):

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from chordtx.errors import ProtocolError, Stopped
-from chordtx.mesh.events import EventEmitter
+from chordtx.mesh.events import WAITING_MAX, EventEmitter
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import Gate, Shared, within
 from tests.mesh.peers import outcomes
@@ -19,8 +19,16 @@ from tests.mesh.peers import outcomes
 # Events
 
 
+class Emitter(EventEmitter):
+    """With the tasks that end what listeners do."""
+
+    def __init__(self) -> None:
+        self.tasks = Tasks(Logger())
+        super().__init__(("add", "message", "other"), self.tasks, Logger())
+
+
 def test_listeners_are_called_in_order_with_the_arguments() -> None:
-    emitter, calls = EventEmitter(), []
+    emitter, calls = Emitter(), []
     emitter.on("add", lambda *args: calls.append(("first", *args)))
 
     @emitter.on("add")
@@ -37,7 +45,7 @@ def test_listeners_are_called_in_order_with_the_arguments() -> None:
 
 
 def test_once_is_once_even_when_the_listener_emits() -> None:
-    emitter, calls = EventEmitter(), []
+    emitter, calls = Emitter(), []
 
     @emitter.once("message")
     def listener() -> None:
@@ -51,7 +59,7 @@ def test_once_is_once_even_when_the_listener_emits() -> None:
 
 
 def test_listener_may_remove_another_one_while_they_are_called() -> None:
-    emitter, calls = EventEmitter(), []
+    emitter, calls = Emitter(), []
 
     def removed() -> None:
         calls.append("removed")
@@ -63,7 +71,7 @@ def test_listener_may_remove_another_one_while_they_are_called() -> None:
 
 
 def test_listener_that_fails_is_logged_and_alone(flush_logged_errors: Callable[..., list[Any]]) -> None:
-    emitter, calls = EventEmitter(), []
+    emitter, calls = Emitter(), []
     emitter.on("message", lambda: 1 / 0)
     emitter.on("message", lambda: calls.append(1))
     emitter.emit("message")
@@ -73,9 +81,132 @@ def test_listener_that_fails_is_logged_and_alone(flush_logged_errors: Callable[.
 
 def test_wrong_listeners_are_told() -> None:
     with pytest.raises(TypeError):
-        EventEmitter().on("message", 5)  # type: ignore[arg-type]
+        Emitter().on("message", 5)  # type: ignore[arg-type]
     with pytest.raises(KeyError):
-        EventEmitter().remove_listener("message", print)
+        Emitter().remove_listener("message", print)
+
+
+def test_unknown_events_are_told_with_the_nearest() -> None:
+    emitter = Emitter()
+    for register in (emitter.on, emitter.once, emitter.remove_listener):
+        with pytest.raises(
+            ValueError, match="'ad': the events are 'add', 'message', 'other'; do you mean 'add'"
+        ):
+            register("ad", print)
+    with pytest.raises(ValueError, match=r"the events are 'add', 'message', 'other'$"):
+        emitter.on("zzz")
+    with pytest.raises(ValueError, match="5"):
+        emitter.on(5, print)  # type: ignore[arg-type]
+
+
+# Listeners that are awaited
+
+
+class Waiting:
+    """An ``async def`` listener: ``began`` and ``ended`` with which arguments, and what it waits for."""
+
+    def __init__(self) -> None:
+        self.began: list[Any] = []
+        self.ended: list[Any] = []
+        self.waits: list[Deferred[Any]] = []
+
+    async def listener(self, arg: Any) -> None:
+        self.began.append(arg)
+        self.waits.append(Deferred())
+        await self.waits[-1]
+        self.ended.append(arg)
+
+
+def test_listener_is_awaited_and_takes_one_event_at_a_time_in_order() -> None:
+    emitter, slow, quick = Emitter(), Waiting(), []
+    emitter.on("add", slow.listener)
+    emitter.on("add", quick.append)
+    for number in range(3):
+        emitter.emit("add", number)
+    assert (slow.began, quick) == ([0], [0, 1, 2])
+    for number in range(3):
+        assert (slow.began[-1], slow.ended) == (number, list(range(number)))
+        slow.waits[-1].callback(None)
+    assert slow.ended == [0, 1, 2]
+    emitter.emit("add", 3)
+    assert slow.began[-1] == 3
+    emitter.tasks.cancel()
+
+
+def test_many_events_that_waited_are_told_when_the_listener_need_not_wait_any_more() -> None:
+    emitter, wait, told = Emitter(), Deferred[None](), []
+
+    @emitter.on("add")
+    async def listener(number: int) -> None:
+        await wait
+        told.append(number)
+
+    for number in range(5000):
+        emitter.emit("add", number)
+    wait.callback(None)
+    assert told == list(range(5000))
+
+
+def test_events_that_wait_for_a_slow_listener_are_bounded() -> None:
+    emitter, slow = Emitter(), Waiting()
+    emitter.on("add", slow.listener)
+    for number in range(WAITING_MAX + 6):
+        emitter.emit("add", number)
+    slow.waits[-1].callback(None)
+    assert slow.began == [0, 6]
+    emitter.tasks.cancel()
+
+
+def test_failures_of_what_is_awaited_are_logged_and_the_next_event_is_told(
+    flush_logged_errors: Callable[..., list[Any]],
+) -> None:
+    emitter, slow = Emitter(), Waiting()
+    emitter.on("add", slow.listener)
+    for number in range(3):
+        emitter.emit("add", number)
+    for error in (ZeroDivisionError(), CancelledError(), Stopped("of another service")):
+        slow.waits[-1].errback(error)
+        assert len(flush_logged_errors(type(error))) == 1
+    assert (slow.began, slow.ended) == ([0, 1, 2], [])
+
+
+def test_what_is_awaited_is_cancelled_when_the_service_stops() -> None:
+    emitter, slow = Emitter(), Waiting()
+    emitter.on("add", slow.listener)
+    emitter.emit("add", 0)
+    emitter.emit("add", 1)
+    emitter.tasks.cancel()
+    assert slow.waits[0].called
+    emitter.emit("add", 2)  # too late: it is not gone on with, and nothing complains
+    assert (slow.began, slow.ended) == ([0], [])
+    emitter.tasks.restart()
+    emitter.emit("add", 3)
+    slow.waits[-1].callback(None)
+    assert slow.ended == [3]
+
+
+def test_listener_may_return_a_deferred(flush_logged_errors: Callable[..., list[Any]]) -> None:
+    emitter, waits = Emitter(), [Deferred[None](), Deferred[None]()]
+    emitter.on("add", lambda number: waits[number])
+    emitter.emit("add", 0)
+    waits[0].errback(ZeroDivisionError())
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
+    emitter.emit("add", 1)
+    emitter.tasks.cancel()
+    assert waits[1].called
+
+
+def test_removed_listener_is_told_nothing_more_and_goes_on_with_what_it_does() -> None:
+    emitter, slow = Emitter(), Waiting()
+    emitter.once("add", slow.listener)
+    emitter.on("add", slow.listener)
+    emitter.emit("add", 0)
+    emitter.emit("add", 1)
+    assert slow.began == [0, 0]
+    emitter.remove_listener("add", slow.listener)
+    for wait in slow.waits:
+        wait.callback(None)
+    assert (slow.began, slow.ended) == ([0, 0], [0, 0])
 
 
 # Work in the background

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from chordtx.config import Limits, MeshSettings
 from chordtx.errors import NotJoined, ValueTooLarge
@@ -217,6 +218,31 @@ async def test_handlers_are_asked_in_order_until_one_takes_the_message(
     assert [message.packets[1] for message in received] == ["yours"]
     assert emitted == [node]
     assert len(flush_logged_errors(IndexError)) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_handler_that_is_awaited_takes_or_leaves(mesh: Mesh) -> None:
+    node, asked = await mesh.node(), []
+    emitted: list[Any] = []
+    node.on("message", emitted.append)
+    wait: Deferred[None] = Deferred()
+
+    async def takes_some(message: ReceivedMessage, link: MeshConnection) -> bool:
+        asked.append(message.packets[1])
+        await wait
+        return message.packets[1] == "mine"
+
+    node.register_handler(takes_some)
+    peer = await mesh.peer(node)
+    for text in ("mine", "yours"):
+        peer.say(flags.WHISPER, text)
+    await mesh.served(node, peer)
+    assert (asked, node.recv()) == (["mine", "yours"], None)
+    wait.callback(None)
+    received = node.recv(10)
+    assert isinstance(received, list)
+    assert [message.packets[1] for message in received] == ["yours"]
+    assert emitted == [node]
 
 
 @pytest.mark.parametrize("handler", [lambda: None, lambda message: None, lambda a, b, c: None])
