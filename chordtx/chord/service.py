@@ -109,6 +109,8 @@ class ChordService(RingDict, MeshService):
         self.call_contact = self._contacts.call
         self.ask_contact = self._contacts.ask
         self.is_linked = self._contacts.is_linked
+        self.calling_member = self._contacts.member
+        self.has_place = self._contacts.has_place
         self.round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
         self._remember_from_before(remembered)
@@ -232,7 +234,6 @@ class ChordService(RingDict, MeshService):
         self._membership.stop()
 
     async def _hand_over_and_go(self) -> None:
-        self._leaving = True
         self._repair.stop()
         settings = self.chord_settings
         if self._ring.successors:
@@ -243,6 +244,7 @@ class ChordService(RingDict, MeshService):
                 await handed_over
             except ChordError as error:
                 self._log.warn("left without handing everything over: {error}", error=str(error))
+            self._leaving = True  # not before: what is handed over is taken from members only
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._membership.stop()

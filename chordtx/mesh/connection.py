@@ -46,6 +46,7 @@ class MeshConnection(Protocol):
     """A link.
 
     :param outgoing: whether our side connects. :param remote_host: whence or where to, as the transport says.
+    :param dialled: where our side connects to.
     :ivar id: the peer's node id (base58), None until the handshake is through. :ivar id_10: as a number.
     :ivar address: the peer's outward address. :ivar dialect: how it writes ids.
     :ivar ours: whether it is one of our own nodes, which understands calls.
@@ -58,10 +59,13 @@ class MeshConnection(Protocol):
 
     _log = Logger()
 
-    def __init__(self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "") -> None:
+    def __init__(
+        self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "", dialled: Address | None = None
+    ) -> None:
         self.owner = owner
         self.outgoing = outgoing
         self.remote_host = remote_host
+        self.dialled = dialled
         self.id: str | None = None
         self.id_10 = -1
         self.address: Address | None = None
@@ -154,8 +158,9 @@ class MeshConnection(Protocol):
         error = self.close_reason or reason.value
         if not isinstance(error, Exception):
             error = ConnectionDone()
-        self.calls.lost(error)
+        # First the owner: calls that fail now can be made again over a link that takes this one's place.
         self.owner.connection_closed(self, error)
+        self.calls.lost(error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -306,6 +311,25 @@ class MeshConnection(Protocol):
             self.call("ping", timeout_seconds=_PING_TIMEOUT_SECONDS).addBoth(lambda _: None)
         else:
             self.ask_for_peers()
+
+    # One of two links to a peer, see mesh.rivals
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came, by the reactor's clock."""
+        return self._liveness.heard_at
+
+    def ask_for_life(self) -> None:
+        """Ask the peer something that it has to answer, if it lives."""
+        self._ping()
+
+    def hold(self) -> None:
+        """Handle nothing that comes, for now."""
+        self._inflow.hold()
+
+    def release(self) -> None:
+        """Handle what has come, and what comes."""
+        self._inflow.release()
 
     def ask_for_peers(self) -> None:
         """Ask the peer who else there is."""

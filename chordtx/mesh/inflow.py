@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IDelayedCall
 from chordtx.mesh.rate import Rate
 from chordtx.wire import Codec, Message
 
+_HELD_BYTES_MAX = 256 * 1024  # what a link may send while it is not known whether it is to stay
+
 
 class Inflow:
     """The reading side of a link.
@@ -41,12 +43,13 @@ class Inflow:
         self._transport: Any = None
         self._resume_call: IDelayedCall | None = None
         self._stopped = False
+        self._held = False
         self.unfinished_since: float | None = None
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is read for now, because the peer sent too much."""
-        return self._resume_call is not None
+        """Whether nothing is read for now, because the peer sent too much or is to wait."""
+        return self._resume_call is not None or self._held
 
     def attach(self, transport: Any) -> None:
         """The transport is up."""
@@ -57,6 +60,18 @@ class Inflow:
         self._codec.receive_data(data)
         if not self.is_paused:
             self._read()
+        elif self._held and self._codec.pending_bytes > _HELD_BYTES_MAX:
+            self._transport.pauseProducing()
+
+    def hold(self) -> None:
+        """Deliver nothing for now. The transport goes on: so the end of the link is noticed."""
+        self._held = True
+
+    def release(self) -> None:
+        """Deliver what has come since :meth:`hold`, and go on."""
+        was_held, self._held = self._held, False
+        if was_held and self._resume_call is None and not self._stopped:
+            self._resume_call = self._reactor.callLater(0, self._resume)
 
     def stop(self) -> None:
         """Deliver nothing more; but let the transport notice the peer's end of the link."""
@@ -96,6 +111,7 @@ class Inflow:
 
     def _resume(self) -> None:
         self._resume_call = None
-        self._read()
+        if not self._held:
+            self._read()
         if not self.is_paused and not self._stopped:
             self._transport.resumeProducing()
