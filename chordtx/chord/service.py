@@ -409,6 +409,7 @@ class ChordService(RingDict, MeshService):
             if leeching:
                 self._routing.forget(connection.id_10)
                 return
+            self._exchange.greeted(connection)  # a member may be reached by a name
             self._routing.met(contact_of(connection))
             if self._ring.is_member:
                 self._membership.link_opened(connection)

@@ -76,7 +76,7 @@ class PeerExchange:
 
     def _reachable(self) -> list[MeshConnection]:
         links: list[MeshConnection] = list(self._mesh.routing_table.values())
-        return [link for link in links if link.address is not None and link.address.reachable]
+        return [link for link in links if self.believed_of(link) is not None]
 
     # Being told
 

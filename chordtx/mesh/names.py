@@ -47,6 +47,7 @@ class Names:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._threads = Threads(reactor, "chordtx names", _AT_ONCE, _WAITING_MAX)
+        self._waiting: dict[Deferred[Any], None] = {}
 
     def resolveHostName(
         self,
@@ -71,13 +72,21 @@ class Names:
 
     def _look_up(self, name: str, port: int) -> Deferred[list[IPv4Address | IPv6Address]]:
         found = self._threads.run(lambda: _addresses(name, port))
-        return found.addTimeout(_TIMEOUT_SECONDS, self._reactor)
+        self._waiting[found] = None
+
+        def ended(outcome: Any) -> Any:
+            self._waiting.pop(found, None)
+            return outcome
+
+        return found.addTimeout(_TIMEOUT_SECONDS, self._reactor).addBoth(ended)
 
     def _not_found(self, failure: Any, name: str) -> None:
         self._log.debug("{name} is not found: {error}", name=name, error=failure.getErrorMessage())
 
     def stop(self) -> None:
-        """Look nothing more up."""
+        """Look nothing more up, and have nobody wait."""
+        for waiting in list(self._waiting):
+            waiting.cancel()
         self._threads.stop()
 
 
