@@ -29,6 +29,9 @@ from chordtx.mesh.filing import Filing
 from chordtx.mesh.hearsay import DialLimits, believed
 
 _LOOK_SECONDS = 0.1
+_COMPLAINT_SECONDS = 1.0
+_VERIFIED_FOR_SECONDS = 10.0
+_VERIFIED_MAX = 1000
 _LOOKS_BETWEEN_SIGNS = 10
 _WAITS_FOR_THE_GREATER = 2  # times as long as that may take to see whether the other link lives
 
@@ -61,6 +64,9 @@ class Rivals:
         self._filing = filing
         self._dialing = dialing
         self._limits = limits
+        self._verified_at: dict[int, float] = {}
+        self._turned_away = 0
+        self._complained_at = -_COMPLAINT_SECONDS
 
     def takes_over_at_once(self, newcomer: MeshConnection, filed: MeshConnection) -> bool:
         """Whether there is nothing to wait for: it outranks the other, and we are to say so."""
@@ -108,10 +114,25 @@ class Rivals:
         return seen()
 
     async def _turn_away(self, newcomer: MeshConnection, filed: MeshConnection) -> None:
-        self._log.warn("{new} claims the id of {old}, which lives: it is closed", new=newcomer, old=filed)
+        self._complain(newcomer, filed)
         newcomer.close(ProtocolError("there is a link to this peer, which lives"))
-        if newcomer.outgoing or filed.outgoing:
-            return
+        if not newcomer.outgoing and not filed.outgoing and self._is_to_be_verified(newcomer.id_10):
+            await self._verify(newcomer, filed)
+
+    def _is_to_be_verified(self, id: int) -> bool:
+        """Whether that was not done just now: whoever claims an id again and again is not to make us dial."""
+        now = self._mesh.reactor.seconds()
+        before = self._verified_at.get(id)
+        if before is not None and 0 <= now - before < _VERIFIED_FOR_SECONDS:
+            return False
+        self._verified_at.pop(id, None)
+        self._verified_at[id] = now
+        if len(self._verified_at) > _VERIFIED_MAX:
+            del self._verified_at[next(iter(self._verified_at))]
+        return True
+
+    async def _verify(self, newcomer: MeshConnection, filed: MeshConnection) -> None:
+        """Rule 4: connect to where they say they are. What comes of it takes the place by rule 3."""
         claims = (believed(link.address, link.remote_host) for link in (filed, newcomer) if link.address)
         for address in dict.fromkeys(claims):
             try:
@@ -119,6 +140,19 @@ class Rivals:
                     return
             except Exception as error:  # as the transport puts it; nothing is lost by it
                 self._log.debug("nobody at {address}: {error}", address=str(address), error=str(error))
+
+    def _complain(self, newcomer: MeshConnection, filed: MeshConnection) -> None:
+        # Whoever connects again and again is not to flood the log.
+        self._turned_away += 1
+        now = self._mesh.reactor.seconds()
+        if not 0 <= now - self._complained_at < _COMPLAINT_SECONDS:
+            self._log.info(
+                "{new} claims the id of {old}, which lives: it is closed (such links lately: {count})",
+                new=newcomer,
+                old=filed,
+                count=self._turned_away,
+            )
+            self._turned_away, self._complained_at = 0, now
 
 
 def _is_decided(newcomer: MeshConnection, filed: MeshConnection) -> bool:
