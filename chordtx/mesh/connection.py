@@ -118,6 +118,8 @@ class MeshConnection(Protocol):
             return
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
+        if self.outgoing:  # we may have dialled a name: what counts is where it led
+            self.remote_host = str(getattr(transport.getPeer(), "host", self.remote_host))
         self._outbox.attach(transport)
         self._inflow.attach(transport)
         self._liveness.heard(self.owner.reactor.seconds())

@@ -131,8 +131,14 @@ def test_nobody_says_anything_over_a_link_that_only_claims_an_id() -> None:
         if not thief.gone:
             assert thief.call(nodes, name, *GOOD.get(name, [])) is None
         assert looks(node) == before
+    for number in range(20):
+        nodes.result(members[number % 3].set(b"key", number))
+        assert nodes.result(members[(number + 1) % 3].get(b"key")) == number
+    assert not [message for message in thief.heard() if b"key" in message.body]
     nodes.run(10)
     assert thief.gone
+    before = looks(node)
+    nodes.run(10)
     assert looks(node) == before
     assert nodes.result(other.routing_table[node.id].call("ping", timeout_seconds=5.0)) == []
 

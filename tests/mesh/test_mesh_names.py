@@ -57,6 +57,7 @@ async def test_name_is_found_and_one_that_is_none_is_not(mesh: Mesh, slow_names:
     first, second = await mesh.node(), await mesh.node()
     link = await second.connect("node1.example", first.out_addr[1])
     assert link.id == first.id
+    assert link.remote_host == HOST
     slow_names.answers.set()
     with pytest.raises(Exception, match=r"none\.slow"):
         await second.connect("none.slow", 4444)

@@ -9,6 +9,8 @@ import pytest
 
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.sim.network import Transport
+from chordtx.wire import flags
+from tests.mesh.fuzz import KINDS, Stranger
 from tests.sim.cluster import PORT, Cluster
 
 THIEF = "10.9.9.9"
@@ -168,3 +170,86 @@ def test_two_nodes_of_one_id_make_nobody_flap() -> None:
         nodes.run(5)
     assert target.gone == []
     assert leads_to(target.routing_table[one.id]) == one.reactor.host
+
+
+# By hand
+
+
+def claims(node: Counted, kind: str, id: str, seed: int) -> Stranger:
+    """A peer that shakes hands with an id."""
+    stranger = Stranger(node, kind, Random(seed))
+    stranger.id = id
+    text = stranger.dialect.text
+    if kind == "ours":
+        stranger.say(flags.HELLO, 1)
+    stranger.say(flags.HANDSHAKE, text(id), text(node.protocol_id), ["10.7.7.7", 0], [])
+    return stranger
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_link_stays_if_it_says_anything_and_goes_if_it_does_not(kind: str) -> None:
+    nodes = cluster()
+    node = nodes.start()
+    nodes.run(0.1)
+    id = Stranger(node, kind, Random(1)).id
+    first, second = claims(node, kind, id, 1), claims(node, kind, id, 2)
+    nodes.run(0.5)
+    first.say(99, "alive")
+    nodes.run(1)
+    assert node.routing_table[id] is first.link
+    second.write(b"")
+    assert (first.gone, second.gone) == (False, True)
+    third = claims(node, kind, id, 3)
+    nodes.run(5)
+    first.write(b"")
+    assert (first.gone, third.gone) == (True, False)
+    assert node.routing_table[id] is third.link
+    assert node.gone == []
+
+
+def test_link_that_waits_is_not_heard_and_holds_little() -> None:
+    nodes = cluster()
+    target, victim = pair(nodes, False)
+    nodes.result(target.connect(*victim.out_addr))
+    thief = claims(target, "ours", victim.id, 1)
+    for _ in range(100):
+        if not thief.gone and thief.transport.producerState == "producing":
+            thief.say(flags.WHISPER, bytes(10_000))
+        nodes.run(0.001)
+    assert not thief.gone
+    assert thief.transport.producerState == "paused"
+    assert thief.link._codec.pending_bytes < 300_000
+    assert target.recv() is None
+    nodes.run(15)
+    assert thief.gone
+    assert target.recv() is None
+
+
+def test_what_came_while_a_link_waited_is_heard_once_it_has_the_place() -> None:
+    nodes = cluster()
+    node = nodes.start()
+    nodes.run(0.1)
+    id = Stranger(node, "ours", Random(1)).id
+    first, second = claims(node, "ours", id, 1), claims(node, "ours", id, 2)
+    for number in range(40):
+        second.say(flags.WHISPER, number, bytes(10_000))
+    assert node.recv() is None
+    first.end()
+    nodes.run(1)
+    assert node.routing_table[id] is second.link
+    assert [message.packets[1] for message in node.recv(100)] == list(range(40))
+    second.say(flags.WHISPER, "more")
+    assert node.recv().packets[1] == "more"
+
+
+def test_third_link_finds_no_place_while_one_waits() -> None:
+    nodes = cluster()
+    node = nodes.start()
+    nodes.run(0.1)
+    id = Stranger(node, "ours", Random(1)).id
+    links = [claims(node, "ours", id, seed) for seed in range(1, 7)]
+    assert [link.gone for link in links] == [False, False, True, True, True, True]
+    for _ in range(3):
+        nodes.run(1)
+        links[0].say(99)
+    assert links[1].gone
