@@ -14,6 +14,8 @@ from chordtx.errors import (
     ValueTooLarge,
     WrongSubnet,
 )
+from chordtx.mesh.accepting import MeshFactory
+from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.service import MeshService
 from chordtx.sync.service import SyncService
 
@@ -24,6 +26,8 @@ __all__ = [
     "ChordService",
     "ChordSettings",
     "Limits",
+    "MeshConnection",
+    "MeshFactory",
     "MeshService",
     "MeshSettings",
     "NoMajority",

@@ -11,8 +11,10 @@ from twisted.python.failure import Failure
 from chordtx.errors import ChordError, NotJoined
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
+from chordtx.mesh.hearsay import believed
 from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
+from chordtx.wire import encode_id
 
 _UNKNOWN_SECONDS = 60.0
 
@@ -47,6 +49,22 @@ class Contacts:
             for link in self._links.values()
             if link.ours and not link.leeching and not link.closed and link.address and link.address.reachable
         ]
+
+    def member(self, caller: MeshConnection) -> Contact:
+        """The member of the ring that calls: what only members may say counts from nobody else.
+
+        :raises NotJoined: when the caller stores nothing, or cannot be reached, or somebody else has the link
+            to its id.
+        """
+        if not caller.ours or caller.leeching or not self.has_place(caller) or not caller.address:
+            raise NotJoined("only a storing member of the ring may say this")
+        if believed(caller.address, names=True) is None:
+            raise NotJoined("only a member that can be reached may say this")
+        return Contact(caller.id_10, caller.address.host, caller.address.port)
+
+    def has_place(self, caller: MeshConnection) -> bool:
+        """Whether this is the link to the caller's id."""
+        return self._links.get(caller.id_10) is caller
 
     def is_linked(self, id: int) -> bool:
         """Whether there is a link to a node: one that is dead, or falls silent, has none for long."""
@@ -102,15 +120,15 @@ class Contacts:
     async def _connect_and_call(
         self, contact: Contact, method: str, arguments: tuple[Any, ...], timeout_seconds: float
     ) -> list[Any]:
-        address = Address(contact.host, contact.port)
-        if not address.reachable:
+        address = believed(Address(contact.host, contact.port), names=True)
+        if address is None:
             raise NotJoined("a node that cannot be reached was named")
         try:
             # Where a process hangs, its kernel takes the connection all the same: only no handshake comes.
             link: MeshConnection = await within(
                 self._call_timeout_seconds,
                 self._node.reactor,
-                self._node.link_to(address),
+                self._node.link_to(address, encode_id(contact.id)),
                 lambda: PeerLost(f"{address} does not answer"),
             )
         except ChordError:

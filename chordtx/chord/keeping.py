@@ -5,14 +5,12 @@ The records there are the store's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError
+from chordtx.mesh.threads import Threads
 from chordtx.store import DataFolder
 
 _LOOK_SECONDS = 1.0  # how often it is seen whether there is something new to note
@@ -35,6 +33,8 @@ class Keeping:
         self._path = path
         self._absence_seconds_max = absence_seconds_max
         self._folder: DataFolder | None = None
+        # The disk's own: nothing else that is slow in a thread is ever before it.
+        self._thread = Threads(node.reactor, "chordtx disk", 1)
         self._noted_peers: list[str] = []
         self._noted_ms = 0
 
@@ -49,7 +49,7 @@ class Keeping:
         """The folder, open. :raises StorageFailed: when it cannot be used."""
         if self._path is not None:
             node = self._node
-            self._folder = DataFolder(self._path, node.subnet, self._run_in_thread, node.reactor.callLater)
+            self._folder = DataFolder(self._path, node.subnet, self._thread.run, node.reactor.callLater)
             store = self._folder.store
             self._log.info(
                 "{count} records in {path}, {damaged} of them damaged and left out",
@@ -71,10 +71,6 @@ class Keeping:
         self._log.warn(text, away=away_seconds)
         for key in folder.store.keys():
             folder.store.drop(key)
-
-    def _run_in_thread(self, work: Callable[[], None]) -> Deferred[None]:
-        reactor = self._node.reactor
-        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     async def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
@@ -101,3 +97,5 @@ class Keeping:
             await folder.close()
         except ChordError as error:
             self._log.error("not everything could be stored at the end: {error}", error=str(error))
+        finally:
+            self._thread.stop()

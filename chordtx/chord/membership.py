@@ -133,7 +133,7 @@ class Membership:
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
         before = self._ring.predecessor
-        self._carry_out(self._ring.notified(contact_of(caller)))
+        self._carry_out(self._ring.notified(self._node.calling_member(caller)))
         after = self._ring.predecessor
         if before is not None and after is not None and before != after:
             # The one displaced has a new successor, and finds that out by asking us.
@@ -141,11 +141,15 @@ class Membership:
         return []
 
     def _nudge(self, caller: MeshConnection) -> list[Any]:
+        self._node.calling_member(caller)
         self._nudged = True
         self._schedule(_NUDGED_SECONDS)
         return []
 
     def _left(self, caller: MeshConnection) -> list[Any]:
+        # It says already that it stores nothing: so not from members, but from whom it concerns.
+        if not self._node.has_place(caller):
+            raise NotJoined("somebody else has the link to this id")
         caller.leeching = True
         self._routing.forget(caller.id_10)
         self._carry_out(self._ring.left(caller.id_10))

@@ -27,6 +27,7 @@ from chordtx.chord.routing import Routing
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.hearsay import believed
 from chordtx.records import HybridClock, Record
 from chordtx.ring import RingNode
 from chordtx.store import IStore
@@ -38,6 +39,8 @@ _SETTLE_SECONDS = 1.0
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
 _RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0)
+#: What only hosts ask each other. The others are asked by whoever has a link to an old peer.
+_FOR_MEMBERS = frozenset({"old_opinion", "old_settled"})
 Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
@@ -79,7 +82,7 @@ class OldPeers:
             "old_refresh": self._adopter.refresh,
         }
         for name, method in self._methods.items():
-            node.methods[name] = _served(method)
+            node.methods[name] = _served(method, node.calling_member if name in _FOR_MEMBERS else None)
 
     # Messages of old peers
 
@@ -172,12 +175,13 @@ class OldPeers:
     async def _reconnect(self, lost: MeshConnection) -> None:
         # Links of old peers go down for less than their owners' deaths: a wrong message is enough.
         assert lost.address is not None
-        for seconds in _RECONNECT_SECONDS:
+        address = believed(lost.address, lost.remote_host)
+        for seconds in _RECONNECT_SECONDS if address is not None else ():
             await self._node.sleep(seconds)
             if lost.id in self._node.routing_table:
                 return
             try:
-                await self._node.link_to(lost.address)
+                await self._node.link_to(address)
                 return
             except Exception as error:
                 text = "{link} does not come back: {error}"
@@ -235,5 +239,16 @@ class OldPeers:
         raise error
 
 
-def _served(method: Method) -> Callable[..., Deferred[list[Any]]]:
-    return lambda caller, *arguments: Deferred.fromCoroutine(method(*arguments))
+def _served(
+    method: Method, is_allowed: Callable[[MeshConnection], object] | None
+) -> Callable[..., Deferred[list[Any]]]:
+    """
+    :param is_allowed: raises when the caller may not call it; None: anybody may.
+    """
+
+    def serve(caller: MeshConnection, *arguments: Any) -> Deferred[list[Any]]:
+        if is_allowed is not None:
+            is_allowed(caller)
+        return Deferred.fromCoroutine(method(*arguments))
+
+    return serve

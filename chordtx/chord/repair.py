@@ -175,6 +175,7 @@ class Repair:
 
     def _missed(self, caller: MeshConnection) -> list[Any]:
         """``missed()``: the caller had given us up, and may have seen to writes without us -> nothing."""
+        self._node.calling_member(caller)
         self._doubt()
         return []
 
@@ -310,7 +311,8 @@ class Repair:
     def _tree(self, caller: MeshConnection, ids: Any, is_whole: Any, root: Any) -> Deferred[list[Any]]:
         """``tree(neighbourhood, is it the whole ring, root)`` -> nothing when all that we share is the same;
         else the leaves. Refused when we see the caller's neighbourhood otherwise."""
-        if not isinstance(ids, list) or len(ids) > self._settings.replicas + 1:
+        self._node.calling_member(caller)
+        if not isinstance(ids, list) or not 0 < len(ids) <= self._settings.replicas + 1:
             raise ProtocolError("tree takes a neighbourhood and a root")
         view = [position_from_wire(id) for id in ids]
         return Deferred.fromCoroutine(
@@ -326,6 +328,7 @@ class Repair:
 
     def _leaves(self, caller: MeshConnection, leaves: Any) -> list[Any]:
         """``leaves(numbers)`` -> ``[key, digest], ...``: what we share with the caller in these leaves."""
+        self._node.calling_member(caller)
         return [
             listed_to_wire(key, digest)
             for leaf in leaf_numbers_from_wire(leaves)

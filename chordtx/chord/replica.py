@@ -87,7 +87,9 @@ class Replica:
         """Merge a record that came from another node.
 
         :returns: what an acknowledgement has to wait for.
+        :raises ChordError: when it is no key, or the record is too large.
         """
+        self._check(key)
         if record.cost_bytes > 2 * self._settings.value_bytes_max:
             raise ValueTooLarge(
                 "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max

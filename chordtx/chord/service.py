@@ -111,6 +111,8 @@ class ChordService(RingDict, MeshService):
         self.call_contact = self._contacts.call
         self.ask_contact = self._contacts.ask
         self.is_linked = self._contacts.is_linked
+        self.calling_member = self._contacts.member
+        self.has_place = self._contacts.has_place
         self.round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
         self._remember_from_before(remembered)
@@ -238,7 +240,6 @@ class ChordService(RingDict, MeshService):
         self._membership.stop()
 
     async def _hand_over_and_go(self) -> None:
-        self._leaving = True
         self._repair.stop()
         settings = self.chord_settings
         if self._ring.successors:
@@ -249,6 +250,7 @@ class ChordService(RingDict, MeshService):
                 await handed_over
             except ChordError as error:
                 self._log.warn("left without handing everything over: {error}", error=str(error))
+            self._leaving = True  # not before: what is handed over is taken from members only
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._membership.stop()
@@ -413,6 +415,7 @@ class ChordService(RingDict, MeshService):
             if leeching:
                 self._routing.forget(connection.id_10)
                 return
+            self._exchange.greeted(connection)  # a member may be reached by a name
             self._routing.met(contact_of(connection))
             if self._ring.is_member:
                 self._membership.link_opened(connection)

@@ -165,6 +165,7 @@ class Transfer:
 
     def _offer(self, caller: MeshConnection, offered: Any) -> list[Any]:
         """``offer([[key, digest], ...])`` -> the indexes of those that we do not have just so."""
+        self._node.calling_member(caller)
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
         if not isinstance(offered, list):
@@ -177,6 +178,7 @@ class Transfer:
 
     def _take(self, caller: MeshConnection, entries: Any) -> Deferred[list[Any]] | list[Any]:
         """``take([[key, record], ...])``: what we said that we lack."""
+        self._node.calling_member(caller)
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
         _, waits = self._keep(entries)

@@ -22,17 +22,25 @@ _TRIAL_SECONDS = 1.0
 
 
 class MeshFactory(Factory):
-    """Accepts links, as many as the settings allow in all and from one address.
+    """Makes the links of a service, on any endpoint: a server's, or with ``outgoing`` a client's.
 
-    At a bound somebody makes room for the newcomer: first who has connected and not greeted, the oldest
-    first; then who stores nothing and is silent, the most silent first. When all are busy, the newcomer gets
-    one of a few places that are kept for members of the ring; it is the next to make room if it is none.
+    It accepts as many links as the settings allow in all and from one address. At a bound somebody makes room
+    for the newcomer: first who has connected and not greeted, the oldest first; then who stores nothing and
+    is silent, the most silent first. When all are busy, the newcomer gets one of a few places that are kept
+    for members of the ring; it is the next to make room if it is none.
+
+    :param owner: the service, which must have been started before a link is made.
+    :param outgoing: whether our side connects. :param dialled: where to, if that is known.
     """
 
     noisy = False
 
-    def __init__(self, owner: ConnectionOwner) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, outgoing: bool = False, dialled: Address | None = None
+    ) -> None:
         self._owner = owner
+        self._outgoing = outgoing
+        self._dialled = dialled
         self._links: dict[MeshConnection, None] = {}  # the oldest first
         self._by_host: dict[str, int] = {}
         self._on_trial: dict[MeshConnection, float] = {}
@@ -40,6 +48,8 @@ class MeshFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> MeshConnection | None:
         """Twisted's: a connection came in; None turns it away."""
         host = str(getattr(addr, "host", ""))
+        if self._outgoing:
+            return MeshConnection(self._owner, True, host, self._dialled)
         has_place = self._has_place(host)
         self._on_trial = {link: since for link, since in self._on_trial.items() if link.leeching}
         if not has_place and len(self._on_trial) >= self._owner.settings.connections_max:

@@ -47,20 +47,23 @@ class MeshConnection(Protocol):
     """A link.
 
     :param outgoing: whether our side connects. :param remote_host: whence or where to, as the transport says.
+    :param dialled: where our side connects to.
     :ivar id: the peer's node id (base58), None until the handshake is through. :ivar id_10: as a number.
     :ivar address: the peer's outward address. :ivar dialect: how it writes ids.
     :ivar ours: whether it is one of our own nodes, which understands calls.
     :ivar leeching: whether it stores nothing (what it said last).
     :ivar arc_start: where its arc starts (48 bytes) by its latest answer, None while unknown.
-    :ivar wanted: fires for who asked for this link, with it or with the better one that there is.
     :ivar has_parted: it ends because one side wants it to, and is not to be made again.
     :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
     """
 
-    def __init__(self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "") -> None:
+    def __init__(
+        self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "", dialled: Address | None = None
+    ) -> None:
         self.owner = owner
         self.outgoing = outgoing
         self.remote_host = remote_host
+        self.dialled = dialled
         self.id: str | None = None
         self.id_10 = -1
         self.address: Address | None = None
@@ -68,7 +71,8 @@ class MeshConnection(Protocol):
         self.ours = False
         self.leeching = True
         self.arc_start: bytes | None = None
-        self.wanted: Deferred[MeshConnection] | None = None
+        self._wanted: list[Deferred[MeshConnection]] = []
+        self._better: MeshConnection | None = None
         self.closed = False
         self.has_parted = False
         self.close_reason: Exception | None = None
@@ -119,6 +123,8 @@ class MeshConnection(Protocol):
             return
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
+        if self.outgoing:  # we may have dialled a name: what counts is where it led
+            self.remote_host = str(getattr(transport.getPeer(), "host", self.remote_host))
         self._outbox.attach(transport)
         self._inflow.attach(transport)
         self._liveness.heard(self.owner.reactor.seconds())
@@ -158,15 +164,14 @@ class MeshConnection(Protocol):
         error = self.close_reason or reason.value
         if not isinstance(error, Exception):
             error = ConnectionDone()
-        self.release(error)
-        self.owner.connection_closed(self, error)
-
-    def release(self, reason: Exception) -> None:
-        """The link is gone, or never came up: hold no memory, and be held by none of the parts."""
         self._stop_timer()
         self._inflow.stop()
         self._outbox.discard()
-        self.calls.lost(reason)
+        # First the owner: calls that fail now can be made again over a link that takes this one's place.
+        self.owner.connection_closed(self, error)
+        self.calls.lost(error)
+        self.settle(error)
+        # Nobody holds the link any more, none of its parts either: so it is gone, and all that it held.
         self._handshake = self.transport = None
         self._last_sent = self._resent = None
 
@@ -245,11 +250,6 @@ class MeshConnection(Protocol):
         self._liveness.sent_on(self.owner.reactor.seconds())
         if self.calls.are_unserved and not self._is_behind:
             self._inflow.go_on()
-
-    @property
-    def heard_at(self) -> float:
-        """When something last came from the peer, by the reactor's clock."""
-        return self._liveness.heard_at
 
     @property
     def is_member(self) -> bool:
@@ -344,6 +344,47 @@ class MeshConnection(Protocol):
             self.call("ping", timeout_seconds=_PING_TIMEOUT_SECONDS).addBoth(lambda _: None)
         else:
             self.ask_for_peers()
+
+    # One of two links to a peer, see mesh.rivals
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came, by the reactor's clock."""
+        return self._liveness.heard_at
+
+    def when_open(self) -> Deferred[MeshConnection]:
+        """Fires with the link to the peer once the handshake is through: this one, or a better one that there
+        is; fails with the reason when the link ends before that. Cancelling it ends the link.
+        """
+        wanted: Deferred[MeshConnection] = Deferred(lambda _: self.abort(Stopped("it was cancelled")))
+        if self.closed and self._better is None:
+            wanted.errback(self.close_reason or ConnectionDone())
+        elif self.id is not None:
+            wanted.callback(self._better or self)
+        else:
+            self._wanted.append(wanted)
+        return wanted
+
+    def settle(self, outcome: MeshConnection | Exception) -> None:
+        """The owner has chosen the link to this one's peer, or there is none: tell who waits for it."""
+        if isinstance(outcome, MeshConnection):
+            self._better = None if outcome is self else outcome
+        waiting, self._wanted = self._wanted, []
+        for wanted in waiting:
+            if not wanted.called:
+                wanted.callback(outcome if isinstance(outcome, MeshConnection) else Failure(outcome))
+
+    def ask_for_life(self) -> None:
+        """Ask the peer something that it has to answer, if it lives."""
+        self._ping()
+
+    def hold(self) -> None:
+        """Handle nothing that comes, for now."""
+        self._inflow.hold()
+
+    def release(self) -> None:
+        """Handle what has come, and what comes."""
+        self._inflow.release()
 
     def ask_for_peers(self) -> None:
         """Ask the peer who else there is."""

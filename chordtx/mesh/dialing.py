@@ -1,4 +1,8 @@
-"""Connecting to peers: one attempt at a time for each address, however many ask for it."""
+"""Connecting to peers: one attempt at a time for each address, however many ask for it.
+
+Addresses that people gave are dialled whenever somebody asks; what others tell, only as often as
+:mod:`~chordtx.mesh.hearsay` allows.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +18,34 @@ from twisted.internet.endpoints import (
 )
 from twisted.python.failure import Failure
 
-from chordtx.errors import NotJoined, Stopped, WrongSubnet
+from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet
+from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.hearsay import DialLimits
+from chordtx.mesh.names import Names, ReactorWithNames
 from chordtx.mesh.waiting import Shared
 
 _FAILURES_MAX = 100
 
 
+class DialledTooOften(ChordError):
+    """Others have named this address, or ones like it, more often than a node follows such words."""
+
+
 class Dialing:
     """The attempts of one node.
 
-    :param mesh: the service: ``reactor``, ``settings``, ``routing_table``, ``awaiting_ids``.
-    :param is_encrypted: whether to speak TLS.
+    :param mesh: the service: ``reactor``, ``settings``, ``routing_table``, and what a link needs of it.
+    :param is_encrypted: whether to speak TLS. :param limits: how often addresses are dialled.
     """
 
-    def __init__(self, mesh: Any, is_encrypted: bool) -> None:
+    def __init__(self, mesh: Any, is_encrypted: bool, limits: DialLimits) -> None:
         self._mesh = mesh
         self._is_encrypted = is_encrypted
+        self._limits = limits
+        self._names = Names(mesh.reactor)
+        self._naming_reactor = ReactorWithNames(mesh.reactor, self._names)
         self._tls: Any = None
         self._attempts: dict[Address, Shared[MeshConnection]] = {}
         self._is_stopped = True
@@ -42,17 +56,26 @@ class Dialing:
         """Attempts under way."""
         return len(self._attempts)
 
-    def link_to(self, address: Address) -> Deferred[MeshConnection]:
+    def link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
         """See :meth:`chordtx.MeshService.link_to`."""
         for link in self._mesh.routing_table.values():
-            if link.address == address and not link.closed:
+            if link.address == address and not link.closed and peer in (None, link.id):
                 return succeed(link)
+        return self.dial(address)
+
+    def dial(self, address: Address, is_for_ring: bool = True) -> Deferred[MeshConnection]:
+        """A new link to whoever is reached at ``address``, whatever others claim of it.
+
+        :param is_for_ring: False when any stranger may have named it: these count together.
+        """
         if self._is_stopped:
             return fail(Stopped("the service is stopped"))
         if not address.reachable:
             return fail(NotJoined("a node that accepts no connections cannot be connected to"))
         attempt = self._attempts.get(address)
         if attempt is None:
+            if not self._limits.may_dial(address, self._mesh.reactor.seconds(), is_for_ring):
+                return fail(DialledTooOften(f"{address} was tried just now, in vain"))
             work = Deferred.fromCoroutine(self._open_link(address)).addBoth(self._ended, address)
             attempt = Shared(work)
             if not attempt.is_done:
@@ -61,7 +84,8 @@ class Dialing:
 
     def link_quietly(self, address: Address) -> None:
         """The same for nobody who waits; a failure is only logged."""
-        self.link_to(address).addErrback(self._not_linked, address)
+        if not any(link.address == address and not link.closed for link in self._mesh.routing_table.values()):
+            self.dial(address, is_for_ring=False).addErrback(self._not_linked, address)
 
     def _not_linked(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
@@ -77,12 +101,7 @@ class Dialing:
         self._is_stopped = True
         for attempt in list(self._attempts.values()):
             attempt.cancel()
-
-    def settle(self, asked: MeshConnection, given: MeshConnection) -> None:
-        """The handshake of ``asked`` is through: whoever wanted it gets ``given``."""
-        wanted, asked.wanted = asked.wanted, None
-        if wanted is not None and not wanted.called:
-            wanted.callback(given)
+        self._names.stop()
 
     def explained(self, link: MeshConnection, reason: Exception) -> Exception:
         """Why ``link`` is gone: one that failed at TLS leads to a peer with another encryption than ours."""
@@ -95,12 +114,6 @@ class Dialing:
         text = f"the peer does not speak TLS as we do ({reason}): encryption must be the same"
         self._mesh.limited_log.warn("{link} is refused: {error}", link=link, error=text)
         return WrongSubnet(text, ours=self._mesh.protocol_id)
-
-    def fail(self, asked: MeshConnection, reason: Exception) -> None:
-        """A link is gone: whoever still waits for it waits in vain."""
-        wanted, asked.wanted = asked.wanted, None
-        if wanted is not None and not wanted.called:
-            wanted.errback(reason)
 
     def _ended(self, result: Any, address: Address) -> Any:
         self._attempts.pop(address, None)
@@ -116,30 +129,24 @@ class Dialing:
         return self._failures.get(address)
 
     async def _open_link(self, address: Address) -> MeshConnection:
-        link = MeshConnection(self._mesh, outgoing=True, remote_host=address.host)
-        cancelled = Stopped("the attempt was cancelled")
-        opened: Deferred[MeshConnection] = Deferred(lambda _: link.abort(cancelled))
-        link.wanted = opened
-        self._mesh.awaiting_ids.append(link)
+        factory = MeshFactory(self._mesh, outgoing=True, dialled=address)
+        link: MeshConnection = await self.endpoint(address).connect(factory)
         try:
-            await self.endpoint(address).connect(_OneLink(link))
-        except Exception as error:
-            if link in self._mesh.awaiting_ids:
-                self._mesh.awaiting_ids.remove(link)
-            link.release(error)
-            raise
-        return await opened
+            return await link.when_open()
+        finally:
+            if link.id is not None:
+                self._limits.answered(address)
 
     def endpoint(self, address: Address) -> Any:
         """How ``address`` is connected to: a name is looked up, an IPv4 or IPv6 literal taken as it is."""
-        mesh = self._mesh
-        kind: Any = HostnameEndpoint
-        if isIPAddress(address.host):
-            kind = TCP4ClientEndpoint
-        elif isIPv6Address(address.host):
+        reactor: Any = self._mesh.reactor
+        kind: Any = TCP4ClientEndpoint
+        if isIPv6Address(address.host):
             kind = TCP6ClientEndpoint
-        seconds = mesh.settings.connect_timeout_seconds
-        endpoint = kind(mesh.reactor, address.host, address.port, timeout=seconds)
+        elif not isIPAddress(address.host):
+            kind, reactor = HostnameEndpoint, self._naming_reactor
+        seconds = self._mesh.settings.connect_timeout_seconds
+        endpoint = kind(reactor, address.host, address.port, timeout=seconds)
         return wrapClientTLS(self._client_tls(), endpoint) if self._is_encrypted else endpoint
 
     def _client_tls(self) -> Any:
@@ -149,23 +156,3 @@ class Dialing:
 
             self._tls = UnverifyingClient()
         return self._tls
-
-
-class _OneLink:
-    """A factory for exactly one link that exists already."""
-
-    noisy = False
-
-    def __init__(self, link: MeshConnection) -> None:
-        self._link: MeshConnection | None = link
-
-    def doStart(self) -> None:
-        """Twisted's."""
-
-    def doStop(self) -> None:
-        """Twisted's."""
-
-    def buildProtocol(self, addr: Any) -> MeshConnection | None:
-        """Twisted's. The link is handed over, for Twisted's connector outlives it."""
-        link, self._link = self._link, None
-        return link

@@ -11,11 +11,11 @@ from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.handshake import as_text, number_of_id
+from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits, believed
 from chordtx.mesh.known import KnownPeers
 from chordtx.wire import Message, flags
 
 _PEERS_TOLD_TO_OLD = 4
-_PEERS_READ_MAX = 1000
 _TRIED_AT_ONCE = 16
 _RETRY_SECONDS_MIN = 0.2
 _RETRY_SECONDS_MAX = 30.0
@@ -38,11 +38,12 @@ class PeerExchange:
     """One node's part in it.
 
     :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``seeks_lost`` and so on.
-    :param bootstrap: addresses that people gave.
+    :param bootstrap: addresses that people gave. :param limits: how much of what is told counts.
     """
 
-    def __init__(self, mesh: Any, bootstrap: list[Address]) -> None:
+    def __init__(self, mesh: Any, bootstrap: list[Address], limits: DialLimits) -> None:
         self._mesh = mesh
+        self._limits = limits
         self._bootstrap = bootstrap
         self._known = KnownPeers(mesh.settings.known_peers_max)
         self._sought: dict[Address, _Sought] = {}
@@ -72,14 +73,33 @@ class PeerExchange:
 
     def _reachable(self) -> list[MeshConnection]:
         links: list[MeshConnection] = list(self._mesh.routing_table.values())
-        return [link for link in links if link.address is not None and link.address.reachable]
+        return [link for link in links if self.believed_of(link) is not None]
 
     # Being told
+
+    def greeted(self, link: MeshConnection) -> None:
+        """There is a link to a peer, which says where it is reached: anybody can say anything of that."""
+        if link.dialled is not None:
+            self.met(link.dialled)
+        address = self.believed_of(link)
+        if address is not None:
+            self.met(address)
+
+    def believed_of(self, link: MeshConnection) -> Address | None:
+        """Where a peer is reached by its own word, as far as that is believed."""
+        assert link.address is not None
+        return believed(link.address, link.remote_host, names=_is_member(link))
 
     def met(self, address: Address) -> None:
         """There is a link to whoever is reached there."""
         self._known.met(address)
         self._sought.pop(address, None)
+
+    def parted_from(self, link: MeshConnection) -> None:
+        """The link to a peer broke."""
+        address = self.believed_of(link) or link.dialled
+        if address is not None:
+            self.lost(address)
 
     def lost(self, address: Address) -> None:
         """The link to whoever was reached there broke: look for it again, and not only once all are lost.
@@ -105,16 +125,21 @@ class PeerExchange:
         """
         if len(message.payload) != 2 or not isinstance(message.payload[1], list):
             raise ProtocolError("peers come as a list")
-        for entry in message.payload[1][:_PEERS_READ_MAX]:
+        for entry in message.payload[1][:PEERS_READ_MAX]:
             try:
-                self._peer_named(entry)
+                self._peer_named(link, entry)
             except ProtocolError as error:
                 text = "{link} names a peer that is none: {error}"
                 self._mesh.limited_log.debug(text, link=link, error=str(error))
 
-    def _peer_named(self, entry: Any) -> None:
-        address, peer = peer_from_wire(entry)
-        if peer != self._mesh.id and address.reachable and address != self._mesh.own_address():
+    def _peer_named(self, link: MeshConnection, entry: Any) -> None:
+        named, peer = peer_from_wire(entry)
+        address = believed(named, link.remote_host, names=_is_member(link))
+        if address is None or peer == self._mesh.id or address == self._mesh.own_address():
+            return
+        if peer not in self._mesh.routing_table and self._limits.may_tell(
+            f"{link.remote_host} {_is_member(link)}", self._mesh.reactor.seconds()
+        ):
             self._known.named(address)
             self._mesh.peer_met(peer, address)
 
@@ -179,6 +204,11 @@ def peer_from_wire(value: Any) -> tuple[Address, str]:
     peer = as_text(value[1])
     number_of_id(peer)
     return Address.from_wire(value[0]), peer
+
+
+def _is_member(link: MeshConnection) -> bool:
+    """Whether it says that it is one of our own nodes that stores."""
+    return link.ours and not link.leeching
 
 
 def _entry(link: MeshConnection, asking: MeshConnection) -> list[Any]:

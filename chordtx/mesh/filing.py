@@ -1,17 +1,17 @@
 """Which link is the one to a peer, when there are several.
 
 Two nodes that connect to each other at once have two links, and both sides must keep the same one: that
-which the greater id opened; of two that one side opened, the newer, for it knows that the older is lost.
-Among our own nodes only the side that opened the link that stays closes the other: it is the last to see the
-handshake, so by then the peer has filed the same one, and calls that were under way can be made again over
-it at once. The other side sets the link aside, and goes on reading it until its end.
+which the greater id opened. So the side of the greater id decides, and closes the other link; the smaller
+waits for that. Anybody can claim any id, though: so a link that lives keeps its place until it is certain
+that both are links to one node, and a link that comes second is *waiting* meanwhile: nothing that comes over
+it is handled. It takes the place of the first as soon as that is gone. Which of two stays when neither
+goes by itself, is decided in :mod:`~chordtx.mesh.rivals`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chordtx.errors import ProtocolError
 from chordtx.mesh.connection import MeshConnection
 
 
@@ -25,58 +25,59 @@ class Filing:
     def __init__(self, number: int) -> None:
         self.number = number
         self.table: dict[str, MeshConnection] = {}
-        self._aside: dict[str, MeshConnection] = {}
+        self._waiting: dict[str, MeshConnection] = {}
 
     def links(self) -> Iterator[MeshConnection]:
         """All of them."""
         yield from tuple(self.table.values())
-        yield from tuple(self._aside.values())
+        yield from tuple(self._waiting.values())
 
-    def better_than(self, link: MeshConnection) -> MeshConnection | None:
-        """The link to the same peer that stays in place of this new one."""
+    def other_than(self, link: MeshConnection) -> MeshConnection | None:
+        """The open link to the peer that this new one claims to lead to, too."""
         assert link.id is not None
         other = self.table.get(link.id)
-        if other is None or other.closed or other.outgoing == link.outgoing:
-            return None
-        return other if other.outgoing == (self.number > link.id_10) else None
+        return None if other is None or other.closed else other
+
+    def decides(self, link: MeshConnection) -> bool:
+        """Whether we decide which of two links stays, if both lead to this one's peer."""
+        return self.number > link.id_10
+
+    def wait(self, link: MeshConnection) -> bool:
+        """A link comes second. :returns: whether it may wait; one at a time may."""
+        assert link.id is not None
+        before = self._waiting.get(link.id)
+        if before is not None and not before.closed:
+            return False
+        self._waiting[link.id] = link
+        return True
 
     def put(self, link: MeshConnection) -> MeshConnection | None:
         """File a link.
 
-        :returns: the one whose place it took, which is to be retired.
+        :returns: the one whose place it took, which is to be closed.
         """
         assert link.id is not None
+        if self._waiting.get(link.id) is link:
+            del self._waiting[link.id]
         other = self.table.get(link.id)
         self.table[link.id] = link
         if other is not None and link.ours and other.ours:
             link.leeching, link.arc_start = other.leeching, other.arc_start
         return other
 
-    def retire(self, link: MeshConnection, kept: MeshConnection) -> None:
-        """There is a better link to this peer."""
-        assert link.id is not None
-        if kept.outgoing or not kept.ours:
-            link.close(ProtocolError("there is a better link to this peer"))
-        elif not link.closed:
-            before = self._aside.get(link.id)
-            self._aside[link.id] = link
-            if before is not None:
-                before.close(ProtocolError("there are better links to this peer"))
-
     def remove(self, link: MeshConnection) -> tuple[bool, MeshConnection | None]:
         """A link is gone.
 
-        :returns: whether it was the filed one, and the one that was aside and takes its place.
+        :returns: whether it was the filed one, and the one that waited for its place.
         """
         if link.id is None:
             return False, None
-        if self._aside.get(link.id) is link:
-            del self._aside[link.id]
+        if self._waiting.get(link.id) is link:
+            del self._waiting[link.id]
         if self.table.get(link.id) is not link:
             return False, None
+        spare = self._waiting.get(link.id)
+        if spare is not None and not spare.closed:
+            return True, spare
         del self.table[link.id]
-        spare = self._aside.pop(link.id, None)
-        if spare is None or spare.closed:
-            return True, None
-        self.table[link.id] = spare
-        return True, spare
+        return True, None

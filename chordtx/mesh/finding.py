@@ -15,6 +15,7 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.exchange import peer_from_wire
 from chordtx.mesh.handshake import Dialect, as_text, number_of_id
+from chordtx.mesh.hearsay import believed
 from chordtx.mesh.waiting import within
 from chordtx.wire import Message, flags
 
@@ -91,14 +92,15 @@ class Finding:
         wanted = self._requests.get(request)
         if wanted is None or not payload[2]:  # nobody's business here; py2p says so when it does not know
             return
-        address, peer = peer_from_wire(payload[2])
-        if peer == wanted[0]:
+        named, peer = peer_from_wire(payload[2])
+        address = believed(named, link.remote_host)
+        if peer == wanted[0] and address is not None:
             del self._requests[request]
             self._mesh.background(self._connect(wanted[1], address, peer))
 
     async def _connect(self, found: Deferred[MeshConnection], address: Address, peer: str) -> None:
         try:
-            link = self._mesh.routing_table.get(peer) or await self._mesh.link_to(address)
+            link = self._mesh.routing_table.get(peer) or await self._mesh.link_to(address, peer)
             if link.id != peer:
                 raise NotJoined(f"another node answers at {address}")
         except Exception as error:

@@ -67,7 +67,8 @@ class Inflow:
         self._transport: Any = None
         self._resume_call: IDelayedCall | None = None
         self._is_transport_paused = False
-        self._is_held = False
+        self._is_counted = False
+        self._is_on_hold = False
         self._has_read = False
         self.unfinished_since: float | None = None
         self.is_waiting = False
@@ -79,7 +80,7 @@ class Inflow:
 
     def give_way(self) -> None:
         """See :class:`~chordtx.mesh.pool.Holder`."""
-        self._is_held = False
+        self._is_counted = False
         if self._link is not None:
             self._link.takes_too_much()
 
@@ -103,6 +104,18 @@ class Inflow:
         """There is something to do that could not be done before."""
         if not self.is_waiting and self._link is not None:
             self._wait()
+
+    def hold(self) -> None:
+        """Deliver nothing for now, beyond what is being delivered."""
+        self._is_on_hold = self.is_waiting = True
+        self._turns.forget(self)
+
+    def release(self) -> None:
+        """Deliver what has come since :meth:`hold`, and go on."""
+        if self._is_on_hold and self._link is not None:
+            self._is_on_hold = False
+            if self._resume_call is None:
+                self._wait()
 
     def stop(self) -> None:
         """Deliver nothing more, and hold nothing; but let the transport notice the peer's end of the link."""
@@ -129,7 +142,7 @@ class Inflow:
         except Exception as error:
             link.reading_failed(error)
             return False
-        if self._resume_call is not None:
+        if self._resume_call is not None or self._is_on_hold:
             self.is_waiting = True
             return False
         if not is_more:
@@ -171,7 +184,8 @@ class Inflow:
 
     def _resume(self) -> None:
         self._resume_call = None
-        self._wait()
+        if not self._is_on_hold:
+            self._wait()
 
     def _note_rest(self) -> None:
         """All that can be done is done: a frame whose rest has not come is looked after, and counted."""
@@ -181,8 +195,8 @@ class Inflow:
         elif self._has_read or self.unfinished_since is None:
             self.unfinished_since = self._reactor.seconds()
         self._has_read = False
-        if self._is_held or pending_bytes >= _COUNTED_BYTES_MIN:
-            self._is_held = pending_bytes > 0
+        if self._is_counted or pending_bytes >= _COUNTED_BYTES_MIN:
+            self._is_counted = pending_bytes > 0
             self._pool.hold(self, pending_bytes)
 
     def _pause_transport(self) -> None:

@@ -35,11 +35,13 @@ from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
+from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.inbox import Inbox, UserHandler
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
+from chordtx.mesh.rivals import Rivals
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
@@ -117,8 +119,10 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._filing = Filing(self.id_10)
         self.routing_table = self._filing.table
         self._rounds = Rounds(reactor, self._filing.links)
-        self._dialing = Dialing(self, encryption == "SSL")
-        self._exchange = PeerExchange(self, self._bootstrap)
+        self._limits = DialLimits(self._bootstrap)
+        self._dialing = Dialing(self, encryption == "SSL", self._limits)
+        self._rivals = Rivals(self, self._filing, self._dialing, self._limits)
+        self._exchange = PeerExchange(self, self._bootstrap, self._limits)
         self._finding = Finding(self)
         self._inbox = Inbox(
             self.settings.received_messages_max,
@@ -351,11 +355,16 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         :returns: fires with the link when its handshake is through (at once when there is one already).
         :raises ValueError: for an address that makes no sense.
         """
-        return self.link_to(Address.parse(str(Address(host, port))))
+        address = Address.parse(str(Address(host, port)))
+        self._limits.trust(address)
+        return self.link_to(address)
 
-    def link_to(self, address: Address) -> Deferred[MeshConnection]:
-        """A link to whoever is reached at ``address``: the one that is open, or a new one."""
-        return self._dialing.link_to(address)
+    def link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
+        """A link to whoever is reached at ``address``: the one that is open, or a new one.
+
+        :param peer: whose link it is to be, when it is one that is open: anybody may claim any address.
+        """
+        return self._dialing.link_to(address, peer)
 
     def why_not_reached(self, address: Address) -> str | None:
         """Why the last attempt to connect there failed; None when it did not, or there was none."""
@@ -392,30 +401,37 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def connection_made(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._links[connection] = None
-        if not connection.outgoing:
-            self.awaiting_ids.append(connection)
+        self.awaiting_ids.append(connection)
 
     def connection_opened(self, connection: MeshConnection) -> None:
-        """A handshake is through: file the link, unless there is a better one to the same peer."""
-        assert connection.address is not None
+        """A handshake is through: file the link, unless there is another one to the same peer."""
         self.awaiting_ids.remove(connection)
-        better = self._filing.better_than(connection)
-        if better is not None:
-            self._filing.retire(connection, better)
-            self._dialing.settle(connection, better)
+        other = self._filing.other_than(connection)
+        if other is None or self._rivals.takes_over_at_once(connection, other):
+            self.file(connection)
             return
+        connection.settle(other)
+        if self._filing.wait(connection):
+            connection.hold()
+            self.background(self._rivals.decide(connection, other))
+        else:
+            connection.close(ProtocolError("another link to this peer waits for the place already"))
+
+    def file(self, connection: MeshConnection) -> None:
+        """Make a link the one to its peer."""
         was_empty = not self.routing_table
         replaced = self._filing.put(connection)
-        self._exchange.met(connection.address)
+        self._exchange.greeted(connection)
+        self.link_opened(connection)
         self._exchange.tell(connection)
         if connection.ours:
             self._missed.link_opened(connection)
-        self.link_opened(connection)
         if replaced is not None:
-            self._filing.retire(replaced, connection)
+            replaced.close(ProtocolError("there is a better link to this peer"))
         if was_empty:
             self.emit("connect", self)
-        self._dialing.settle(connection, connection)
+        connection.settle(connection)
+        connection.release()
 
     def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """A link is gone."""
@@ -427,7 +443,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self._factory.connection_closed(connection)
         elif isinstance(reason, WrongSubnet):
             self.refused = [*self.refused, reason][-_REFUSED_KEPT:]
-        self._dialing.fail(connection, reason)
+        connection.settle(reason)
         self._unfile(connection, reason)
         if self._all_closed is not None and not self._links:
             done, self._all_closed = self._all_closed, None
@@ -436,12 +452,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def _unfile(self, connection: MeshConnection, reason: Exception) -> None:
         was_filed, spare = self._filing.remove(connection)
         if spare is not None:
-            self.link_opened(spare)
+            self.file(spare)
         elif was_filed:
             text = "{connection} is gone: {reason}"
             self.limited_log.debug(text, connection=connection, reason=str(reason))
-            if connection.address is not None and not connection.has_parted:
-                self._exchange.lost(connection.address)
+            if not connection.has_parted:
+                self._exchange.parted_from(connection)
             self.link_closed(connection, reason)
 
     def wants_flush(self, connection: MeshConnection) -> None:

@@ -1,6 +1,7 @@
 """Encryption ``SSL`` of the protocol: TLS with a self-signed certificate that nobody verifies.
 
 It keeps out who only listens, not who sits in between: that is the protocol's promise, not ours.
+TLS 1.3, or 1.2 with suites that authenticate what they encrypt (AEAD); the older ones (CBC) can be attacked.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 TLSError = SSL.Error
 _VALID = datetime.timedelta(days=3650)
+#: Of TLS 1.2: a fresh key for each link, and AEAD. Those of TLS 1.3 are all so, and need no naming.
+_CIPHERS = AcceptableCiphers.fromOpenSSLCipherString(
+    "TLS13-AES-256-GCM-SHA384:TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES-128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
+)
 
 
 def server_options(now_seconds: float) -> CertificateOptions:
@@ -45,8 +50,10 @@ def server_options(now_seconds: float) -> CertificateOptions:
     pem = certificate.public_bytes(Encoding.PEM) + key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    options: CertificateOptions = PrivateCertificate.loadPEM(pem).options()
-    return options
+    made = PrivateCertificate.loadPEM(pem)
+    return CertificateOptions(
+        privateKey=made.privateKey.original, certificate=made.original, acceptableCiphers=_CIPHERS
+    )
 
 
 class _AcceptingFactory(TLSMemoryBIOFactory):
@@ -70,7 +77,7 @@ class UnverifyingClient:
     """For :func:`twisted.internet.endpoints.wrapClientTLS`: takes whatever certificate the server has."""
 
     def __init__(self) -> None:
-        self._context = CertificateOptions(verify=False).getContext()
+        self._context = CertificateOptions(verify=False, acceptableCiphers=_CIPHERS).getContext()
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Twisted's: the connection for one client."""

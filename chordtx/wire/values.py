@@ -36,4 +36,6 @@ def unpack_value(blob: bytes, limits: Limits) -> Any:
 
     :raises ProtocolError: when it is broken or past the limits.
     """
+    if not isinstance(blob, bytes):
+        raise ProtocolError("a value comes as bytes")
     return unpack(blob, limits)

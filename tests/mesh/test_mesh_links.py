@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from chordtx.config import MeshSettings
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
 from chordtx.mesh import Address, Dialect, MeshConnection, MeshService, PeerLost
+from chordtx.mesh.accepting import MeshFactory
 from chordtx.wire import flags
 from tests.mesh.peers import HOST, ManualPeer, Mesh, outcomes
 
@@ -285,9 +286,8 @@ async def test_call_on_the_link_that_goes_can_be_made_on_the_one_that_stays(mesh
     await mesh.until(lambda: waiting, "the call")
     calls.append(outcomes(greater.routing_table[smaller.id].call("wait", timeout_seconds=20.0)))
     await mesh.until(lambda: len(waiting) == 2, "the other call")
-    staying = MeshConnection(greater, outgoing=True)
-    greater.awaiting_ids.append(staying)
-    await greater._dialing.endpoint(smaller.own_address()).connect(_just(staying))
+    factory = MeshFactory(greater, outgoing=True, dialled=smaller.own_address())
+    staying = await greater._dialing.endpoint(smaller.own_address()).connect(factory)
     await mesh.until(lambda: all(calls), "the end of both calls")
     assert [type(outcome[0]) for outcome in calls] == [PeerLost, PeerLost]
     assert greater.routing_table[smaller.id] is staying
@@ -295,61 +295,16 @@ async def test_call_on_the_link_that_goes_can_be_made_on_the_one_that_stays(mesh
     assert not smaller.routing_table[greater.id].closed
 
 
-def _just(link: MeshConnection) -> Any:
-    from chordtx.mesh.dialing import _OneLink
-
-    return _OneLink(link)
-
-
 @pytest_twisted.ensureDeferred
-async def test_newer_link_of_the_same_side_replaces_the_older(mesh: Mesh) -> None:
+async def test_second_link_of_the_same_side_is_closed_while_the_first_lives(mesh: Mesh) -> None:
     first, second = await mesh.node(), await mesh.node()
     gone = spy_closed(second)
     older = await first.connect(HOST, second.out_addr[1])
-    newer = await first.connect("localhost", second.out_addr[1])
-    assert older is not newer
+    assert await first.connect("localhost", second.out_addr[1]) is older
     await mesh.until(lambda: len(first._links) == len(second._links) == 1, "one link")
-    assert first.routing_table[second.id] is newer
+    assert first.routing_table[second.id] is older
     assert await second.routing_table[first.id].call("ping", timeout_seconds=20.0) == []
     assert gone == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_link_set_aside_takes_over_when_the_filed_one_goes(mesh: Mesh) -> None:
-    node = await mesh.node()
-    gone = spy_closed(node)
-    older, newer = ManualPeer(name="same"), ManualPeer(name="same")
-    for peer in (older, newer):
-        await _connect_ours(mesh, node, peer)
-    first = node.routing_table[newer.id]
-    newer.end()
-    await mesh.until(lambda: node.routing_table.get(newer.id) is not first, "the other link")
-    assert older.id in node.routing_table
-    assert gone == []
-    older.end()
-    await mesh.until(lambda: gone, "the end")
-    assert gone == [older.id]
-
-
-@pytest_twisted.ensureDeferred
-async def test_links_set_aside_are_few(mesh: Mesh) -> None:
-    node = await mesh.node()
-    peers = [ManualPeer(name="same") for _ in range(6)]
-    for peer in peers:
-        await _connect_ours(mesh, node, peer)
-    await mesh.until(lambda: len(node._links) == 2, "two links")
-    assert [peer.lost for peer in peers[-2:]] == [False, False]
-
-
-async def _connect_ours(mesh: Mesh, node: MeshService, peer: ManualPeer) -> None:
-    from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-
-    mesh.peers.append(peer)
-    await connectProtocol(TCP4ClientEndpoint(mesh.reactor, HOST, node.out_addr[1]), peer)
-    await mesh.until(lambda: peer.heard(flags.HELLO), "a hello")
-    peer.say_hello()
-    peer.greet()
-    await mesh.until(lambda: peer.heard(flags.PEERS) or peer.lost, "a link")
 
 
 # Silence

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from ssl import CERT_NONE, PROTOCOL_TLS_CLIENT, SSLContext, SSLError, TLSVersion
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 
 from chordtx.config import MeshSettings
 from chordtx.errors import WrongSubnet
@@ -91,3 +94,36 @@ async def test_bytes_of_no_tls_end_that_connection_alone(mesh: Mesh) -> None:
     link = await other.connect(*node.out_addr)
     link.send(flags.REQUEST, b"*")
     assert await link.call("ping", timeout_seconds=20.0) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "ciphers", "is_accepted"),
+    [
+        (TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-GCM-SHA384", True),
+        (TLSVersion.TLSv1_2, "ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        (TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256", False),
+        (TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-SHA", False),
+        (TLSVersion.TLSv1_3, None, True),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_suites_that_do_not_authenticate_are_refused(
+    mesh: Mesh, version: TLSVersion, ciphers: str | None, is_accepted: bool
+) -> None:
+    node = await mesh.node(encryption="SSL")
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    if ciphers is not None:
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+
+    def shake_hands() -> bool:
+        with socket.create_connection(node.out_addr, timeout=20) as raw:
+            try:
+                context.wrap_socket(raw).close()
+            except SSLError:
+                return False
+            return True
+
+    assert await deferToThread(shake_hands) is is_accepted
