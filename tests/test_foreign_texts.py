@@ -89,7 +89,7 @@ def sayings() -> Iterator[tuple[Any, ...]]:
 def node_of(service: Any) -> tuple[Cluster, Any]:
     """A node that takes as much as comes."""
     world = Cluster(service)
-    settings = MeshSettings(messages_per_second_max=10**9, accepted_max=10**9)
+    settings = MeshSettings(decoded_bytes_per_second_max=1 << 40, turn_seconds_max=1e6, accepted_max=10**9)
     node = world.start() if service is not MeshService else world.start(settings=settings)
     world.run(2)
     return world, node
