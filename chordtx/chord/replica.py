@@ -20,6 +20,7 @@ class Replica:
 
     :param is_member: whether the node is in the ring now; it refuses otherwise.
     :param wall_ms: the wall clock, Unix time in milliseconds.
+    :param going_on_seconds: for how long the ring has been going on without a break.
     :ivar knows: whether it has whatever was written under a key, and so may vote on it.
     :ivar agrees: whether a replica set, by its tag, is the key's as we see it. Only such calls count: what a
         majority that sees one set has acknowledged is found by the majority that sees the next.
@@ -37,12 +38,14 @@ class Replica:
         settings: ChordSettings,
         is_member: Callable[[], bool],
         wall_ms: Callable[[], int],
+        going_on_seconds: Callable[[], float],
     ) -> None:
         self.store = store
         self._clock = clock
         self._settings = settings
         self._is_member = is_member
         self._wall_ms = wall_ms
+        self._going_on_seconds = going_on_seconds
         self.knows: Callable[[bytes], bool] = lambda _: True
         self.agrees: Callable[[bytes, bytes], bool] = lambda *_: True
         self.merged: Callable[[bytes, Record], None] = lambda *_: None
@@ -112,8 +115,12 @@ class Replica:
         return outcome
 
     def is_forgettable(self, record: Record) -> bool:
-        """Whether a tombstone, or what has expired, was remembered for long enough."""
-        return record.forgettable(self._wall_ms(), int(self._settings.tombstone_seconds * 1000))
+        """Whether a tombstone, or what has expired, was remembered for long enough.
+
+        While the ring is switched off nobody hears of it: that time does not count.
+        """
+        seconds = self._settings.tombstone_seconds
+        return self._going_on_seconds() > seconds and record.forgettable(self._wall_ms(), int(seconds * 1000))
 
     def _must_fit(self, key: bytes, record: Record) -> None:
         """Refuse what a user adds past the limits; what is deleted, shrinks or is repaired always fits."""

@@ -30,6 +30,7 @@ from chordtx.chord.old_peers import OldPeers
 from chordtx.chord.repair import Repair
 from chordtx.chord.replica import Replica
 from chordtx.chord.reunion import Reunion
+from chordtx.chord.ring_age import RingAge
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.shares import Shares
 from chordtx.chord.status import status_of_ring
@@ -67,6 +68,7 @@ class ChordService(RingDict, MeshService):
     _log = Logger()
     _event_names = (*MeshService._event_names, "add", "delete")
     seeks_lost = False  # the ring has its own ways, see Reunion
+    _old_peers: OldPeers
 
     def __init__(
         self,
@@ -93,17 +95,24 @@ class ChordService(RingDict, MeshService):
         self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
-        self._keeping = Keeping(self, data, self.chord_settings.absence_seconds_max)
         self._clock = HybridClock(
             self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
         )
         self._ring = RingNode(Contact(self.id_10, "", 0), self.chord_settings.successors_max)
+        self._age = RingAge(
+            self,
+            lambda: self._ring.is_member,
+            self.chord_settings.absence_seconds_max,
+            lambda until_ms: self._drop_until(until_ms),
+        )
+        self._keeping = Keeping(self, data, self._age)
         self._replica = Replica(
             MemoryStore() if store is None else store,
             self._clock,
             self.chord_settings,
             lambda: self._ring.is_member,
             self.wall_ms,
+            self._age.going_on_seconds,
         )
         self._announcements = Announcements(self, self.chord_settings.announce_interval_seconds)
         self._contacts = Contacts(self, self.chord_settings.call_timeout_seconds)
@@ -219,6 +228,7 @@ class ChordService(RingDict, MeshService):
         )
         self._put_together()
         super().started()
+        self.background(self._age.go_on())
         self.background(self._keeping.go_on())
         self._look_for_ring()
 
@@ -252,6 +262,7 @@ class ChordService(RingDict, MeshService):
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._membership.stop()
+        self._age.keep()
         self._ring.leave()
         self._routing.ring_changed()
         self._leaving = False
@@ -260,6 +271,7 @@ class ChordService(RingDict, MeshService):
         if self.leeching:
             await self._routing.lookup(self.id_10, only=member)
             return
+        await self._age.join(member)
         await self._membership.join(member)
         self._tell_state(leeching=False)
         self.background(self._repair.keep_whole())
@@ -267,6 +279,7 @@ class ChordService(RingDict, MeshService):
         await self._repair.when_caught_up()
 
     async def _begin_ring(self, others_waiting: int) -> None:
+        self._age.begin()
         self._membership.create()
         self._tell_state(leeching=False)
         if others_waiting:
@@ -282,6 +295,17 @@ class ChordService(RingDict, MeshService):
         late = self.reactor.seconds() + self.chord_settings.settle_timeout_seconds
         while len(self._ring.successors) < others and self.reactor.seconds() < late:
             await self.sleep(_JOIN_RETRY_SECONDS)
+
+    def _drop_until(self, until_ms: int) -> int:
+        """Drop the records that were written up to then. :returns: how many."""
+        store = self._replica.store
+        old = [
+            key for key in store.keys() if (record := store.get(key)) and record.newest.time_ms <= until_ms
+        ]
+        for key in old:
+            store.drop(key)
+            self._repair.lost(key)
+        return len(old)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
@@ -413,6 +437,7 @@ class ChordService(RingDict, MeshService):
             if leeching:
                 self._routing.forget(connection.id_10)
                 return
+            self._age.met(connection)  # before anything else is asked of it
             self._routing.met(contact_of(connection))
             if self._ring.is_member:
                 self._membership.link_opened(connection)

@@ -37,7 +37,8 @@ class DataFolder:
     :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
     :ivar store: the records. :ivar node_id: the node's id, None when it never ran.
     :ivar peers: addresses that it remembers.
-    :ivar seen_ms: when it last ran: Unix time in milliseconds, None when it never did.
+    :ivar seen_ms: when it was last in a ring: Unix time in milliseconds, None when it never was.
+    :ivar age_ms, doubt_ms: see :class:`chordtx.chord.ring_age.Kept`.
     :raises StorageFailed: when it cannot be used.
     """
 
@@ -110,7 +111,9 @@ class DataFolder:
         try:
             named = values.get("subnet", subnet.encode()).decode()
             self.node_id = values["node_id"].decode() if "node_id" in values else None
-            self.seen_ms = int(values["seen_ms"]) if "seen_ms" in values else None
+            self.seen_ms, self.age_ms, self.doubt_ms = (
+                int(values[name]) if values.get(name) else None for name in ("seen_ms", "age_ms", "doubt_ms")
+            )
             self.peers = [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
         except (ValueError, TypeError) as error:
             raise damaged(self.path / _RECORDS, "what stands beside the records makes no sense") from error
@@ -131,11 +134,19 @@ class DataFolder:
                 os.fsync(file.fileno())
             _sync(self.path)
 
-    def note(self, node_id: str, peers: Sequence[str], now_ms: int) -> None:
-        """Remember who runs here, whom it knows and that it runs: with one of the next commits."""
+    def note(
+        self,
+        node_id: str,
+        peers: Sequence[str],
+        seen_ms: int | None,
+        age_ms: int | None,
+        doubt_ms: int | None = None,
+    ) -> None:
+        """Remember who runs here, whom it knows, and its ring's age: with one of the next commits."""
         self.store.keep("node_id", node_id.encode())
         self.store.keep("peers", json.dumps(list(peers)).encode())
-        self.store.keep("seen_ms", b"%d" % now_ms)
+        for name, value in (("seen_ms", seen_ms), ("age_ms", age_ms), ("doubt_ms", doubt_ms)):
+            self.store.keep(name, b"" if value is None else b"%d" % value)
 
     async def close(self) -> None:
         """Commit what there is, and let others use the folder.
