@@ -22,18 +22,19 @@ from chordtx.errors import StorageFailed
 from chordtx.store.database import FORMAT, Database, damaged
 from chordtx.store.disk import CallLater, DiskStore, RunInThread
 from chordtx.store.journal import commits_passed_over
+from chordtx.store.ownership import OwnFolder
 
 _LOCK = "lock"
 _FORMAT = "format"
 _RECORDS = "records.sqlite"
 _LOG = "records.sqlite-wal"
-_OTHERS_MAY = 0o077
+_OF_SQLITE = ("records.sqlite-shm", "records.sqlite-journal")
 
 
 class DataFolder:
     """An open folder, locked until it is closed.
 
-    :param path: made when it is not there, for its owner's eyes only.
+    :param path: made when it is not there, for its owner's eyes only; it must be the process's own.
     :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
     :ivar store: the records. :ivar node_id: the node's id, None when it never ran.
     :ivar peers: addresses that it remembers.
@@ -48,9 +49,13 @@ class DataFolder:
         self.path = Path(path)
         self._lock: int | None = None
         try:
-            self._make()
-            self._lock = self._locked()
-            self._open(subnet, run_in_thread, call_later)
+            self._own = OwnFolder(self.path)
+            try:
+                self._must_be_own()
+                self._lock = self._locked()
+                self._open(subnet, run_in_thread, call_later)
+            finally:
+                self._own.close()
         except OSError as error:
             self._unlock()
             reason = error.strerror or str(error)
@@ -59,15 +64,14 @@ class DataFolder:
             self._unlock()
             raise
 
-    def _make(self) -> None:
-        if not self.path.is_dir():
-            self.path.mkdir(mode=0o700, parents=True)
-            _sync(self.path.parent)
-        elif self.path.stat().st_mode & _OTHERS_MAY:
+    def _must_be_own(self) -> None:
+        if self._own.others_may_look:
             self._log.warn("others than its owner may look into {path}", path=str(self.path))
+        for name in (_LOCK, _FORMAT, _RECORDS, _LOG, *_OF_SQLITE):
+            self._own.must_own(name)
 
     def _locked(self) -> int:
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = self._own.open(_LOCK, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,7 +109,7 @@ class DataFolder:
         if commits_passed_over(self.path / _LOG) > 1:
             raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
         # SQLite gives the files that it makes beside this one the same permissions.
-        os.close(os.open(records, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(self._own.open(_RECORDS, os.O_RDWR))
 
     def _read(self, values: dict[str, bytes], subnet: str) -> None:
         try:
@@ -128,11 +132,11 @@ class DataFolder:
     def _mark(self) -> None:
         marker = self.path / _FORMAT
         if not marker.exists():
-            with open(os.open(marker, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            with open(self._own.open(_FORMAT, os.O_WRONLY), "w") as file:
                 file.write(f"chordtx data, format {FORMAT}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            _sync(self.path)
+            self._own.sync()
 
     def note(
         self,
@@ -162,15 +166,3 @@ class DataFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _sync(folder: Path) -> None:
-    """See that what was made in a folder is found there after a power cut."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return  # one may go through this folder, but not look into it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

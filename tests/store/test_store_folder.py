@@ -129,7 +129,7 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    assert "File exists" in refusal(tmp_path / "file")
+    assert "is not a folder" in refusal(tmp_path / "file")
 
 
 def garbage(file: Path) -> None:
