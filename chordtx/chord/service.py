@@ -40,7 +40,7 @@ from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import within
-from chordtx.records import HybridClock
+from chordtx.records import HybridClock, RecordLimits
 from chordtx.ring import Contact, RingNode, distance
 from chordtx.store import IStore, MemoryStore
 from chordtx.wire import Message, flags
@@ -92,6 +92,7 @@ class ChordService(RingDict, MeshService):
         self.key_bytes_max = self.chord_settings.key_bytes_max
         self.value_bytes_max = self.chord_settings.value_bytes_max
         self.value_limits = mesh.limits
+        self.record_limits = RecordLimits(self.value_bytes_max, mesh.limits)
         self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
@@ -113,6 +114,7 @@ class ChordService(RingDict, MeshService):
             lambda: self._ring.is_member,
             self.wall_ms,
             self._age.going_on_seconds,
+            self.record_limits,
         )
         self._announcements = Announcements(self, self.chord_settings.announce_interval_seconds)
         self._contacts = Contacts(self, self.chord_settings.call_timeout_seconds)
@@ -146,7 +148,14 @@ class ChordService(RingDict, MeshService):
         self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
         self._reunion = Reunion(self, self._ring, self._membership, settings)
         self._coordinator = Coordinator(
-            self, self.id_10, self._routing, replica, self._clock, settings, self.wall_ms
+            self,
+            self.id_10,
+            self._routing,
+            replica,
+            self._clock,
+            settings,
+            self.wall_ms,
+            self.record_limits,
         )
         self._old_peers = OldPeers(
             self, self._ring, self._routing, replica.store, self._coordinator, self._clock, settings
@@ -158,7 +167,9 @@ class ChordService(RingDict, MeshService):
         shares = Shares(self, self.id_10, self._routing, replica.store)
         replica.merged = shares.merged
         replica.agrees = self._routing.agrees
-        self._transfer = Transfer(self, self._ring, self._routing, replica, shares, settings)
+        self._transfer = Transfer(
+            self, self._ring, self._routing, replica, shares, settings, self.record_limits
+        )
         self._repair = Repair(self, self._ring, self._routing, replica, shares, self._transfer, settings)
         self._listing = Listing(
             self, self._ring, self._routing, replica, settings, self.wall_ms, lambda: self._repair.is_settled
