@@ -124,10 +124,10 @@ class ChordSettings:
     :ivar key_bytes_max: length of one key.
     :ivar store_bytes_max: about what one node's keys and records may take; users' writes past it are refused.
     :ivar store_records_max: the same for their number, tombstones too.
-    :ivar absence_seconds_max: a node that was away for longer comes back empty: what was deleted meanwhile
-        may be forgotten by all others, and must not come back with it.
+    :ivar absence_seconds_max: a node drops its old records when the ring went on without it for longer: what
+        was deleted meanwhile may be forgotten by all others, and must not come back with it.
     :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired; longer than
-        the longest absence.
+        the longest absence. While a ring is switched off the time does not count.
     :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
     :ivar hand_over_batch: records offered in one request while handing over.
     :ivar settle_timeout_seconds: after a change a node compares its records with everyone's before it votes

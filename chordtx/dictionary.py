@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList, FirstError
 
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
+from chordtx.records import RecordLimits
 from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
@@ -25,12 +26,13 @@ class DictMixin:
     str, bytes, list, dict; a tuple comes back as a list. Every Deferred may be cancelled.
 
     :ivar key_bytes_max: the longest key. :ivar value_bytes_max: the largest value, packed.
-    :ivar value_limits: of nesting and of elements in a value.
+    :ivar value_limits: of nesting and of elements in a value. :ivar record_limits: of what is kept of it.
     """
 
     key_bytes_max: int
     value_bytes_max: int
     value_limits: Limits
+    record_limits: RecordLimits
     _started: list[Deferred[Any]]
 
     if TYPE_CHECKING:
@@ -210,7 +212,7 @@ class DictMixin:
 
     def unpacked(self, blob: bytes) -> Any:
         """The value that was packed. :raises ProtocolError: when it is none."""
-        return unpack_value(blob, self.value_limits)
+        return unpack_value(blob, self.record_limits.read)
 
     def _pack(self, value: Any) -> bytes:
         return pack_value(value, self.value_bytes_max, self.value_limits)

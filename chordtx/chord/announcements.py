@@ -16,6 +16,7 @@ from chordtx.mesh.translation import in_dialect
 from chordtx.wire import Message, flags
 
 _KEYS_MAX = 2000
+_KEYS_BYTES_MAX = 1 << 20
 DELETED = b"del"
 
 
@@ -30,6 +31,7 @@ class Announcements:
         self._node = node
         self._interval_seconds = interval_seconds
         self._collected: dict[bytes, bool] = {}
+        self._collected_bytes = 0
         self._timer: Any = None
 
     def announce(self, key: bytes, deleted: bool) -> None:
@@ -37,7 +39,8 @@ class Announcements:
         if self._collected.get(key, deleted) != deleted:
             self.flush()  # added and deleted at once: both happened, in this order
         self._collected[key] = deleted
-        if len(self._collected) >= _KEYS_MAX:
+        self._collected_bytes += len(key)
+        if len(self._collected) >= _KEYS_MAX or self._collected_bytes >= _KEYS_BYTES_MAX:
             self.flush()
         elif self._timer is None:
             self._timer = self._node.reactor.callLater(self._interval_seconds, self.flush)
@@ -47,7 +50,7 @@ class Announcements:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        collected, self._collected = self._collected, {}
+        collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
             entries = [[key, int(deleted)] for key, deleted in collected.items()]
             message = self._node.broadcast(flags.ANNOUNCE, entries)

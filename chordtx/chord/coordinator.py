@@ -31,7 +31,7 @@ from chordtx.errors import (
 )
 from chordtx.mesh import CallTimeout
 from chordtx.mesh.calls import tell
-from chordtx.records import HybridClock, Record, Version, majority, merge
+from chordtx.records import HybridClock, Record, RecordLimits, Version, majority, merge
 from chordtx.ring import Contact
 
 _PAUSE_SECONDS = 0.1
@@ -57,6 +57,7 @@ class Coordinator:
         clock: HybridClock,
         settings: ChordSettings,
         wall_ms: Callable[[], int],
+        record_limits: RecordLimits,
     ) -> None:
         self._node = node
         self._own_id = own_id
@@ -65,6 +66,7 @@ class Coordinator:
         self._clock = clock
         self._settings = settings
         self._wall_ms = wall_ms
+        self._record_limits = record_limits
         self._writes_under_way = 0
         self._local: dict[str, Callable[..., Any]] = {
             "read": replica.read,
@@ -90,8 +92,19 @@ class Coordinator:
                 continue
             newest, agree = self._newest(poll)
             if not agree and newest is not None:
-                await self._store(key, newest, members, deadline)
+                await self._write_back(key, newest, members, deadline)
             return newest
+
+    async def _write_back(
+        self, key: bytes, record: Record, members: Sequence[Contact], deadline: float
+    ) -> None:
+        try:
+            await self._store(key, record, members, deadline)
+        except ValueTooLarge as error:
+            # Several wrote to one map at once, and no replica takes it all. What they acknowledged is here.
+            self._log.warn(
+                "{key} cannot be stored as it is read: {error}", key=repr(key[:80]), error=str(error)
+            )
 
     async def write(
         self, key: bytes, change: Change, whole: bool = False, ask_old: bool = True
@@ -136,7 +149,11 @@ class Coordinator:
         return self._clock.tick(now) if newest is None else self._clock.tick_above(newest, now)
 
     async def _store(self, key: bytes, record: Record, members: Sequence[Contact], deadline: float) -> None:
-        """Store at all members, until a majority has it; at those that came in between too."""
+        """Store at all members, until a majority has it; at those that came in between too.
+
+        :raises ValueTooLarge: when it cannot be sent to them.
+        """
+        self._record_limits.must_travel(key, record)
         wire = record.to_wire()
         while True:
             poll = await self._poll(members, "write", key, wire, deadline=deadline)

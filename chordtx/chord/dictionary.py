@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from chordtx.dictionary import DictMixin
-from chordtx.errors import ValueTooLarge
 from chordtx.records import NEVER_WRITTEN, Record, Version
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class RingDict(DictMixin):
             base = present or NEVER_WRITTEN
             self._must_be_map(base)
             changed = base.with_fields(version, fields)
-            self._must_fit(changed)
+            self.record_limits.must_be_written(key, changed, self.wall_ms())
             return changed
 
         existed, record = await self._coordinator.write(key, change, whole=True, ask_old=ask_old)
@@ -73,11 +72,6 @@ class RingDict(DictMixin):
     async def _contains(self, key: bytes) -> bool:
         record = await self._coordinator.read(key)
         return record is not None and record.alive(self.wall_ms())
-
-    def _must_fit(self, record: Record) -> None:
-        size_bytes, limit_bytes = len(record.packed_value(self.wall_ms()) or b""), self.value_bytes_max
-        if size_bytes > limit_bytes:
-            raise ValueTooLarge(f"a value may take {limit_bytes} bytes", size_bytes, limit_bytes)
 
     def _must_be_map(self, record: Record) -> None:
         packed: Any = record.packed_value(self.wall_ms())

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from chordtx.chord.ring_age import Kept, RingAge
 from chordtx.errors import ChordError
 from chordtx.mesh.threads import Threads
 from chordtx.store import DataFolder
@@ -22,16 +23,15 @@ class Keeping:
     """One node's data folder, or none.
 
     :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``sleep``.
-    :param path: of the folder; None keeps nothing. :param absence_seconds_max: who was away for longer comes
-        back empty.
+    :param path: of the folder; None keeps nothing. :param age: the ring's.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Any, path: str | None, absence_seconds_max: float) -> None:
+    def __init__(self, node: Any, path: str | None, age: RingAge) -> None:
         self._node = node
         self._path = path
-        self._absence_seconds_max = absence_seconds_max
+        self._age = age
         self._folder: DataFolder | None = None
         # The disk's own: nothing else that is slow in a thread is ever before it.
         self._thread = Threads(node.reactor, "chordtx disk", 1)
@@ -57,20 +57,8 @@ class Keeping:
                 path=self._path,
                 damaged=store.damaged,
             )
-            self._forget_after_absence(self._folder)
+            self._age.remember(Kept(self._folder.seen_ms, self._folder.age_ms, self._folder.doubt_ms))
         return self._folder
-
-    def _forget_after_absence(self, folder: DataFolder) -> None:
-        """What was deleted meanwhile may be forgotten by all others: it must not come back with us."""
-        if folder.seen_ms is None:
-            return
-        away_seconds = (self._node.wall_ms() - folder.seen_ms) / 1000
-        if away_seconds <= self._absence_seconds_max:
-            return
-        text = "away for {away:.0f} s, longer than absence_seconds_max: the old records are dropped"
-        self._log.warn(text, away=away_seconds)
-        for key in folder.store.keys():
-            folder.store.drop(key)
 
     async def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
@@ -85,7 +73,8 @@ class Keeping:
 
     def _note(self, folder: DataFolder) -> None:
         self._noted_peers, self._noted_ms = self._peers(), self._node.wall_ms()
-        folder.note(self._node.id, self._noted_peers, self._noted_ms)
+        kept = self._age.keep()
+        folder.note(self._node.id, self._noted_peers, kept.seen_ms, kept.age_ms, kept.doubt_ms)
 
     async def close(self) -> None:
         """Store what there is, and let go of the folder."""

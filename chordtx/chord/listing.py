@@ -10,6 +10,7 @@ from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajorityTimeout, NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection
+from chordtx.records import PIECE_BYTES
 from chordtx.ring import SIZE, Contact, RingNode
 from chordtx.wire import encode_id
 
@@ -109,13 +110,18 @@ class Listing:
             raise NotJoined("another node owns this position")
         page = self._replica.store.keys_down_from(position, low, min(limit, 5000))
         now_ms = self._wall_ms()
-        keys = []
-        for _, key in page:
-            record = self._replica.store.get(key)
-            if record is not None and record.alive(now_ms):
-                keys.append(key)
+        keys: list[bytes] = []
+        size_bytes = 0
         ends = len(page) < limit or page[-1][0] <= low
         next_place = None if ends else (page[-1][0] - 1).to_bytes(ID_BYTES, "big")
+        for place_of_key, key in page:
+            record = self._replica.store.get(key)
+            if record is not None and record.alive(now_ms):
+                size_bytes += len(key)
+                if keys and size_bytes > PIECE_BYTES:
+                    next_place = place_of_key.to_bytes(ID_BYTES, "big")
+                    break
+                keys.append(key)
         return [next_place, keys, self._knows_all()]
 
     async def walk(self) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 
 from chordtx.chord.announcements import as_key
 from chordtx.chord.coordinator import Coordinator
@@ -19,6 +20,7 @@ from chordtx.chord.old_adoption import Opinion, decide
 from chordtx.chord.old_entries import places_of
 from chordtx.chord.old_hosting import OldHost
 from chordtx.config import Limits
+from chordtx.errors import ValueTooLarge
 from chordtx.records import HybridClock, Record, Version
 
 _DELAYS_SECONDS = (0.03, 0.1, 0.3, 1.0, 2.0)
@@ -34,6 +36,8 @@ class Adopter:
     :param node: the service. :param host: our own part as a host.
     :param at_host: asks a position's host: ``at_host(position, method, *arguments)``.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -110,7 +114,11 @@ class Adopter:
         if decision is None:
             return False
         if decision.is_new:
-            await self._write(key, decision.value, decision.is_delta)
+            try:
+                await self._write(key, decision.value, decision.is_delta)
+            except (ValueTooLarge, TypeError) as error:
+                text = "{key} stays as it is, for what an old peer wrote cannot be kept: {error}"
+                self._log.warn(text, key=repr(key[:80]), error=str(error))
         return True
 
     async def _opinions(self, key: bytes) -> list[list[Opinion]]:

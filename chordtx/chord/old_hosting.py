@@ -182,7 +182,7 @@ class OldHost:
     def value(self, record: Record) -> Any:
         """A record's value, None when it has none."""
         packed = record.packed_value(self._node.wall_ms())
-        return None if packed is None else unpack_value(packed, self._limits)
+        return None if packed is None else self._node.unpacked(packed)
 
     # What is asked of a host
 

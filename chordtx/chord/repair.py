@@ -25,7 +25,7 @@ from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire, positio
 from chordtx.chord.shares import Shares
 from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.errors import ChordError, NotJoined, ProtocolError, ValueTooLarge
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.waiting import Gate
 from chordtx.records import (
@@ -298,13 +298,23 @@ class Repair:
             await self._exchange(contact, some)
 
     async def _exchange(self, contact: Contact, leaves: list[int]) -> None:
-        listed = await self._transfer.ask(contact, "leaves", leaves)
+        try:
+            listed = await self._transfer.ask(contact, "leaves", leaves)
+        except ValueTooLarge:  # long keys
+            if len(leaves) == 1:
+                raise
+            for half in (leaves[: len(leaves) // 2], leaves[len(leaves) // 2 :]):
+                await self._exchange(contact, half)
+            return
         theirs = dict(map(listed_from_wire, listed))
         ours = {key: digest for leaf in leaves for key, digest in self._shares.listed(contact.id, leaf)}
         wanted = [key for key, digest in theirs.items() if self._shares.digest(key) != digest]
         await self._transfer.fetch_from(contact, wanted)
         given = [key for key in {**ours, **theirs} if self._shares.digest(key) != theirs.get(key)]
-        await self._transfer.give_to(contact, given)
+        try:
+            await self._transfer.give_to(contact, given)
+        except ValueTooLarge as error:  # which no further try can mend
+            self._log.info("a record stays as it is elsewhere: {error}", error=str(error))
 
     # What others ask
 

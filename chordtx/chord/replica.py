@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined, ProtocolError, StorageFull, ValueTooLarge
-from chordtx.records import HybridClock, Record
+from chordtx.errors import NotJoined, ProtocolError, StorageFull
+from chordtx.records import HybridClock, Record, RecordLimits, merge
 from chordtx.store import IStore
 
 Stored = Callable[[bytes, Record], "Deferred[None] | None"]
@@ -20,6 +20,8 @@ class Replica:
 
     :param is_member: whether the node is in the ring now; it refuses otherwise.
     :param wall_ms: the wall clock, Unix time in milliseconds.
+    :param going_on_seconds: for how long the ring has been going on without a break.
+    :param record_limits: what can be sent to others.
     :ivar knows: whether it has whatever was written under a key, and so may vote on it.
     :ivar agrees: whether a replica set, by its tag, is the key's as we see it. Only such calls count: what a
         majority that sees one set has acknowledged is found by the majority that sees the next.
@@ -37,12 +39,16 @@ class Replica:
         settings: ChordSettings,
         is_member: Callable[[], bool],
         wall_ms: Callable[[], int],
+        going_on_seconds: Callable[[], float],
+        record_limits: RecordLimits,
     ) -> None:
         self.store = store
         self._clock = clock
         self._settings = settings
         self._is_member = is_member
         self._wall_ms = wall_ms
+        self._going_on_seconds = going_on_seconds
+        self._record_limits = record_limits
         self.knows: Callable[[bytes], bool] = lambda _: True
         self.agrees: Callable[[bytes, bytes], bool] = lambda *_: True
         self.merged: Callable[[bytes, Record], None] = lambda *_: None
@@ -57,6 +63,8 @@ class Replica:
         What a crash could still undo is shown to nobody: the answer waits until it is on the disk.
         """
         record = self._record(key)
+        if record is not None:
+            self._record_limits.must_travel(key, record)
         wire = None if record is None else record.to_wire()
         answer = [wire, self.may_have_changed(key), self._votes(key, tag)]
         synced = self.store.synced() if key in self._unsynced else None
@@ -78,25 +86,28 @@ class Replica:
         replicas: each one's answer says that the tables of which it is the host are in step.
         """
         self._check(key)
-        record = Record.from_wire(wire)
-        self._must_fit(key, record)
+        record, present = Record.from_wire(wire), self.store.get(key)
+        self._must_fit(record, present)
         answer = [self.has_old_peers(), self._agrees(key, tag)]
-        return _after(self.put(key, record), answer)
+        return _after(self._put(key, record, present), answer)
 
     def put(self, key: bytes, record: Record) -> list[Deferred[None]]:
         """Merge a record that came from another node.
 
         :returns: what an acknowledgement has to wait for.
-        :raises ChordError: when it is no key, or the record is too large.
+        :raises ChordError: when it is no key, or what it makes of the record that is there could not be sent
+            to others.
         """
         self._check(key)
-        if record.cost_bytes > 2 * self._settings.value_bytes_max:
-            raise ValueTooLarge(
-                "the record is too large", record.cost_bytes, 2 * self._settings.value_bytes_max
-            )
+        return self._put(key, record, self.store.get(key))
+
+    def _put(self, key: bytes, record: Record, present: Record | None) -> list[Deferred[None]]:
         self._clock.observe(record.newest, self._wall_ms())
-        if self.is_forgettable(record) and self.store.get(key) is None:
+        if present is None and self.is_forgettable(record):
             return []  # from somebody who has not forgotten it yet
+        merged = merge(present, record)
+        if merged is not None and merged != present:
+            self._record_limits.must_be_kept(key, merged, self._wall_ms())
         merged = self.store.merge(key, record)
         self.merged(key, merged)
         stored = None if self.stored is None else self.stored(key, merged)
@@ -114,14 +125,18 @@ class Replica:
         return outcome
 
     def is_forgettable(self, record: Record) -> bool:
-        """Whether a tombstone, or what has expired, was remembered for long enough."""
-        return record.forgettable(self._wall_ms(), int(self._settings.tombstone_seconds * 1000))
+        """Whether a tombstone, or what has expired, was remembered for long enough.
 
-    def _must_fit(self, key: bytes, record: Record) -> None:
+        While the ring is switched off nobody hears of it: that time does not count.
+        """
+        seconds = self._settings.tombstone_seconds
+        return self._going_on_seconds() > seconds and record.forgettable(self._wall_ms(), int(seconds * 1000))
+
+    def _must_fit(self, record: Record, present: Record | None) -> None:
         """Refuse what a user adds past the limits; what is deleted, shrinks or is repaired always fits."""
         if record.value is None and not record.fields:
             return
-        present, settings = self.store.get(key), self._settings
+        settings = self._settings
         growth = record.cost_bytes - (0 if present is None else present.cost_bytes)
         if growth > 0 and self.store.bytes_used + growth > settings.store_bytes_max:
             limit = f"store_bytes_max = {settings.store_bytes_max}"

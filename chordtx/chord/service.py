@@ -30,6 +30,7 @@ from chordtx.chord.old_peers import OldPeers
 from chordtx.chord.repair import Repair
 from chordtx.chord.replica import Replica
 from chordtx.chord.reunion import Reunion
+from chordtx.chord.ring_age import RingAge
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.shares import Shares
 from chordtx.chord.status import status_of_ring
@@ -39,7 +40,7 @@ from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import within
-from chordtx.records import HybridClock
+from chordtx.records import HybridClock, RecordLimits
 from chordtx.ring import Contact, RingNode, distance
 from chordtx.store import IStore, MemoryStore
 from chordtx.wire import Message, flags
@@ -67,6 +68,7 @@ class ChordService(RingDict, MeshService):
     _log = Logger()
     _event_names = (*MeshService._event_names, "add", "delete")
     seeks_lost = False  # the ring has its own ways, see Reunion
+    _old_peers: OldPeers
 
     def __init__(
         self,
@@ -90,20 +92,29 @@ class ChordService(RingDict, MeshService):
         self.key_bytes_max = self.chord_settings.key_bytes_max
         self.value_bytes_max = self.chord_settings.value_bytes_max
         self.value_limits = mesh.limits
+        self.record_limits = RecordLimits(self.value_bytes_max, mesh.limits)
         self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
-        self._keeping = Keeping(self, data, self.chord_settings.absence_seconds_max)
         self._clock = HybridClock(
             self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
         )
         self._ring = RingNode(Contact(self.id_10, "", 0), self.chord_settings.successors_max)
+        self._age = RingAge(
+            self,
+            lambda: self._ring.is_member,
+            self.chord_settings.absence_seconds_max,
+            lambda until_ms: self._drop_until(until_ms),
+        )
+        self._keeping = Keeping(self, data, self._age)
         self._replica = Replica(
             MemoryStore() if store is None else store,
             self._clock,
             self.chord_settings,
             lambda: self._ring.is_member,
             self.wall_ms,
+            self._age.going_on_seconds,
+            self.record_limits,
         )
         self._announcements = Announcements(self, self.chord_settings.announce_interval_seconds)
         self._contacts = Contacts(self, self.chord_settings.call_timeout_seconds)
@@ -139,7 +150,14 @@ class ChordService(RingDict, MeshService):
         self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
         self._reunion = Reunion(self, self._ring, self._membership, settings)
         self._coordinator = Coordinator(
-            self, self.id_10, self._routing, replica, self._clock, settings, self.wall_ms
+            self,
+            self.id_10,
+            self._routing,
+            replica,
+            self._clock,
+            settings,
+            self.wall_ms,
+            self.record_limits,
         )
         self._old_peers = OldPeers(
             self, self._ring, self._routing, replica.store, self._coordinator, self._clock, settings
@@ -151,7 +169,9 @@ class ChordService(RingDict, MeshService):
         shares = Shares(self, self.id_10, self._routing, replica.store)
         replica.merged = shares.merged
         replica.agrees = self._routing.agrees
-        self._transfer = Transfer(self, self._ring, self._routing, replica, shares, settings)
+        self._transfer = Transfer(
+            self, self._ring, self._routing, replica, shares, settings, self.record_limits
+        )
         self._repair = Repair(self, self._ring, self._routing, replica, shares, self._transfer, settings)
         self._listing = Listing(
             self, self._ring, self._routing, replica, settings, self.wall_ms, lambda: self._repair.is_settled
@@ -221,6 +241,7 @@ class ChordService(RingDict, MeshService):
         )
         self._put_together()
         super().started()
+        self.background(self._age.go_on())
         self.background(self._keeping.go_on())
         self._look_for_ring()
 
@@ -254,6 +275,7 @@ class ChordService(RingDict, MeshService):
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._membership.stop()
+        self._age.keep()
         self._ring.leave()
         self._routing.ring_changed()
         self._leaving = False
@@ -262,6 +284,7 @@ class ChordService(RingDict, MeshService):
         if self.leeching:
             await self._routing.lookup(self.id_10, only=member)
             return
+        await self._age.join(member)
         await self._membership.join(member)
         self._tell_state(leeching=False)
         self.background(self._repair.keep_whole())
@@ -269,6 +292,7 @@ class ChordService(RingDict, MeshService):
         await self._repair.when_caught_up()
 
     async def _begin_ring(self, others_waiting: int) -> None:
+        self._age.begin()
         self._membership.create()
         self._tell_state(leeching=False)
         if others_waiting:
@@ -284,6 +308,17 @@ class ChordService(RingDict, MeshService):
         late = self.reactor.seconds() + self.chord_settings.settle_timeout_seconds
         while len(self._ring.successors) < others and self.reactor.seconds() < late:
             await self.sleep(_JOIN_RETRY_SECONDS)
+
+    def _drop_until(self, until_ms: int) -> int:
+        """Drop the records that were written up to then. :returns: how many."""
+        store = self._replica.store
+        old = [
+            key for key in store.keys() if (record := store.get(key)) and record.newest.time_ms <= until_ms
+        ]
+        for key in old:
+            store.drop(key)
+            self._repair.lost(key)
+        return len(old)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
@@ -416,6 +451,7 @@ class ChordService(RingDict, MeshService):
                 self._routing.forget(connection.id_10)
                 return
             self._exchange.greeted(connection)  # a member may be reached by a name
+            self._age.met(connection)  # before anything else is asked of it
             self._routing.met(contact_of(connection))
             if self._ring.is_member:
                 self._membership.link_opened(connection)

@@ -16,10 +16,11 @@ from chordtx.chord.replica import Replica
 from chordtx.chord.routing import Routing
 from chordtx.chord.shares import Shares
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined, ProtocolError
+from chordtx.errors import NotJoined, ProtocolError, ValueTooLarge
 from chordtx.mesh import MeshConnection
 from chordtx.records import (
     Record,
+    RecordLimits,
     Unknown,
     entries_from_wire,
     fetch_all,
@@ -27,6 +28,7 @@ from chordtx.records import (
     listed_from_wire,
     listed_to_wire,
     pieces_of,
+    some_at_a_time,
 )
 from chordtx.ring import Contact, RingNode
 
@@ -49,6 +51,7 @@ class Transfer:
         replica: Replica,
         shares: Shares,
         settings: ChordSettings,
+        record_limits: RecordLimits,
     ) -> None:
         self._node = node
         self._ring = ring
@@ -56,6 +59,7 @@ class Transfer:
         self._replica = replica
         self._shares = shares
         self._settings = settings
+        self._record_limits = record_limits
         node.methods.update(fetch=self._fetch, offer=self._offer, take=self._take)
 
     # Fetching and giving
@@ -67,36 +71,57 @@ class Transfer:
         """
 
         async def fetch(wanted: list[bytes]) -> set[bytes]:
-            kept, waits = self._keep(await self.ask(contact, "fetch", wanted))
+            entries = await self.ask(contact, "fetch", wanted)
+            refused, waits = self._keep(entries)
+            for key, error in refused.items():
+                self._log.info("{key} is not kept: {error}", key=repr(key[:80]), error=str(error))
             for wait in waits:
                 await wait
-            return kept
+            return {entry[0] for entry in entries}
 
         await fetch_all(keys, fetch)
 
     async def give_to(self, contact: Contact, keys: Iterable[bytes]) -> None:
         """Send records to another node, which merges them in.
 
+        :raises ValueTooLarge: when one could not be sent, or was not taken; all others were.
         :raises ChordError: when it does not answer to the end.
         """
-        for piece in pieces_of(keys, self._found):
-            await self.ask(contact, "take", piece)
+        refused: list[ValueTooLarge] = []
+        for piece in pieces_of(keys, lambda key: self._found(key, refused)):
+            try:
+                await self.ask(contact, "take", piece)
+            except ValueTooLarge as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
-    def _found(self, key: bytes) -> tuple[list[Any], int] | None:
+    def _found(self, key: bytes, refused: list[ValueTooLarge]) -> tuple[list[Any], int] | None:
         record = self._replica.store.get(key)
-        return None if record is None else (record.to_wire(), record.cost_bytes)
+        if record is None:
+            return None
+        try:
+            self._record_limits.must_travel(key, record)
+        except ValueTooLarge as error:  # it was written by an earlier version
+            refused.append(error)
+            return None
+        return record.to_wire(), record.cost_bytes
 
-    def _keep(self, entries: Any) -> tuple[set[bytes], list[Deferred[None]]]:
-        kept: set[bytes] = set()
+    def _keep(self, entries: Any) -> tuple[dict[bytes, ValueTooLarge], list[Deferred[None]]]:
+        """:returns: what was refused, and why; and what is to be waited for."""
+        refused: dict[bytes, ValueTooLarge] = {}
         waits: list[Deferred[None]] = []
         for key, wire in entries_from_wire(entries):
-            waits += self._replica.put(key, Record.from_wire(wire))
-            kept.add(key)
-        return kept, waits
+            record = Record.from_wire(wire)
+            try:
+                waits += self._replica.put(key, record)
+            except ValueTooLarge as error:  # alone: the others are kept
+                refused[key] = error
+        return refused, waits
 
     def _fetch(self, caller: MeshConnection, keys: Any) -> list[Any]:
         """``fetch(keys)`` -> ``[[key, record], ...]``: as many as fit into an answer, at least one."""
-        return first_piece_of(keys, self._found)
+        return first_piece_of(keys, lambda key: self._found(key, []))
 
     def ask(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Make a call that moves or compares many records."""
@@ -109,8 +134,7 @@ class Transfer:
 
     async def pass_on(self, strays: Sequence[bytes]) -> None:
         """Give what is not ours to keep to those whose it is, and forget what all of them have."""
-        for place in range(0, len(strays), self._settings.hand_over_batch):
-            batch = strays[place : place + self._settings.hand_over_batch]
+        for batch in some_at_a_time(strays, self._settings.hand_over_batch):
             before = {key: self._replica.store.get(key) for key in batch}
             if await self._hand_over_batch(batch, leaving=False):
                 self._drop({key: record for key, record in before.items() if record is not None})
@@ -123,8 +147,7 @@ class Transfer:
         """
         reached_all = True
         keys = list(self._replica.store.keys())
-        for place in range(0, len(keys), self._settings.hand_over_batch):
-            batch = keys[place : place + self._settings.hand_over_batch]
+        for batch in some_at_a_time(keys, self._settings.hand_over_batch):
             reached_all = await self._hand_over_batch(batch, leaving=True) and reached_all
         return reached_all
 
@@ -181,13 +204,15 @@ class Transfer:
         self._node.calling_member(caller)
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
-        _, waits = self._keep(entries)
-        return Deferred.fromCoroutine(_after(waits)) if waits else []
+        refused, waits = self._keep(entries)
+        return Deferred.fromCoroutine(_after(waits, list(refused.values()))) if waits or refused else []
 
 
-async def _after(waits: list[Deferred[None]]) -> list[Any]:
+async def _after(waits: list[Deferred[None]], refused: list[ValueTooLarge]) -> list[Any]:
     for wait in waits:
         await wait
+    if refused:
+        raise refused[0]
     return []
 
 

@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chordtx.config import Limits
 from chordtx.errors import (
     ChordError,
     NoMajority,
@@ -45,6 +46,7 @@ _INTERNAL = 6
 _TEXT_CHARACTERS_MAX = 500
 _BUNDLE_BYTES = 1 << 20
 _BUNDLE_CALLS = 1000
+_CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
 
@@ -172,8 +174,9 @@ class Calls:
 
     def flush(self) -> None:
         """Send what has gathered."""
-        calls, self._calls = self._calls, []
-        replies, self._replies = self._replies, []
+        calls, replies = self._calls.copy(), self._replies.copy()
+        self._calls.clear()
+        self._replies.clear()
         self._bytes = 0
         if self._lost is None:
             _send_all(calls, self._send_calls, self._call_not_sent)
@@ -292,10 +295,13 @@ class Calls:
     def _queue(self, queue: list[Any], entry: list[Any]) -> None:
         if self._lost is not None:
             return
+        size_bytes = _size_bytes(entry)
+        if self._bytes + size_bytes > _BUNDLE_BYTES:
+            self.flush()  # what is large goes alone
         if not self._calls and not self._replies:
             self._wants_flush()
         queue.append(entry)
-        self._bytes += _blob_bytes(entry)
+        self._bytes += size_bytes
         if self._bytes > _BUNDLE_BYTES or len(queue) >= _BUNDLE_CALLS:
             self.flush()
 
@@ -339,18 +345,22 @@ def _send_all(
             _send_all([entry], send, not_sent)
 
 
-def _blob_bytes(entry: Iterable[Any]) -> int:
-    """About what it takes on the wire: what is long is bytes or text."""
+def _size_bytes(entry: Iterable[Any]) -> int:
+    """About what it takes on the wire: what is long is bytes or text.
+
+    An array or map counts for more than it takes, since a message may hold only so many: a bundle has a third
+    of them at most.
+    """
     # By exact types, for every call passes here; a subclass, which nobody sends, counts as nothing.
-    size = 0
+    size = _CONTAINER_BYTES
     for part in entry:
         kind = type(part)
         if kind is bytes or kind is str:
             size += len(part)
         elif kind is list or kind is tuple:
-            size += _blob_bytes(part)
+            size += _size_bytes(part)
         elif kind is dict:
-            size += _blob_bytes(part) + _blob_bytes(part.values())
+            size += _size_bytes(part) + _size_bytes(part.values())
     return size
 
 

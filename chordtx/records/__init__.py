@@ -3,7 +3,14 @@
 Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 """
 
-from chordtx.records.bulk import entries_from_wire, fetch_all, first_piece_of, pieces_of
+from chordtx.records.bulk import (
+    PIECE_BYTES,
+    entries_from_wire,
+    fetch_all,
+    first_piece_of,
+    pieces_of,
+    some_at_a_time,
+)
 from chordtx.records.clock import HybridClock
 from chordtx.records.placement import (
     REPLICAS,
@@ -16,6 +23,7 @@ from chordtx.records.placement import (
 )
 from chordtx.records.quorum import Acknowledgements, Votes, majority
 from chordtx.records.record import NEVER_WRITTEN, Field, Record, merge
+from chordtx.records.travel import RecordLimits
 from chordtx.records.tree import (
     LEAVES,
     Tree,
@@ -35,6 +43,7 @@ __all__ = [
     "COUNTER_BITS",
     "LEAVES",
     "NEVER_WRITTEN",
+    "PIECE_BYTES",
     "REPLICAS",
     "WRITER_BYTES_MAX",
     "Acknowledgements",
@@ -42,6 +51,7 @@ __all__ = [
     "HybridClock",
     "Neighbourhood",
     "Record",
+    "RecordLimits",
     "ReplicaSet",
     "Tree",
     "Unknown",
@@ -64,5 +74,6 @@ __all__ = [
     "pieces_of",
     "places_taken",
     "replica_set",
+    "some_at_a_time",
     "tag_names",
 ]

@@ -5,13 +5,16 @@ What an entry is (a record, or one under a lease) is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from chordtx.errors import ProtocolError
 
 PIECE_BYTES = 1 << 20
 FETCHED_AT_ONCE = 500  # keys
+#: What an entry counts for beside what its caller says: a message may hold only so many arrays, and each
+#: entry has a few.
+_ENTRY_BYTES = 150
 
 #: Key -> the wire form of what is kept under it, and about its bytes; None when nothing is.
 Found = Callable[[bytes], tuple[Any, int] | None]
@@ -24,11 +27,12 @@ def pieces_of(keys: Iterable[bytes], found: Found) -> Iterator[list[Any]]:
     for key in keys:
         entry = found(key)
         if entry is not None:
-            piece.append([key, entry[0]])
-            size += entry[1]
-            if size > PIECE_BYTES:
+            entry_bytes = len(key) + entry[1] + _ENTRY_BYTES
+            if piece and size + entry_bytes > PIECE_BYTES:
                 yield piece
                 piece, size = [], 0
+            piece.append([key, entry[0]])
+            size += entry_bytes
     if piece:
         yield piece
 
@@ -53,14 +57,27 @@ def entries_from_wire(piece: object) -> Iterator[tuple[bytes, Any]]:
         yield entry[0], entry[1]
 
 
+def some_at_a_time(keys: Iterable[bytes], count_max: int) -> Iterator[list[bytes]]:
+    """Keys, so many at once as fit into one message: at most ``count_max``, and about :data:`PIECE_BYTES`."""
+    some: list[bytes] = []
+    size = 0
+    for key in keys:
+        if some and (len(some) >= count_max or size + len(key) > PIECE_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(key)
+        size += len(key)
+    if some:
+        yield some
+
+
 async def fetch_all(
-    keys: Sequence[bytes], fetch: Callable[[list[bytes]], Awaitable[Collection[bytes]]]
+    keys: Iterable[bytes], fetch: Callable[[list[bytes]], Awaitable[Collection[bytes]]]
 ) -> None:
     """Fetch what a peer has under ``keys``, of which each answer holds as many as fit.
 
     :param fetch: fetches some, and tells which have come.
     """
-    for place in range(0, len(keys), FETCHED_AT_ONCE):
-        wanted = list(keys[place : place + FETCHED_AT_ONCE])
+    for wanted in some_at_a_time(keys, FETCHED_AT_ONCE):
         while wanted and (come := await fetch(wanted)):
             wanted = [key for key in wanted if key not in come]

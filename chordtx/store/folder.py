@@ -22,22 +22,24 @@ from chordtx.errors import StorageFailed
 from chordtx.store.database import FORMAT, Database, damaged
 from chordtx.store.disk import CallLater, DiskStore, RunInThread
 from chordtx.store.journal import commits_passed_over
+from chordtx.store.ownership import OwnFolder
 
 _LOCK = "lock"
 _FORMAT = "format"
 _RECORDS = "records.sqlite"
 _LOG = "records.sqlite-wal"
-_OTHERS_MAY = 0o077
+_OF_SQLITE = ("records.sqlite-shm", "records.sqlite-journal")
 
 
 class DataFolder:
     """An open folder, locked until it is closed.
 
-    :param path: made when it is not there, for its owner's eyes only.
+    :param path: made when it is not there, for its owner's eyes only; it must be the process's own.
     :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
     :ivar store: the records. :ivar node_id: the node's id, None when it never ran.
     :ivar peers: addresses that it remembers.
-    :ivar seen_ms: when it last ran: Unix time in milliseconds, None when it never did.
+    :ivar seen_ms: when it was last in a ring: Unix time in milliseconds, None when it never was.
+    :ivar age_ms, doubt_ms: see :class:`chordtx.chord.ring_age.Kept`.
     :raises StorageFailed: when it cannot be used.
     """
 
@@ -47,9 +49,13 @@ class DataFolder:
         self.path = Path(path)
         self._lock: int | None = None
         try:
-            self._make()
-            self._lock = self._locked()
-            self._open(subnet, run_in_thread, call_later)
+            self._own = OwnFolder(self.path)
+            try:
+                self._must_be_own()
+                self._lock = self._locked()
+                self._open(subnet, run_in_thread, call_later)
+            finally:
+                self._own.close()
         except OSError as error:
             self._unlock()
             reason = error.strerror or str(error)
@@ -58,15 +64,14 @@ class DataFolder:
             self._unlock()
             raise
 
-    def _make(self) -> None:
-        if not self.path.is_dir():
-            self.path.mkdir(mode=0o700, parents=True)
-            _sync(self.path.parent)
-        elif self.path.stat().st_mode & _OTHERS_MAY:
+    def _must_be_own(self) -> None:
+        if self._own.others_may_look:
             self._log.warn("others than its owner may look into {path}", path=str(self.path))
+        for name in (_LOCK, _FORMAT, _RECORDS, _LOG, *_OF_SQLITE):
+            self._own.must_own(name)
 
     def _locked(self) -> int:
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = self._own.open(_LOCK, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,13 +109,15 @@ class DataFolder:
         if commits_passed_over(self.path / _LOG) > 1:
             raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
         # SQLite gives the files that it makes beside this one the same permissions.
-        os.close(os.open(records, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(self._own.open(_RECORDS, os.O_RDWR))
 
     def _read(self, values: dict[str, bytes], subnet: str) -> None:
         try:
             named = values.get("subnet", subnet.encode()).decode()
             self.node_id = values["node_id"].decode() if "node_id" in values else None
-            self.seen_ms = int(values["seen_ms"]) if "seen_ms" in values else None
+            self.seen_ms, self.age_ms, self.doubt_ms = (
+                int(values[name]) if values.get(name) else None for name in ("seen_ms", "age_ms", "doubt_ms")
+            )
             self.peers = [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
         except (ValueError, TypeError) as error:
             raise damaged(self.path / _RECORDS, "what stands beside the records makes no sense") from error
@@ -125,17 +132,25 @@ class DataFolder:
     def _mark(self) -> None:
         marker = self.path / _FORMAT
         if not marker.exists():
-            with open(os.open(marker, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            with open(self._own.open(_FORMAT, os.O_WRONLY), "w") as file:
                 file.write(f"chordtx data, format {FORMAT}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            _sync(self.path)
+            self._own.sync()
 
-    def note(self, node_id: str, peers: Sequence[str], now_ms: int) -> None:
-        """Remember who runs here, whom it knows and that it runs: with one of the next commits."""
+    def note(
+        self,
+        node_id: str,
+        peers: Sequence[str],
+        seen_ms: int | None,
+        age_ms: int | None,
+        doubt_ms: int | None = None,
+    ) -> None:
+        """Remember who runs here, whom it knows, and its ring's age: with one of the next commits."""
         self.store.keep("node_id", node_id.encode())
         self.store.keep("peers", json.dumps(list(peers)).encode())
-        self.store.keep("seen_ms", b"%d" % now_ms)
+        for name, value in (("seen_ms", seen_ms), ("age_ms", age_ms), ("doubt_ms", doubt_ms)):
+            self.store.keep(name, b"" if value is None else b"%d" % value)
 
     async def close(self) -> None:
         """Commit what there is, and let others use the folder.
@@ -151,15 +166,3 @@ class DataFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _sync(folder: Path) -> None:
-    """See that what was made in a folder is found there after a power cut."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return  # one may go through this folder, but not look into it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,9 +20,9 @@ from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
 from chordtx.mesh.handshake import as_text, number_of_id
-from chordtx.records import COUNTER_BITS, NEVER_WRITTEN, HybridClock, Record, Version
+from chordtx.records import COUNTER_BITS, NEVER_WRITTEN, HybridClock, Record, RecordLimits, Version
 from chordtx.sync.comparing import Comparing
-from chordtx.sync.entry import Entry, Meta, Rules, lease_from_wire
+from chordtx.sync.entry import Entry, Meta, Rules, joined, lease_from_wire
 from chordtx.sync.lease import Lease
 from chordtx.sync.old_peers import OldPeers
 from chordtx.sync.replica import Replica, View
@@ -80,6 +80,7 @@ class SyncService(DictMixin, MeshService):
         self.value_bytes_max = self.sync_settings.value_bytes_max
         self.value_limits = mesh.limits
         self.leasing = leasing
+        self.record_limits = RecordLimits(self.value_bytes_max, self.value_limits)
         self._rules = Rules(leasing, self.sync_settings.lease_skew_seconds)
         self._owner = self.id.encode("ascii")
         drift_ms_max = int(self.sync_settings.clock_drift_seconds_max * 1000)
@@ -142,6 +143,7 @@ class SyncService(DictMixin, MeshService):
         expiry_ms = None if ttl is None else self.expiry_ms(ttl)
         lease, version = self._may_write(key)
         entry = Entry(lease, Record(version, blob, expiry_ms))
+        self.record_limits.must_be_written(key, entry.record, self.wall_ms())
         self._must_fit(key, entry)
         self._changed(key, entry, flags.STORE, self.unpacked(blob), expiry_ms)
 
@@ -165,6 +167,7 @@ class SyncService(DictMixin, MeshService):
             raise TypeError("a delta can only be applied to a map")
         lease, version = self._may_write(key)
         entry = self._with_fields(key, lease, version, fields)
+        self.record_limits.must_be_written(key, entry.record, self.wall_ms())
         self._must_fit(key, entry)
         delta = {self.unpacked(name): self.unpacked(blob) for name, blob in fields.items()}
         self._changed(key, entry, flags.DELTA, delta, None)
@@ -207,10 +210,6 @@ class SyncService(DictMixin, MeshService):
 
     def _must_fit(self, key: bytes, entry: Entry) -> None:
         settings = self.sync_settings
-        size_bytes = len(entry.record.packed_value(self.wall_ms()) or b"")
-        if size_bytes > settings.value_bytes_max:
-            text = f"a value may take {settings.value_bytes_max} bytes"
-            raise ValueTooLarge(text, size_bytes, settings.value_bytes_max)
         growth_bytes = self._replica.growth_bytes(key, entry)
         if growth_bytes > 0 and self._replica.bytes_used + growth_bytes > settings.store_bytes_max:
             limit = f"store_bytes_max = {settings.store_bytes_max}"
@@ -301,8 +300,8 @@ class SyncService(DictMixin, MeshService):
 
     def _copy_received(self, key: bytes, entry: Entry, link: MeshConnection) -> bool:
         """Something came by a comparison. :returns: whether it was news."""
-        if len(key) > self.key_bytes_max or entry.record.cost_bytes > 2 * self.value_bytes_max:
-            raise ProtocolError("an entry is too large")
+        if len(key) > self.key_bytes_max:
+            raise ProtocolError("a key is too long")
         is_news = self._take(key, entry, link, is_copy=True)
         if is_news:
             self._spread_to_old(key, link)
@@ -317,7 +316,10 @@ class SyncService(DictMixin, MeshService):
         self._clock.observe(entry.record.newest, self.wall_ms())
         if self._is_forgettable(entry) and self._replica.get(key) is None:
             return False  # from somebody who has not forgotten it yet
+        after = joined(self._replica.get(key), entry)
+        assert after is not None
         try:
+            self.record_limits.must_be_kept(key, after.record, self.wall_ms())
             self._must_fit(key, entry)
         except (StorageFull, ValueTooLarge) as error:
             self.limited_log.warn("a change is not kept: {error}", error=str(error))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.task import deferLater
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
@@ -151,20 +150,3 @@ async def test_a_damaged_record_comes_back_from_the_others(nodes: Nodes, tmp_pat
     await nodes.until(lambda: node._repair.knows(b"key"), "it votes again")
     assert await node.get("key") == "value"
     assert node.status["records_damaged"] == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_node_that_was_away_for_too_long_comes_back_empty(nodes: Nodes, tmp_path: Path) -> None:
-    settings = ChordSettings(absence_seconds_max=1.0, tombstone_seconds=4000.0)
-    node = nodes.start(data=str(tmp_path / "data"), settings=settings)
-    await node.when_joined()
-    await node.set(b"key", 1)
-    await nodes.leave(node)
-    soon = nodes.start(data=str(tmp_path / "data"), settings=settings)
-    await soon.when_joined()
-    assert await soon.get(b"key") == 1
-    await nodes.leave(soon)
-    await deferLater(nodes.reactor, 1.5)
-    late = nodes.start(data=str(tmp_path / "data"), settings=settings)
-    await late.when_joined()
-    assert await late.get(b"key") is None

@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from chordtx.config import Limits
 from chordtx.errors import ChordError, NoMajority, NotJoined, ProtocolError, Stopped, ValueTooLarge
 from chordtx.mesh.calls import OK, Calls, CallTimeout, Method, PeerLost
 from tests.mesh.peers import outcomes
@@ -201,7 +202,26 @@ def test_long_answers_leave_in_several_frames() -> None:
     pair.here.flush()
     pair.serve(pair.calls_sent.pop())
     pair.there.flush()
-    assert [len(replies) for replies in pair.replies_sent] == [4, 4]
+    assert [len(replies) for replies in pair.replies_sent] == [3, 3, 2]
+
+
+def containers(value: Any) -> int:
+    """Arrays and maps in it."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return 1 + sum(map(containers, value)) if isinstance(value, list) else 0
+
+
+def test_no_frame_has_more_arrays_than_a_peer_takes() -> None:
+    sent: list[list[Any]] = []
+    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger())
+    for count in (9_000, 500, 20_000, 100, 9_500, 9_500, *[100] * 50, 25_000):
+        calls.call(0.0, 5.0, "many", {"a": [[1]] * count})
+    calls.flush()
+    assert sum(map(len, sent)) == 57
+    assert max(map(containers, sent)) < Limits().containers_max
+    assert sum(len(frame) == 1 for frame in sent) >= 2
+    assert len(sent) < 10
 
 
 @pytest.mark.parametrize("calls", [None, {}, "x", [None], [[]], [[1]], [["1", "ping"]], [[None, "ping"]]])

@@ -71,17 +71,19 @@ def test_a_new_folder_is_its_owners_alone(path: Path) -> None:
         RECORDS,
     }
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
-    assert (folder.node_id, folder.peers, folder.seen_ms) == (None, [], None)
+    assert (folder.node_id, folder.peers) == (None, [])
+    assert (folder.seen_ms, folder.age_ms, folder.doubt_ms) == (None, None, None)
     close(folder)
 
 
 def test_what_was_noted_is_known_again(path: Path) -> None:
     folder = opened(path)
-    folder.note("some id", ["a:1", "[::1]:2"], 12345)
+    folder.note("some id", ["a:1", "[::1]:2"], 12345, 678, 90)
     folder.store.merge(b"key", record(1))
     close(folder)
     folder = opened(path)
-    assert (folder.node_id, folder.peers, folder.seen_ms) == ("some id", ["a:1", "[::1]:2"], 12345)
+    assert (folder.node_id, folder.peers) == ("some id", ["a:1", "[::1]:2"])
+    assert (folder.seen_ms, folder.age_ms, folder.doubt_ms) == (12345, 678, 90)
     assert folder.store.get(b"key") == record(1)
     close(folder)
 
@@ -127,7 +129,7 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    assert "File exists" in refusal(tmp_path / "file")
+    assert "is not a folder" in refusal(tmp_path / "file")
 
 
 def garbage(file: Path) -> None:
