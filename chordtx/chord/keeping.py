@@ -6,6 +6,7 @@ The records there are the store's business.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -36,7 +37,7 @@ class Keeping:
         self._absence_seconds_max = absence_seconds_max
         self._folder: DataFolder | None = None
         self._noted_peers: list[str] = []
-        self._noted_ms = 0
+        self._noted_at = -inf
 
     @property
     def status(self) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Keeping:
     async def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
         while self._folder is not None:
-            is_due = self._node.wall_ms() - self._noted_ms >= _NOTE_SECONDS * 1000
+            is_due = self._node.reactor.seconds() - self._noted_at >= _NOTE_SECONDS
             if is_due or self._peers() != self._noted_peers:
                 self._note(self._folder)
             await self._node.sleep(_LOOK_SECONDS)
@@ -88,8 +89,8 @@ class Keeping:
         return sorted(str(address) for address in self._node.known_addresses()[-_PEERS_KEPT_MAX:])
 
     def _note(self, folder: DataFolder) -> None:
-        self._noted_peers, self._noted_ms = self._peers(), self._node.wall_ms()
-        folder.note(self._node.id, self._noted_peers, self._noted_ms)
+        self._noted_peers, self._noted_at = self._peers(), self._node.reactor.seconds()
+        folder.note(self._node.id, self._noted_peers, self._node.wall_ms())
 
     async def close(self) -> None:
         """Store what there is, and let go of the folder."""
