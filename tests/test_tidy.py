@@ -52,6 +52,8 @@ KNOWS_THE_REAL_ONES = frozenset({"tap", "cli", "blocking", "sim"})
 GRABBED = frozenset({"time.*", "random.*", "secrets.*", "uuid.*", "os.urandom"})
 #: A type to annotate with is not a source of randomness; and the system's, for who gives none, needs no seed.
 ONLY_TYPES = frozenset({"random.Random", "random.SystemRandom"})
+#: The one module that services have the system's clocks from, unless they are given others.
+CLOCKS_OF_THE_SYSTEM = {"chordtx.mesh.steady": {"time.monotonic", "time.time"}}
 VAGUE = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 LOG_METHODS = frozenset({"debug", "info", "warn", "error", "critical", "failure"})
 FUNCTION_LINES_MAX = 60
@@ -136,7 +138,7 @@ def grabs_what_should_be_given(module: Module) -> Iterator[str]:
             names.add(f"{node.value.id}.{node.attr}")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"random.Random", "Random"}:
             yield "makes a random source of its own"
-    for name in sorted(names - ONLY_TYPES):
+    for name in sorted(names - ONLY_TYPES - CLOCKS_OF_THE_SYSTEM.get(module.name, set())):
         if name == "twisted.internet.reactor" or {name, f"{name.split('.')[0]}.*"} & GRABBED:
             yield f"uses {name}"
 

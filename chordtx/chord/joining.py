@@ -9,6 +9,7 @@ be reached until the time is over, it begins alone, unless it was given peers: t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -36,7 +37,7 @@ class Joining:
         self._peers = peers
         self._timeout_seconds = timeout_seconds
         self._remembered: list[Address] = []
-        self._looked_at = self._began_at = 0.0
+        self._looked_at = self._began_at = -inf
         self._waiting: list[Deferred[None]] = []
         self._error: Exception | None = None
         self.is_joined = False

@@ -5,6 +5,7 @@ The records there are the store's business.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from twisted.logger import Logger
@@ -36,7 +37,7 @@ class Keeping:
         # The disk's own: nothing else that is slow in a thread is ever before it.
         self._thread = Threads(node.reactor, "chordtx disk", 1)
         self._noted_peers: list[str] = []
-        self._noted_ms = 0
+        self._noted_at = -inf
 
     @property
     def status(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class Keeping:
     async def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
         while self._folder is not None:
-            is_due = self._node.wall_ms() - self._noted_ms >= _NOTE_SECONDS * 1000
+            is_due = self._node.reactor.seconds() - self._noted_at >= _NOTE_SECONDS
             if is_due or self._peers() != self._noted_peers:
                 self._note(self._folder)
             await self._node.sleep(_LOOK_SECONDS)
@@ -72,7 +73,7 @@ class Keeping:
         return sorted(str(address) for address in self._node.known_addresses()[-_PEERS_KEPT_MAX:])
 
     def _note(self, folder: DataFolder) -> None:
-        self._noted_peers, self._noted_ms = self._peers(), self._node.wall_ms()
+        self._noted_peers, self._noted_at = self._peers(), self._node.reactor.seconds()
         kept = self._age.keep()
         folder.note(self._node.id, self._noted_peers, kept.seen_ms, kept.age_ms, kept.doubt_ms)
 

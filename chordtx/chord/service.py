@@ -10,7 +10,7 @@ place in the ring, :class:`~chordtx.chord.routing.Routing` finds replicas,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -61,7 +61,8 @@ class ChordService(RingDict, MeshService):
     :param settings: limits and times. :param rng: random source. :param store: where records are kept; it is
         closed when the service has stopped. :param data: path of a folder to keep records, id and peers in
         instead, opened at the start. :param node_id: the id from an earlier run. :param remembered: addresses
-        of peers from an earlier run, to join through.
+        of peers from an earlier run, to join through. :param wall_clock: gives Unix time in seconds, for
+        expiry and what people read; the system's when None.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
 
@@ -85,10 +86,13 @@ class ChordService(RingDict, MeshService):
         data: str | None = None,
         node_id: str | None = None,
         remembered: Iterable[str] = (),
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         self.chord_settings = (settings or ChordSettings()).validate()
         mesh = self.chord_settings.mesh
-        MeshService.__init__(self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng)
+        MeshService.__init__(
+            self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng, wall_clock
+        )
         self.key_bytes_max = self.chord_settings.key_bytes_max
         self.value_bytes_max = self.chord_settings.value_bytes_max
         self.value_limits = mesh.limits
@@ -352,7 +356,7 @@ class ChordService(RingDict, MeshService):
 
     def met_before(self, message: Message) -> bool:
         """Whether this broadcast was met before; it counts as met from now on."""
-        return not self._seen.first_time(message.id, message.time, self.reactor.seconds())
+        return not self._broadcasts.first_time(message, message.id)
 
     # What happens
 

@@ -15,9 +15,8 @@ from chordtx.wire import Message, flags, must_fit
 class Broadcasts:
     """One node's part in spreading them.
 
-    :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``now_whole_seconds``,
-        ``limited_log``.
-    :param seen: which were met before.
+    :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``limited_log``.
+    :param seen: which were met before. :param wall_seconds: what the neighbourhood takes for the time, UTC.
     :param handle: called with each that is new, and the link that it came by.
     :param passed_on: called with each that is passed on.
     """
@@ -26,11 +25,13 @@ class Broadcasts:
         self,
         mesh: Any,
         seen: SeenBroadcasts,
+        wall_seconds: Callable[[], float],
         handle: Callable[[MeshConnection, Message], None],
         passed_on: Callable[[Message], None],
     ) -> None:
         self._mesh = mesh
         self._seen = seen
+        self._wall_seconds = wall_seconds
         self._handle = handle
         self._passed_on = passed_on
 
@@ -41,7 +42,7 @@ class Broadcasts:
         """
         mesh = self._mesh
         sender = mesh.id.encode("ascii")
-        message = Message.build(flags.BROADCAST, sender, mesh.now_whole_seconds(), payload)
+        message = Message.build(flags.BROADCAST, sender, int(self._wall_seconds()), payload)
         self.send(message)
         return message
 
@@ -84,8 +85,12 @@ class Broadcasts:
             return False
         return True
 
+    def first_time(self, message: Message, id: bytes) -> bool:
+        """Note a broadcast by this id; whether it is new and not too old."""
+        return self._seen.first_time(id, message.time, self._mesh.reactor.seconds(), self._wall_seconds())
+
     def _is_new(self, message: Message) -> bool:
-        return self._seen.first_time(broadcast_id(message), message.time, self._mesh.reactor.seconds())
+        return self.first_time(message, broadcast_id(message))
 
     def _pass_on(self, message: Message, source: MeshConnection | None) -> None:
         self._passed_on(message)

@@ -52,6 +52,7 @@ class MeshConnection(Protocol):
     :ivar address: the peer's outward address. :ivar dialect: how it writes ids.
     :ivar ours: whether it is one of our own nodes, which understands calls.
     :ivar leeching: whether it stores nothing (what it said last).
+    :ivar clock_ahead_seconds: its wall clock less our monotonic time, by its latest call or answer.
     :ivar arc_start: where its arc starts (48 bytes) by its latest answer, None while unknown.
     :ivar has_parted: it ends because one side wants it to, and is not to be made again.
     :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
@@ -73,6 +74,7 @@ class MeshConnection(Protocol):
         self.arc_start: bytes | None = None
         self._wanted: list[Deferred[MeshConnection]] = []
         self._better: MeshConnection | None = None
+        self.clock_ahead_seconds: float | None = None
         self.closed = False
         self.has_parted = False
         self.close_reason: Exception | None = None
@@ -408,6 +410,7 @@ class MeshConnection(Protocol):
         elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
             self.owner.message_received(self, message)
         elif self.ours:  # what old peers ignore, we ignore of them
+            self.clock_ahead_seconds = message.time - self._liveness.heard_at
             self._extension_received(flag, message)
 
     def missed_received(self, message: Message) -> None:

@@ -7,6 +7,7 @@ links at once, or the one by which something was about to come.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Any
 
 from attrs import frozen
@@ -19,6 +20,7 @@ from chordtx.wire import Message
 _ID_BYTES = 8  # of a broadcast's id: enough to tell those of one minute apart
 _ANSWER_BYTES = 1 << 20
 _CALL_SECONDS = 20.0
+_BEGIN_SECONDS = 1.0
 
 
 @frozen
@@ -32,15 +34,18 @@ class MissedBroadcasts:
     """One node's latest broadcasts.
 
     :param mesh: the service: ``reactor``, ``settings``, ``background``, ``methods``.
-    :ivar since: what is older than this (whole seconds, UTC) was not for us: we were not there.
     """
 
     def __init__(self, mesh: Any) -> None:
         self._mesh = mesh
         self._kept: deque[_Kept] = deque()
         self._bytes = 0
-        self.since = 0
+        self._began_at = -inf
         mesh.methods["broadcasts"] = self._broadcasts
+
+    def begin(self) -> None:
+        """The service starts: what was passed on before is not for it."""
+        self._began_at = self._mesh.reactor.seconds()
 
     def passed_on(self, message: Message) -> None:
         """A broadcast was passed on."""
@@ -62,10 +67,11 @@ class MissedBroadcasts:
         self._mesh.background(self._ask(link))
 
     async def _ask(self, link: MeshConnection) -> None:
-        self._forget(self._mesh.reactor.seconds())
+        now = self._mesh.reactor.seconds()
+        self._forget(now)
         known = b"".join(kept.id for kept in self._kept)
         try:
-            missed = await link.call("broadcasts", known, timeout_seconds=_CALL_SECONDS)
+            missed = await link.call("broadcasts", known, now - self._began_at, timeout_seconds=_CALL_SECONDS)
             for data in missed:
                 self._received(link, data)
         except ChordError as error:
@@ -76,21 +82,29 @@ class MissedBroadcasts:
         if not isinstance(data, bytes):
             raise ProtocolError("a broadcast is bytes")
         message = Message.parse(data, self._mesh.settings.limits)
-        if message.time >= self.since:
-            link.missed_received(message)
+        link.missed_received(message)
 
-    def _broadcasts(self, caller: MeshConnection, known: Any) -> list[Any]:
-        """``broadcasts(ids)`` -> the messages of the last minute that are not among these, oldest first.
+    def _broadcasts(self, caller: MeshConnection, known: Any, seconds: Any = inf) -> list[Any]:
+        """``broadcasts(ids, seconds)`` -> those of the last minute that are not among these, oldest first.
 
-        ``ids`` are the first 8 bytes of each, one after another; the answer is what fits into one.
+        ``ids`` are the first 8 bytes of each, one after another; the answer is what fits in one. ``seconds``
+        is how long the caller has been running: what was passed on before that was not for it. (A duration,
+        for wall clocks may differ.)
         """
         if not isinstance(known, bytes) or len(known) % _ID_BYTES:
             raise ProtocolError("ids come as bytes")
+        if not isinstance(seconds, int | float):
+            raise ProtocolError("seconds are a number")
         theirs = {known[place : place + _ID_BYTES] for place in range(0, len(known), _ID_BYTES)}
-        self._forget(self._mesh.reactor.seconds())
+        now = self._mesh.reactor.seconds()
+        self._forget(now)
+        # What was on its way to the caller when it began, it may have.
+        oldest_at = now - seconds - _BEGIN_SECONDS
         found: list[bytes] = []
         size = 0
         for kept in reversed(self._kept):
+            if kept.kept_at < oldest_at:
+                break
             if kept.id not in theirs:
                 size += len(kept.message.body)
                 if size > _ANSWER_BYTES:

@@ -1,10 +1,16 @@
-"""Which broadcasts were met before: bounded in number and in age."""
+"""Which broadcasts were met before: bounded in number and in age. Pure: it is given the times.
+
+Two clocks take part. How long an id is remembered is a duration, so it is measured on monotonic time: a wall
+clock that is set ahead makes the node forget nothing, and one that is set back makes it keep nothing for
+longer. How old a message is can be told only from the time that its origin gave it, so that is compared with
+a wall clock: see :class:`~chordtx.mesh.common_clock.CommonClock`.
+"""
 
 from __future__ import annotations
 
 
 class SeenBroadcasts:
-    """Ids of broadcasts, each with its time (whole seconds, UTC), oldest forgotten first.
+    """Ids of broadcasts, each with when it was met (monotonic, in seconds), oldest forgotten first.
 
     :param count_max: most ids kept.
     :param age_seconds_max: older broadcasts are dropped anyway (the protocol's 60).
@@ -18,12 +24,15 @@ class SeenBroadcasts:
     def __len__(self) -> int:
         return len(self._met)
 
-    def first_time(self, message_id: bytes, message_time: int, now: float) -> bool:
+    def first_time(self, message_id: bytes, message_time: int, now: float, wall_now: float) -> bool:
         """Note a broadcast; whether it is new and not too old.
 
         One from the future is kept for as long as one from now: a wrong clock must not fill the memory.
+
+        :param message_time: whole seconds, UTC. :param now: monotonic, in seconds.
+        :param wall_now: seconds, UTC.
         """
-        if message_time < now - self._age_seconds_max:
+        if message_time < wall_now - self._age_seconds_max:
             return False
         if message_id in self._met:
             return False

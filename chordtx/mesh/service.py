@@ -28,6 +28,7 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
+from chordtx.mesh.common_clock import CommonClock
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.dialing import Dialing
 from chordtx.mesh.events import EventEmitter
@@ -45,6 +46,7 @@ from chordtx.mesh.rivals import Rivals
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
+from chordtx.mesh.steady import steady, wall_seconds
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import Shared
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
@@ -69,6 +71,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     :param peers: addresses ``HOST:PORT`` (``[v6]:PORT``) of nodes to join through.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param settings: limits and times. :param rng: random source; the system's when None.
+    :param wall_clock: gives Unix time in seconds, for expiry and what people read; the system's when None.
+    :ivar reactor: what was given, with timers that no change of the system's clock moves.
     :ivar routing_table: peer id -> the link to it. :ivar awaiting_ids: links whose handshake is not through.
     :ivar methods: what our own nodes may call, by name. :ivar refused: why the latest links that we opened
         were refused, where it was another subnet.
@@ -90,10 +94,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         encryption: str = "Plaintext",
         settings: MeshSettings | None = None,
         rng: Random | None = None,
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         if encryption not in ENCRYPTIONS:
             raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
-        self.reactor = reactor
+        self.reactor = reactor = steady(reactor)
+        self._wall_clock = wall_clock or wall_seconds
         self.limited_log = LimitedLog(reactor)
         self._tasks = Tasks(self.limited_log)
         EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)
@@ -134,7 +140,10 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
         self._missed = MissedBroadcasts(self)
-        self._broadcasts = Broadcasts(self, self._seen, self._handle, self._missed.passed_on)
+        common_clock = CommonClock(reactor.seconds, self._wall_clock, self._filing.links)
+        self._broadcasts = Broadcasts(
+            self, self._seen, common_clock.seconds, self._handle, self._missed.passed_on
+        )
         self._flag_handlers: dict[int, FlagHandler] = {
             flags.PEERS: self._exchange.peers_received,
             flags.REQUEST: self._request_received,
@@ -153,7 +162,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             return
         Service.startService(self)
         self._closing = False
-        self._missed.since = self.now_whole_seconds()
+        self._missed.begin()
         self._listening.reset()
         self._dialing.start()
         self._tasks.restart()
@@ -306,20 +315,20 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970."""
-        return int(self.reactor.seconds())
+        return int(self._wall_clock())
 
     def wall_ms(self) -> int:
         """The wall clock: Unix time, milliseconds."""
-        return int(self.reactor.seconds() * 1000)
+        return int(self._wall_clock() * 1000)
 
     def expiry_ms(self, ttl_seconds: float) -> int:
         """When what is stored now expires: Unix time, in whole milliseconds, and never sooner than asked."""
-        until_seconds: float = self.reactor.seconds() + ttl_seconds
+        until_seconds = self._wall_clock() + ttl_seconds
         # What floats add below a microsecond must not count as one more millisecond.
         return ceil(round(until_seconds * 1000, 3))
 
     def sleep(self, seconds: float) -> Deferred[None]:
-        """Fires after a while; cancelling it cancels the timer."""
+        """Fires after a while of monotonic time; cancelling it cancels the timer."""
         waiting: Deferred[None] = Deferred(lambda _: timer.cancel())
         timer = self.reactor.callLater(seconds, waiting.callback, None)
         return waiting

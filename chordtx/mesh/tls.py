@@ -22,27 +22,25 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 TLSError = SSL.Error
-_VALID = datetime.timedelta(days=3650)
 #: Of TLS 1.2: a fresh key for each link, and AEAD. Those of TLS 1.3 are all so, and need no naming.
 _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString(
     "TLS13-AES-256-GCM-SHA384:TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES-128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
 )
+#: From always, for ever (RFC 5280, 4.1.2.5): nobody looks, and a node whose clock is wrong is to work too.
+_NOT_BEFORE = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NOT_AFTER = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 
-def server_options(now_seconds: float) -> CertificateOptions:
-    """A context for accepting, with a key and certificate made for this process alone.
-
-    :param now_seconds: UTC, seconds since 1970.
-    """
-    now = datetime.datetime.fromtimestamp(now_seconds, datetime.UTC)
+def server_options() -> CertificateOptions:
+    """A context for accepting, with a key and certificate made for this process alone."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chordtx")])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + _VALID)
+        .not_valid_before(_NOT_BEFORE)
+        .not_valid_after(_NOT_AFTER)
         .serial_number(x509.random_serial_number())
         .public_key(key.public_key())
         .sign(key, hashes.SHA256())
@@ -69,7 +67,7 @@ class _AcceptingFactory(TLSMemoryBIOFactory):
 
 def accepting(factory: Factory[Any], reactor: Any) -> Any:
     """A factory that speaks TLS below ``factory``'s protocols."""
-    return _AcceptingFactory(server_options(reactor.seconds()), False, factory, reactor)
+    return _AcceptingFactory(server_options(), False, factory, reactor)
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -2,6 +2,12 @@
 
 A run is a row of episodes. After each that takes nodes down there is time for the ring to be whole again,
 since what is promised is promised for two nodes down before repair is done.
+
+Wall clocks are set in one of two ways: a few, to something that is off by half an hour at most; or all of
+them, ahead by hours. Left out is what makes one clock lag another, or its own past, by more than
+``clock_drift_seconds_max`` (1 h): versions come from clocks, and one that is further ahead is refused,
+so writes fail until the slow clock has caught up. That is documented, and no fault of timers. It is left out
+for as long as clocks decide which of two writes is the newer.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ class Fault(enum.Enum):
     ONE_WAY = "one way between hosts is cut"
     NON_TRANSITIVE = "two hosts do not reach each other, but all others"
     SPLIT = "the network falls apart"
-    CLOCK = "clocks jump"
+    CLOCK = "wall clocks are set"
 
 
 #: After these more than one version of the truth may have been served: the newest wins.

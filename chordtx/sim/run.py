@@ -236,9 +236,9 @@ class Run:
         assert service is not None
         self._values += 1
         key, ttl = b"brief %d" % self._values, rng.uniform(*_TTL_SECONDS)
-        written = [service.reactor.seconds()]
+        written = [host.wall_clock()]
         outcome = await self._outcome(host, service, service.set(key, self._values, ttl=ttl))
-        written.append(service.reactor.seconds())
+        written.append(host.wall_clock())
         self.world.log(f"{client} {host.name} BRIEF {key.decode()} {ttl:.1f} s -> {type(outcome).__name__}")
         self.report.outcomes[f"brief {type(outcome).__name__}"] += 1
         await self.world.wait(rng.uniform(0.0, 2 * ttl))
@@ -247,9 +247,9 @@ class Run:
             return
         host = rng.choice(readers)
         reader: Any = host.service
-        read = [reader.reactor.seconds()]
+        read = [host.wall_clock()]
         found = await self._outcome(host, reader, reader.get(key))
-        read.append(reader.reactor.seconds())
+        read.append(host.wall_clock())
         if isinstance(found, Exception):
             return
         first, last = min(written) + ttl - _ROUNDING_SECONDS, max(written) + ttl + _EXPIRY_STEP_SECONDS

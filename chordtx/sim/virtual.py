@@ -1,7 +1,8 @@
 """Virtual time: a heap of what is to happen, and a reactor for each simulated node on top of it.
 
-A node's reactor has its own idea of the time (skew, jumps), may stand still (a paused process) and may be
-dead (a crashed one). What happens at the same instant happens in an order drawn from the seed.
+A node's reactor may stand still (a paused process) and may be dead (a crashed one). Its time only runs
+forward, as a machine's monotonic clock does; the machine's wall clock is another thing, and may be wrong and
+jump. What happens at the same instant happens in an order drawn from the seed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from attrs import define
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTCP, IReactorTime
 from zope.interface import implementer
@@ -18,8 +20,8 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from chordtx.sim.network import Network
 
-#: What an exact clock shows when virtual time begins: some Unix time, in seconds. (The world itself counts
-#: from 0, where a float still tells apart what is a tenth of a microsecond apart.)
+#: What an exact wall clock shows when virtual time begins: some Unix time, in seconds. (The world and its
+#: monotonic time count from 0, where a float still tells apart what is a tenth of a microsecond apart.)
 EPOCH_SECONDS = 1_700_000_000.0
 
 Entry = tuple[float, float, int, "VirtualCall"]
@@ -58,8 +60,7 @@ class VirtualCall:
 
     def getTime(self) -> float:
         """Twisted's: when it is due, by its reactor's clock."""
-        assert self.reactor is not None
-        return EPOCH_SECONDS + self.at + self.reactor.offset_seconds
+        return self.at
 
     def reset(self, seconds: float) -> None:
         """Twisted's: let it happen that long from now instead."""
@@ -131,12 +132,27 @@ class VirtualTime:
         self.now = max(self.now, until)
 
 
+@define
+class WallClock:
+    """What one machine takes for the time of day; it outlives the machine's processes.
+
+    :ivar offset_seconds: how far it is off. It may be set, as by a person or by NTP.
+    """
+
+    time: VirtualTime
+    offset_seconds: float = 0.0
+
+    def __call__(self) -> float:
+        """Unix time, in seconds."""
+        return EPOCH_SECONDS + self.time.now + self.offset_seconds
+
+
 @implementer(IReactorTime, IReactorTCP)
 class NodeReactor:
     """What one simulated process takes for Twisted's reactor.
 
     :param host: its address on the network.
-    :ivar offset_seconds: how far its clock is off. :ivar is_dead: nothing of it happens any more.
+    :ivar is_dead: nothing of it happens any more.
     :ivar is_paused: what is due waits until :meth:`resume`.
     """
 
@@ -144,14 +160,13 @@ class NodeReactor:
         self.time = time
         self.network = network
         self.host = host
-        self.offset_seconds = 0.0
         self.is_dead = False
         self.is_paused = False
         self._waiting: list[VirtualCall] = []
 
     def seconds(self) -> float:
-        """Twisted's: what this node takes for the time."""
-        return EPOCH_SECONDS + self.time.now + self.offset_seconds
+        """Twisted's: time that passes, from when the world began."""
+        return self.time.now
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object

@@ -25,7 +25,7 @@ from chordtx.sim.history import Operation
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.plan import FALSE_ALARMS, SPLITS, Episode, Fault, draw_episodes
-from chordtx.sim.virtual import VirtualTime
+from chordtx.sim.virtual import VirtualTime, WallClock
 
 PORT = 4000
 NODES_MAX = 24
@@ -33,6 +33,10 @@ _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
 _SKEW_SECONDS = 2.0
+# A clock is set to something that is off by up to this; so two differ by less than `clock_drift_seconds_max`.
+_CLOCK_OFF_SECONDS = 1700.0
+_ALL_CLOCKS_SHARE = 0.3
+_ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 # How long before an episode begins, and after it has ended, things may go wrong because of it.
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 4.0
@@ -66,12 +70,14 @@ class Options:
 class Host:
     """One machine.
 
-    :ivar disk: None keeps nothing when its process ends. :ivar service: None while no process runs.
+    :ivar wall_clock: its time of day. :ivar disk: None keeps nothing when its process ends.
+    :ivar service: None while no process runs.
     :ivar is_down: whether it crashed and is to come back. :ivar incarnation: how often it was started.
     :ivar calls: what clients asked of it, by key. :ivar when_ended: called when its process ends.
     """
 
     name: str
+    wall_clock: WallClock
     disk: SimulatedDisk | None
     service: ChordService | None = None
     is_leaving: bool = False
@@ -133,6 +139,7 @@ class World:
         self.faults: Counter[Fault] = Counter()
         self.split_from = inf
         self._may_be_taken_for_dead = False
+        self._clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
@@ -176,9 +183,12 @@ class World:
     def add_host(self) -> Host:
         """One more machine, with a node that joins through others."""
         number = len(self.hosts) + 1
-        host = Host(f"10.0.{number // 250}.{number % 250 + 1}", SimulatedDisk() if self._has_disks else None)
+        skew_seconds = self.rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+        clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
+        disk = SimulatedDisk() if self._has_disks else None
+        host = Host(f"10.0.{number // 250}.{number % 250 + 1}", clock, disk)
         self.hosts.append(host)
-        self.boot(host, self.rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS))
+        self.boot(host)
         return host
 
     def _draw_peers(self, host: Host) -> list[str]:
@@ -190,11 +200,9 @@ class World:
             peers = self.rng.sample(present, min(3, len(present)))
         return [each.address for each in peers]
 
-    def boot(self, host: Host, offset_seconds: float | None = None) -> None:
+    def boot(self, host: Host) -> None:
         """Start the node of a host."""
         reactor = self.network.process(host.name)
-        if offset_seconds is not None:
-            reactor.offset_seconds = offset_seconds
         peers = self._draw_peers(host)
         remembered: list[str] = []
         values = {} if host.disk is None else host.disk.values
@@ -214,6 +222,7 @@ class World:
             store=store,
             node_id=values.get("id"),
             remembered=remembered,
+            wall_clock=host.wall_clock,
         )
         values["id"] = service.id
         service.stored = partial(self._record_stored, host)
@@ -350,9 +359,8 @@ class World:
 
     def _begin_kill(self, episode: Episode, rng: Random, is_silent: bool = False) -> None:
         for host in self._some(episode, rng):
-            offset = host.service.reactor.offset_seconds if host.service else 0.0
             self.crash(host, is_silent)
-            self._end_later(episode, partial(self.boot, host, offset))
+            self._end_later(episode, partial(self.boot, host))
 
     def _begin_power(self, episode: Episode, rng: Random) -> None:
         self._begin_kill(episode, rng, is_silent=True)
@@ -400,9 +408,20 @@ class World:
             self._end_later(episode, partial(self.network.mend, *way))
 
     def _begin_clock(self, episode: Episode, rng: Random) -> None:
+        if rng.random() < _ALL_CLOCKS_SHARE:
+            self._set_all_clocks(rng.uniform(0.0, _ALL_CLOCKS_AHEAD_SECONDS))
+            return
         for host in self._some(episode, rng):
-            assert host.service is not None
-            host.service.reactor.offset_seconds += rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+            most_seconds = rng.choice([_SKEW_SECONDS, _CLOCK_OFF_SECONDS])
+            off_seconds = rng.uniform(-most_seconds, most_seconds)
+            host.wall_clock.offset_seconds = self._clocks_ahead_seconds + off_seconds
+            self.log(f"the clock of {host.name} is set, and is {off_seconds:.1f} s off")
+
+    def _set_all_clocks(self, ahead_seconds: float) -> None:
+        self.log(f"all clocks are set ahead by {ahead_seconds:.1f} s")
+        self._clocks_ahead_seconds += ahead_seconds
+        for host in self.hosts:
+            host.wall_clock.offset_seconds += ahead_seconds
 
 
 def _draw_settings(rng: Random) -> ChordSettings:

@@ -11,7 +11,7 @@ without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -54,6 +54,7 @@ class SyncService(DictMixin, MeshService):
     :param peers: addresses of nodes to join through. :param subnet: the network's name.
     :param encryption: ``Plaintext`` or ``SSL``. :param leasing: whether keys are leased.
     :param settings: limits and times. :param rng: random source.
+    :param wall_clock: gives Unix time in seconds, for leases and expiry; the system's when None.
     :ivar data: everything, as a mapping to read at once. :ivar metadata: who changed each key last, and when.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
@@ -71,11 +72,14 @@ class SyncService(DictMixin, MeshService):
         leasing: bool = True,
         settings: SyncSettings | None = None,
         rng: Random | None = None,
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         self.sync_settings = (settings or SyncSettings()).validate()
         mesh = self.sync_settings.mesh
         named = f"{subnet}{int(leasing)}"
-        MeshService.__init__(self, reactor, listen, advertise, peers, named, encryption, mesh, rng)
+        MeshService.__init__(
+            self, reactor, listen, advertise, peers, named, encryption, mesh, rng, wall_clock
+        )
         self.key_bytes_max = self.sync_settings.key_bytes_max
         self.value_bytes_max = self.sync_settings.value_bytes_max
         self.value_limits = mesh.limits

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -13,6 +14,7 @@ from twisted.internet.task import Clock
 from chordtx.errors import ProtocolError
 from chordtx.mesh import MeshService
 from chordtx.mesh.address import Address
+from chordtx.mesh.common_clock import CommonClock
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.known import KnownPeers
 from chordtx.mesh.liveness import Liveness, Verdict
@@ -122,35 +124,95 @@ def test_address_of_endpoint_before_it_is_open(endpoint: str | None, address: Ad
 # Broadcasts met before
 
 
+#: Monotonic time of a machine that was started lately, and what its wall clock shows then.
+UP, WALL = 7.0, 1_700_000_000
+
+
 def test_broadcast_is_new_once() -> None:
     seen = SeenBroadcasts(10, 60)
-    assert seen.first_time(b"a", 100, 100.0)
-    assert not seen.first_time(b"a", 100, 101.0)
-    assert seen.first_time(b"b", 100, 101.0)
+    assert seen.first_time(b"a", WALL, UP, WALL)
+    assert not seen.first_time(b"a", WALL, UP + 1, WALL + 1)
+    assert seen.first_time(b"b", WALL, UP + 1, WALL + 1)
 
 
 def test_broadcast_older_than_sixty_seconds_is_dropped() -> None:
     seen = SeenBroadcasts(10, 60)
-    assert not seen.first_time(b"a", 39, 100.0)
-    assert seen.first_time(b"b", 40, 100.0)
+    assert not seen.first_time(b"a", WALL - 61, UP, WALL)
+    assert seen.first_time(b"b", WALL - 60, UP, WALL)
 
 
 def test_broadcasts_are_forgotten_by_age_and_number() -> None:
     seen = SeenBroadcasts(3, 60)
     for number in range(5):
-        assert seen.first_time(bytes([number]), 100, 100.0)
+        assert seen.first_time(bytes([number]), WALL, UP, WALL)
     assert len(seen) == 3
-    assert seen.first_time(b"late", 10_000, 10_000.0)
+    assert seen.first_time(b"late", WALL + 1000, UP + 1000, WALL + 1000)
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("time", [2**64 - 1, -(2**63), 0])
 def test_broadcast_of_any_time_costs_no_more(time: int) -> None:
     seen = SeenBroadcasts(3, 60)
-    seen.first_time(b"a", time, 100.0)
-    assert not seen.first_time(b"a", time, 100.0)
-    seen.first_time(b"b", 500, 500.0)
+    seen.first_time(b"a", time, UP, 100.0)
+    assert not seen.first_time(b"a", time, UP, 100.0)
+    seen.first_time(b"b", 500, UP + 400, 500.0)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("set_by", [7200, -7200])
+def test_a_wall_clock_that_is_set_makes_nothing_forgotten_or_kept_for_longer(set_by: int) -> None:
+    seen = SeenBroadcasts(10, 60)
+    assert seen.first_time(b"a", WALL, UP, WALL)
+    assert not seen.first_time(b"a", WALL, UP + 1, WALL + set_by)
+    assert seen.first_time(b"b", WALL + set_by, UP + 1, WALL + set_by)
+    assert len(seen) == 2
+    assert seen.first_time(b"c", WALL + set_by, UP + 130, WALL + set_by)
+    assert len(seen) == 1
+
+
+# The time of a neighbourhood
+
+
+@define
+class NeighbourClock:
+    """A link, by what it knows of the peer's clock."""
+
+    clock_ahead_seconds: float | None
+
+
+def common_clock(own_offset: float, *offsets: float | None) -> CommonClock:
+    links = [NeighbourClock(None if offset is None else WALL - UP + offset) for offset in offsets]
+    return CommonClock(lambda: UP, lambda: WALL + own_offset, lambda: links)
+
+
+@pytest.mark.parametrize(
+    ("own_offset", "offsets", "expected"),
+    [
+        (5, (), 5),
+        (7200, (None,), 7200),
+        (7200, (0, 1), 1),
+        (-7200, (0, 1), 0),
+        (0, (7200, 1), 1),
+        (0, (7200,), 3600),
+        (3600, (-3600,), 0),
+        (0, (0, 7200, -7200, 1, 2), 0.5),
+        (0, (2.0**64, 2.0**64, -(2.0**63)), 0),  # what no clock shows
+    ],
+)
+def test_time_is_the_median_of_a_neighbourhoods_clocks(
+    own_offset: float, offsets: tuple[float | None, ...], expected: float
+) -> None:
+    assert common_clock(own_offset, *offsets).seconds() == pytest.approx(WALL + expected, abs=0.001)
+
+
+def test_common_time_goes_on_between_looks_at_the_clocks() -> None:
+    now, wall = [UP], [float(WALL)]
+    clock = CommonClock(lambda: now[0], lambda: wall[0], list)
+    assert clock.seconds() == WALL
+    now[0], wall[0] = UP + 0.5, WALL + 7200.5
+    assert clock.seconds() == WALL + 0.5
+    now[0], wall[0] = UP + 1.5, WALL + 7201.5
+    assert clock.seconds() == WALL + 7201.5
 
 
 # Round trips
@@ -298,14 +360,11 @@ def test_sender_that_is_no_id_is_left_as_it_is(sender: Any) -> None:
 
 @given(st.floats(0, 4e9), st.floats(1e-3, 1e6))
 def test_nothing_expires_sooner_than_asked_nor_a_millisecond_later(now: float, ttl_seconds: float) -> None:
-    clock = Clock()
-    clock.rightNow = now
-    expiry_ms = MeshService(clock).expiry_ms(ttl_seconds)
+    expiry_ms = MeshService(Clock(), wall_clock=lambda: now).expiry_ms(ttl_seconds)
     assert -1e-3 < expiry_ms - (now + ttl_seconds) * 1000 < 1
 
 
 def test_what_is_asked_in_whole_milliseconds_expires_then() -> None:
-    clock = Clock()
-    clock.rightNow = 1_700_000_000.123
-    assert MeshService(clock).expiry_ms(5) == 1_700_000_005_123
-    assert MeshService(clock).expiry_ms(0.3) == 1_700_000_000_423
+    node = MeshService(Clock(), wall_clock=lambda: 1_700_000_000.123)
+    assert node.expiry_ms(5) == 1_700_000_005_123
+    assert node.expiry_ms(0.3) == 1_700_000_000_423

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from chordtx.mesh import MeshService
 from chordtx.sim.network import Network
-from chordtx.sim.virtual import VirtualTime
+from chordtx.sim.virtual import VirtualTime, WallClock
 
 PORT = 4000
 DELAY_SECONDS = 0.005
@@ -20,6 +20,7 @@ class Cluster:
     """A network of nodes.
 
     :param make: makes a service of a reactor and further arguments. :ivar nodes: by their hosts.
+    :ivar wall_clocks: by the same.
     """
 
     def __init__(self, make: Callable[..., Any], seed: int = 1) -> None:
@@ -27,6 +28,7 @@ class Cluster:
         self.time = VirtualTime(Random(self.rng.random()))
         self.network = Network(self.time, Random(self.rng.random()), lambda *_: DELAY_SECONDS)
         self.nodes: dict[str, Any] = {}
+        self.wall_clocks: dict[str, WallClock] = {}
         self._make = make
         self._started = 0
         self._cut: list[tuple[str, str]] = []
@@ -38,10 +40,10 @@ class Cluster:
         self._started += 1
         host = host or f"10.0.{self._started // 250}.{self._started % 250 + 1}"
         reactor = self.network.process(host)
-        reactor.offset_seconds = offset_seconds
+        clock = self.wall_clocks[host] = WallClock(self.time, offset_seconds)
         options.setdefault("listen", f"tcp:{PORT}:interface={host}")
         peers = [f"{node.reactor.host}:{PORT}" for node in through]
-        node = self._make(reactor, peers=peers, rng=Random(self.rng.random()), **options)
+        node = self._make(reactor, peers=peers, rng=Random(self.rng.random()), wall_clock=clock, **options)
         self.nodes[host] = node
         node.startService()
         return node
@@ -53,6 +55,10 @@ class Cluster:
             through = self.rng.sample(nodes, min(links, len(nodes)))
             nodes.append(self.start(*through, **options))
         return nodes
+
+    def set_clock(self, node: MeshService, offset_seconds: float) -> None:
+        """Set the wall clock of a node's host, to be off by that much."""
+        self.wall_clocks[node.reactor.host].offset_seconds = offset_seconds
 
     def run(self, seconds: float) -> None:
         """Let time pass."""

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.protocol import Factory, Protocol
 
 from chordtx.sim.network import Network
-from chordtx.sim.virtual import VirtualTime
+from chordtx.sim.virtual import VirtualTime, WallClock
 
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 
@@ -150,10 +150,12 @@ def test_a_dead_process_does_nothing_any_more() -> None:
     assert ticks == []
 
 
-def test_clocks_differ_and_timers_do_not() -> None:
+def test_wall_clocks_differ_and_timers_do_not() -> None:
     pair = Pair()
-    pair.there.offset_seconds = 3600.0
-    assert pair.there.seconds() - pair.here.seconds() == pytest.approx(3600)
+    right, wrong = WallClock(pair.time), WallClock(pair.time)
+    wrong.offset_seconds = 3600.0
+    assert wrong() - right() == pytest.approx(3600)
+    assert pair.there.seconds() == pair.here.seconds()
     ticks: list[float] = []
     call = pair.there.callLater(2, lambda: ticks.append(pair.time.now))
     assert call.getTime() == pytest.approx(pair.there.seconds() + 2)
