@@ -10,7 +10,7 @@ from chordtx.chord.routing import ID_BYTES, Routing, position_from_wire
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajorityTimeout, NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection
-from chordtx.ring import SIZE, Contact, RingNode
+from chordtx.ring import SIZE, Contact, RingNode, usable_contacts
 from chordtx.wire import encode_id
 
 _PAGE_KEYS = 500
@@ -153,4 +153,4 @@ class Listing:
         neighbours = await self._node.call_contact(contact, "neighbours")
         if not isinstance(status, dict):
             raise ProtocolError("a status is a map")
-        return status, [Contact.from_wire(entry) for entry in neighbours[1]]
+        return status, usable_contacts(neighbours[1])

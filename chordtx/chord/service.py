@@ -397,7 +397,7 @@ class ChordService(RingDict, MeshService):
         """``meta [5, '0' | '1']``: whether the peer stores."""
         if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
             raise ProtocolError("meta says '0' or '1'")
-        leeching = message.payload[1] in ("1", b"1")
+        leeching = message.payload[1] in ("1", b"1") or not _can_be_found(connection)
         changed = leeching != connection.leeching
         connection.leeching = leeching
         if changed and not connection.ours:
@@ -461,3 +461,8 @@ class ChordService(RingDict, MeshService):
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
         return self.run(self._listing.walk())
+
+
+def _can_be_found(link: MeshConnection) -> bool:
+    """Whether others could connect to this peer, so that it can be a member of the ring."""
+    return not link.ours or (link.address is not None and link.address.reachable)

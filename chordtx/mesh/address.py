@@ -11,6 +11,7 @@ from attrs import frozen
 from twisted.internet.abstract import isIPv6Address
 
 from chordtx.errors import ProtocolError
+from chordtx.wire.hosts import is_wildcard
 
 _HOST_CHARACTERS_MAX = 253
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%")
@@ -20,7 +21,8 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Address:
     """A host (name, IPv4 or IPv6 literal without brackets) and a TCP port.
 
-    Port 0 stands for a node that accepts no connections (a leeching client): see :attr:`reachable`.
+    Port 0 stands for a node that accepts no connections (a leeching client), and so does a host that stands
+    for every address of a machine: see :attr:`reachable`.
     """
 
     host: str
@@ -29,7 +31,7 @@ class Address:
     @property
     def reachable(self) -> bool:
         """Whether anybody could connect to it."""
-        return bool(self.host) and self.port > 0
+        return self.port > 0 and not is_wildcard(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
