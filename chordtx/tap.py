@@ -30,7 +30,7 @@ from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, Limits, MeshSettings
 from chordtx.errors import ChordError
 from chordtx.mesh.address import Address
-from chordtx.mesh.service import ENCRYPTIONS
+from chordtx.mesh.arguments import ENCRYPTIONS
 
 LISTEN_DEFAULT = "tcp:44565:interface=127.0.0.1"
 # What a program that starts nodes (cli.local_ring) looks for in their log and on their standard error.

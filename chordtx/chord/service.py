@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.chord.announcements import Announcements
@@ -37,6 +38,8 @@ from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.arguments import check_settings
+from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.waiting import within
 from chordtx.records import HybridClock
 from chordtx.ring import Contact, RingNode, distance
@@ -51,7 +54,8 @@ class ChordService(RingDict, MeshService):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.
-    :param listen: Twisted server endpoint to accept peers on; None accepts none, and can only leech.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none, and can
+        only leech.
     :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
     :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
@@ -61,6 +65,7 @@ class ChordService(RingDict, MeshService):
         instead, opened at the start. :param node_id: the id from an earlier run. :param remembered: addresses
         of peers from an earlier run, to join through.
     :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _log = Logger()
@@ -68,8 +73,8 @@ class ChordService(RingDict, MeshService):
 
     def __init__(
         self,
-        reactor: Any,
-        listen: str | None = "tcp:44565:interface=127.0.0.1",
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = "tcp:44565:interface=127.0.0.1",
         advertise: str | None = None,
         peers: Iterable[str] = (),
         subnet: str = "chord",
@@ -82,13 +87,13 @@ class ChordService(RingDict, MeshService):
         node_id: str | None = None,
         remembered: Iterable[str] = (),
     ) -> None:
-        self.chord_settings = (settings or ChordSettings()).validate()
+        self.leeching = leech or listen is None
+        self.chord_settings = check_settings(settings, ChordSettings).validate()
         mesh = self.chord_settings.mesh
         MeshService.__init__(self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng)
         self.key_bytes_max = self.chord_settings.key_bytes_max
         self.value_bytes_max = self.chord_settings.value_bytes_max
         self.value_limits = mesh.limits
-        self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
         self._keeping = Keeping(self, data, self.chord_settings.absence_seconds_max)
@@ -216,6 +221,10 @@ class ChordService(RingDict, MeshService):
         self.background(self._keeping.go_on())
         self._look_for_ring()
 
+    def _outward(self) -> Outward:
+        """See :class:`~chordtx.MeshService`: who stores must be found."""
+        return Outward.UNUSED if self.leeching else Outward.NEEDED
+
     def _look_for_ring(self) -> None:
         if self._looking is not None:
             self._looking.cancel()  # a leech that has not found any yet, and is to store now
@@ -280,10 +289,14 @@ class ChordService(RingDict, MeshService):
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
 
-        :raises ValueError: for a node that does not listen, since nobody could reach it.
+        :raises ValueError: for a node that nobody could connect to.
         """
-        if self._listen is None:
+        if not self._listening.accepts:
             raise ValueError("a node that does not listen cannot store: nobody could reach it")
+        if Outward.NEEDED.lacks(self.own_address()):
+            raise ValueError(
+                "a node cannot store without an address that peers can connect to: give advertise"
+            )
         if not self.leeching:
             return self.when_joined()
         self.leeching = False

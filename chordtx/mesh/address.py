@@ -58,17 +58,6 @@ class Address:
         return cls(host, port)
 
     @classmethod
-    def of_endpoint(cls, listen: str | None) -> Address:
-        """What ``tcp:4444:interface=127.0.0.1`` tells before the port is open; port 0 where it tells none."""
-        if listen is None:
-            return cls("", 0)
-        parts = listen.replace("\\:", "\0").split(":")
-        named = dict(part.split("=", 1) for part in parts if "=" in part)
-        port = named.get("port") or next((part for part in parts if part.isdigit()), "0")
-        host = named.get("interface", "").replace("\0", ":")
-        return cls(host or "127.0.0.1", int(port) if port.isdigit() else 0)
-
-    @classmethod
     def parse(cls, text: str) -> Address:
         """Read ``HOST:PORT`` or ``[v6]:PORT`` as a person wrote it.
 

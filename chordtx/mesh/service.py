@@ -1,7 +1,7 @@
 """The mesh: links to peers, messages that reach everyone, replies that reach one.
 
 :class:`MeshService` hands each message to the handler of its sub-flag, and puts the parts together:
-:class:`~chordtx.mesh.accepting.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
+:class:`~chordtx.mesh.listening.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
 :class:`~chordtx.mesh.filing.Filing` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads what is
 for everyone, :class:`~chordtx.mesh.exchange.PeerExchange` tells and hears who else is there,
 :class:`~chordtx.mesh.finding.Finding` finds nodes by their ids, and
@@ -14,27 +14,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from math import ceil
-from random import Random, SystemRandom
+from random import Random
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
-from chordtx.mesh.accepting import Listening, MeshFactory
+from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
+from chordtx.mesh.arguments import (
+    check_advertise,
+    check_encryption,
+    check_listen,
+    check_peers,
+    check_reactor,
+    check_rng,
+    check_settings,
+    check_subnet,
+)
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.dialing import Dialing
+from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.events import EventEmitter
 from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.listening import Listening
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
@@ -47,7 +60,6 @@ from chordtx.wire import Message, decode_id, flags, node_id, preference, protoco
 T = TypeVar("T")
 FlagHandler = Callable[[MeshConnection, Message], None]
 
-ENCRYPTIONS = ("Plaintext", "SSL")
 _OUTGOING_WANTED = 4
 _CLOSE_SECONDS_MAX = 2.0
 _REFUSED_KEPT = 10
@@ -57,7 +69,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     """A node of a mesh network.
 
     :param reactor: Twisted's, or one that behaves like it.
-    :param listen: Twisted server endpoint to accept peers on; None accepts none.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none.
     :param advertise: outward address ``HOST:PORT`` that peers are told; taken from ``listen`` when None.
     :param peers: addresses ``HOST:PORT`` (``[v6]:PORT``) of nodes to join through.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
@@ -66,6 +78,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     :ivar methods: what our own nodes may call, by name. :ivar refused: why the latest links that we opened
         were refused, where it was another subnet.
     :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _log = Logger()
@@ -74,8 +87,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def __init__(
         self,
-        reactor: Any,
-        listen: str | None = None,
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = None,
         advertise: str | None = None,
         peers: Iterable[str] = (),
         subnet: str = "mesh",
@@ -84,20 +97,20 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         rng: Random | None = None,
     ) -> None:
         EventEmitter.__init__(self)
-        if encryption not in ENCRYPTIONS:
-            raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
+        check_reactor(reactor, type(self).__name__)
         self.reactor = reactor
-        self.settings = (settings or MeshSettings()).validate()
-        self.rng = rng or SystemRandom()
-        self.encryption = encryption
-        self.subnet = subnet
+        self.settings = check_settings(settings, MeshSettings).validate()
+        self.rng = check_rng(rng)
+        self.encryption = check_encryption(encryption)
+        self.subnet = check_subnet(subnet)
         self.protocol_id = protocol_id(subnet, encryption)
         self.methods_offered: tuple[int, ...] = preference()
-        self._listen = listen
-        self._advertised = Address.parse(advertise) if advertise else None
-        self._bootstrap = [Address.parse(peer) for peer in peers]
+        self._advertised = check_advertise(advertise)
+        self._bootstrap = check_peers(peers)
         self._factory = MeshFactory(self)
-        self._listening = Listening(reactor, listen, self._factory, encryption == "SSL")
+        outward = Outward.UNUSED if self._advertised else self._outward()
+        listens_on = check_listen(reactor, listen, outward)
+        self._listening = Listening(reactor, listens_on, self._factory, encryption == "SSL")
         own = self.own_address()
         self.id = node_id(own.host, own.port, self.protocol_id, self.rng.randbytes(32))
         self.id_10 = decode_id(self.id, bits_max=384)
@@ -149,6 +162,13 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             Service.stopService(self)
             self._stopping = Shared(Deferred.fromCoroutine(self._stop()))
         return succeed(None) if self._stopping is None else self._stopping.wait()
+
+    def privilegedStartService(self) -> None:
+        """Twisted's: open the port while the process may still open one below 1024. All else waits for
+        :meth:`startService`, so that it is done by the user that the process runs as from then on."""
+        Service.privilegedStartService(self)
+        if not self.running:
+            self._listening.open_early()
 
     def when_listening(self) -> Deferred[None]:
         """Fires when peers can connect; fails with what the endpoint said when they cannot."""
@@ -232,7 +252,11 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def own_address(self) -> Address:
         """The outward address that peers are told; port 0 when nobody can connect to us."""
-        return self._advertised or self._listening.address or Address.of_endpoint(self._listen)
+        return self._advertised or self._listening.address
+
+    def _outward(self) -> Outward:
+        """What others need our own address for, where none is advertised; for subclasses."""
+        return Outward.TOLD
 
     @property
     def protocol(self) -> tuple[str, str]:
