@@ -6,7 +6,6 @@ import sys
 
 import click
 from attrs import evolve
-from twisted.logger import LogLevel
 
 from chordtx.cli import bulk, items, local, views
 from chordtx.cli.addresses import ADDRESS, ENCRYPTION, PEER_DEFAULT
@@ -78,15 +77,11 @@ def command(
 
 
 def _log_to_stderr() -> None:
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevelFilterPredicate,
-        globalLogBeginner,
-        textFileLogObserver,
-    )
+    from twisted.logger import globalLogBeginner
 
-    wanted = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [wanted])
+    from chordtx.logs import LINES, from_level, to_stream
+
+    observer = from_level(to_stream(sys.stderr, LINES["text"]), "info")
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 

@@ -50,8 +50,10 @@ class Listening:
         """What was is over: the service starts again."""
         self._gate.reset()
 
-    def cannot(self, error: Exception) -> None:
-        """The service cannot start, for this reason."""
+    async def cannot(self, error: Exception) -> None:
+        """The service cannot start, for this reason: what was opened early is closed again."""
+        self._opening = None
+        await self._close_port()
         if not self._gate.failed(error):
             self._log.error("cannot start: {error}", error=str(error))
 

@@ -178,7 +178,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         try:
             self.prepare()
         except ChordError as error:
-            self._listening.cannot(error)
+            await self._listening.cannot(error)
             return
         if await self._listening.open():
             self._log.info("running as {id}", id=self.id)
