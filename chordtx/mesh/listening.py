@@ -9,10 +9,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from chordtx.errors import Stopped
 from chordtx.mesh.address import Address
 from chordtx.mesh.endpoints import NOWHERE, Listen, Outward, everywhere, nowhere
-from chordtx.mesh.waiting import Gate, Shared
+from chordtx.mesh.waiting import Shared
 
 
 class Listening:
@@ -34,7 +33,6 @@ class Listening:
         self._is_encrypted = is_encrypted
         self._opening: Shared[None] | None = None
         self._port: IListeningPort | None = None
-        self._gate = Gate()
         self.address = listen.address
 
     @property
@@ -42,52 +40,33 @@ class Listening:
         """Whether anybody is ever accepted."""
         return self._listen.endpoint is not None
 
-    def when_open(self) -> Deferred[None]:
-        """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._gate.when_open()
-
-    def reset(self) -> None:
-        """What was is over: the service starts again."""
-        self._gate.reset()
-
-    async def cannot(self, error: Exception) -> None:
-        """The service cannot start, for this reason: what was opened early is closed again."""
-        self._opening = None
-        await self._close_port()
-        if not self._gate.failed(error):
-            self._log.error("cannot start: {error}", error=str(error))
-
     def open_early(self) -> None:
         """Begin to listen before the service starts. What comes of it, :meth:`open` says."""
         if self._opening is None:
             self._opening = Shared(Deferred.fromCoroutine(self._open()))
 
-    async def open(self) -> bool:
-        """Listen.
+    async def open(self) -> None:
+        """Listen, if there is an endpoint.
 
-        :returns: whether that worked; if not, the log and :meth:`when_open` say why.
+        :raises ValueError: when peers could not find the open port. Also fails with what the endpoint said
+            when it cannot be opened.
         """
         self.open_early()
-        assert self._opening is not None
+        opening = self._opening
+        assert opening is not None
         try:
-            await self._opening.wait()
+            await opening.wait()
         except CancelledError:
-            raise  # the service is stopping
-        except Exception as error:
+            raise  # the service is stopping, and closes it
+        except Exception:
             self._opening = None
-            if not self._gate.failed(error):
-                self._log.error(
-                    "cannot listen on {endpoint}: {error}", endpoint=self._listen.text, error=error
-                )
-            return False
-        self._gate.opened()
-        return True
+            raise
 
     async def _open(self) -> None:
         if self._listen.endpoint is None:
             return
-        self._port = await self._listen.endpoint.listen(self._protocols())
-        host = self._port.getHost()
+        port = self._port = await _or_close(self._listen.endpoint.listen(self._protocols()))
+        host = port.getHost()
         bound = Address(str(getattr(host, "host", "")), int(getattr(host, "port", 0)))
         if self._listen.outward.lacks(bound):
             await self._close_port()
@@ -105,13 +84,26 @@ class Listening:
 
     async def close(self) -> None:
         """Listen no more."""
-        self._gate.failed(Stopped("the service was stopped"))
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
         await self._close_port()
 
     async def _close_port(self) -> None:
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)
+
+
+def _or_close(opening: Deferred[IListeningPort]) -> Deferred[IListeningPort]:
+    """The port. Where it is not wanted any more once it is open, since this was cancelled, it is closed."""
+
+    def opened(port: IListeningPort) -> None:
+        if wanted.called:
+            maybeDeferred(port.stopListening)
+        else:
+            wanted.callback(port)
+
+    wanted: Deferred[IListeningPort] = Deferred()
+    opening.addCallbacks(opened, lambda failure: None if wanted.called else wanted.errback(failure))
+    return wanted

@@ -18,12 +18,12 @@ from random import Random
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
+from chordtx.errors import ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.arguments import (
@@ -54,7 +54,7 @@ from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import Shared
+from chordtx.mesh.waiting import Gate, Shared
 from chordtx.wire import Message, decode_id, flags, node_id, preference, protocol_id
 
 T = TypeVar("T")
@@ -140,6 +140,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._all_closed: Deferred[None] | None = None
         self._stopping: Shared[None] | None = None
         self._closing = False
+        self._gate = Gate()
 
     # The service
 
@@ -150,7 +151,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         Service.startService(self)
         self._closing = False
         self._missed.since = self.now_whole_seconds()
-        self._listening.reset()
+        self._gate.reset()
         self._dialing.start()
         self._tasks.restart()
         self._rounds.start()
@@ -172,17 +173,22 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def when_listening(self) -> Deferred[None]:
         """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._listening.when_open()
+        return self._gate.when_open()
 
     async def _start(self) -> None:
         try:
             self.prepare()
-        except ChordError as error:
-            await self._listening.cannot(error)
+            await self._listening.open()
+        except CancelledError:
+            raise
+        except Exception as error:
+            await self._listening.close()
+            if not self._gate.failed(error):
+                self._log.error("cannot start: {error}", error=str(error))
             return
-        if await self._listening.open():
-            self._log.info("running as {id}", id=self.id)
-            self.started()
+        self._gate.opened()
+        self._log.info("running as {id}", id=self.id)
+        self.started()
 
     def prepare(self) -> None:
         """What is to be done before the port is opened; for subclasses.
@@ -204,6 +210,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._tasks.cancel()
         self._finding.stop()
         self._dialing.stop()
+        self._gate.failed(Stopped("the service was stopped"))
         await self._listening.close()
         self._rounds.stop()
         await self._close_links()
