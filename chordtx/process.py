@@ -32,7 +32,7 @@ def use_monotonic_time(reactor: Any) -> None:
     is done to a reactor that runs or has timers, for these would be on another clock.
     """
     if not reactor.running and not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
+        reactor.seconds, reactor.wall_seconds = time.monotonic, time.time
 
 
 def stop_on_signals(reactor: Any) -> None:

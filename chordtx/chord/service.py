@@ -322,7 +322,7 @@ class ChordService(RingDict, MeshService):
 
     def met_before(self, message: Message) -> bool:
         """Whether this broadcast was met before; it counts as met from now on."""
-        return not self._seen.first_time(message.id, message.time, self.reactor.seconds())
+        return not self._seen.first_time(message.id, message.time, self.wall_seconds())
 
     # What happens
 

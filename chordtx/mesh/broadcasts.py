@@ -86,7 +86,7 @@ class Broadcasts:
         return True
 
     def _is_new(self, message: Message) -> bool:
-        return self._seen.first_time(broadcast_id(message), message.time, self._mesh.reactor.seconds())
+        return self._seen.first_time(broadcast_id(message), message.time, self._mesh.wall_seconds())
 
     def _pass_on(self, message: Message, source: MeshConnection | None) -> None:
         self._passed_on(message)

@@ -277,17 +277,22 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         address = self.own_address()
         return (address.host, address.port)
 
+    def wall_seconds(self) -> float:
+        """The wall clock: Unix time, seconds. (A reactor on monotonic time has it beside.)"""
+        seconds: float = getattr(self.reactor, "wall_seconds", self.reactor.seconds)()
+        return seconds
+
     def now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970."""
-        return int(self.reactor.seconds())
+        return int(self.wall_seconds())
 
     def wall_ms(self) -> int:
         """The wall clock: Unix time, milliseconds."""
-        return int(self.reactor.seconds() * 1000)
+        return int(self.wall_seconds() * 1000)
 
     def expiry_ms(self, ttl_seconds: float) -> int:
         """When what is stored now expires: Unix time, in whole milliseconds, and never sooner than asked."""
-        until_seconds: float = self.reactor.seconds() + ttl_seconds
+        until_seconds: float = self.wall_seconds() + ttl_seconds
         # What floats add below a microsecond must not count as one more millisecond.
         return ceil(round(until_seconds * 1000, 3))
 

@@ -62,7 +62,9 @@ class _AcceptingFactory(TLSMemoryBIOFactory):
 
 def accepting(factory: Factory[Any], reactor: Any) -> Any:
     """A factory that speaks TLS below ``factory``'s protocols."""
-    return _AcceptingFactory(server_options(reactor.seconds()), False, factory, reactor)
+    return _AcceptingFactory(
+        server_options(getattr(reactor, "wall_seconds", reactor.seconds)()), False, factory, reactor
+    )
 
 
 @implementer(IOpenSSLClientConnectionCreator)
