@@ -20,7 +20,8 @@ _SWITCH_SECONDS = 0.001
 
 
 def prepare_node(reactor: Any) -> None:
-    """All that is good for a process that is there for one node."""
+    """All that is good for a process that is there for one node, before anything is scheduled."""
+    use_monotonic_time(reactor)
     stop_on_signals(reactor)
     reactor.callWhenRunning(collect_less)
 

@@ -48,6 +48,9 @@ def run(work: Work) -> None:
     """
     from twisted.internet import reactor
 
+    from chordtx.process import use_monotonic_time
+
+    use_monotonic_time(reactor)
     statuses: list[int] = []
 
     def start() -> None:
