@@ -244,7 +244,7 @@ def test_the_configuration_shown_is_taken() -> None:
             said = tomllib.loads(block.text)
             tables = {name: said.pop(name) for name in ("chord", "mesh", "limits") if name in said}
             assert settings_of(tables) == ChordSettings()
-            assert said.keys() <= DEFAULTS.keys()
+            assert {name.replace("_", "-") for name in said} <= DEFAULTS.keys()
 
 
 def test_settings_named_in_prose_exist() -> None:

@@ -18,7 +18,7 @@ from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 from chordtx import ChordError, ChordService, ChordSettings, MeshService, MeshSettings, SyncService
 from chordtx.cli import items, local, running, views
 from chordtx.cli.jsonform import dumps
-from chordtx.log_text import log_text
+from chordtx.logs import text_line
 from chordtx.mesh import limited_log
 from chordtx.wire import Message, flags
 from chordtx.wire.frame import frame
@@ -305,7 +305,7 @@ def test_errors_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_lines_of_the_log_are_fit_whatever_is_logged() -> None:
-    text = log_text({"log_format": "{text}", "text": EVIL, "log_time": 0.0, "log_namespace": EVIL})
+    text = text_line({"log_format": "{text}", "text": EVIL, "log_time": 0.0, "log_namespace": EVIL})
     assert text is not None
     lines = text.removesuffix("\n").split("\n")
     assert all(is_fit(line.replace("\t", "")) for line in lines)

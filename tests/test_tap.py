@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import syslog
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from twisted.application.service import Application
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogLevel
 from twisted.python.failure import Failure
+from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from chordtx import tap
+from chordtx import ChordService, tap
 from chordtx.config import ChordSettings
 from chordtx.errors import Stopped
+from chordtx.tap import runner, service
 from tests.cli_fake import FakeChord, ReadyReactor
+from tests.test_arguments import EVERYWHERE, WHO_KNOWS
 
 
 def parse(*arguments: str) -> tap.Options:
@@ -41,7 +49,7 @@ def config(tmp_path: Path) -> Callable[[str], str]:
 @pytest.fixture
 def chord(monkeypatch: pytest.MonkeyPatch) -> type[FakeChord]:
     fake = FakeChord.fresh()
-    monkeypatch.setattr(tap, "ChordService", fake)
+    monkeypatch.setattr(service, "ChordService", fake)
     return fake
 
 
@@ -71,15 +79,23 @@ def test_all_options() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--listen", "carrier-pigeon:1"], "--listen 'carrier-pigeon:1'"),
-        (["--listen", "tcp:x"], "--listen 'tcp:x'"),
-        (["--listen", "tcp"], "--listen 'tcp'"),
-        (["--listen", ""], "--listen ''"),
+        (["--listen", "carrier-pigeon:1"], "--listen: 'carrier-pigeon:1'"),
+        (["--listen", "tcp:x"], "--listen: 'tcp:x'"),
+        (["--listen", "tcp"], "--listen: 'tcp'"),
+        (["--listen", ""], "--listen: ''"),
         (["--peer", "example.org"], "--peer"),
         (["--peer", "example.org:0"], "--peer"),
         (["--peer", "::1:4444"], "--peer"),
         (["--peer", "a:1", "--peer", "b:65536"], "b:65536"),
-        (["--advertise", ":44"], "--advertise"),
+        (["--advertise", ":44"], "--advertise: "),
+        (["--advertise", "0.0.0.0:44"], "--advertise: '0.0.0.0:44' stands for every address"),
+        (["--listen", "ssl:44"], "SSL as the encryption"),
+        (["--listen", "unix:/tmp/s"], "say one with advertise"),
+        (
+            ["--log-level", "warning"],
+            "--log-level must be debug, info, warn, error or critical, not",
+        ),
+        (["--log-format", "xml"], "--log-format must be text or json, not 'xml'"),
         (["--encryption", "ROT13"], "Plaintext or SSL, not 'ROT13'"),
         (["--config", "/nowhere/to/be.found"], "/nowhere/to/be.found: No such file"),
         (["--nonsense"], "nonsense"),
@@ -95,7 +111,7 @@ def test_bad_options_say_what_and_why_in_one_line(arguments: list[str], said: st
 
 def test_under_twistd_the_line_stands_alone(capfd: pytest.CaptureFixture[str]) -> None:
     options = tap.Options()
-    options.parent = tap.UsageOptions()
+    options.parent = UsageOptions()
     with pytest.raises(SystemExit) as raised:
         options.parseOptions(["--peer", "x"])
     assert raised.value.code == tap.EXIT_USAGE
@@ -111,6 +127,8 @@ def test_config_file(config: Callable[[str], str]) -> None:
         encryption = "SSL"
         leech = true
         data = "somewhere"
+        log_level = "WARN"
+        log-format = "json"
         [chord]
         replicas = 3
         call_timeout_seconds = 1
@@ -125,6 +143,7 @@ def test_config_file(config: Callable[[str], str]) -> None:
     said = ["tcp:1", "a:2", ["b:3", "c:4"], "from file", "SSL", True, "somewhere"]
     assert [options[name] for name in names] == said
     settings = options["settings"]
+    assert (options["log-level"], options["log-format"]) == ("warn", "json")
     assert (settings.replicas, settings.call_timeout_seconds) == (3, 1)
     assert settings.mesh.connections_max == 7
     assert settings.mesh.limits.depth_max == 9
@@ -156,6 +175,9 @@ def test_empty_subnet_is_a_name(config: Callable[[str], str]) -> None:
         ('peer = "a:1"', "must be a list of texts"),
         ("subnet = 1", "must be a text"),
         ("mesh = 1", "must be a table"),
+        ("log_level = 3", "setting 'log_level' must be a text"),
+        ('log_level = "all"', "--log-level must be debug"),
+        ('logformat = "json"', "did you mean 'log_format'?"),
         ('encryption = "none"', "Plaintext or SSL"),
         ("= 1", "is no TOML"),
         ("# \udcff", "is no TOML"),
@@ -172,8 +194,8 @@ def test_bad_config_says_what_and_why_in_one_line(tmp_path: Path, text: str, sai
 
 def test_service_gets_what_was_said(chord: type[FakeChord]) -> None:
     arguments = ("--subnet", "demo", "--peer", "a:1", "--leech", "--data", "somewhere")
-    service = tap.makeService(parse(*arguments), reactor=ReadyReactor())
-    assert service.node.arguments == {
+    made = tap.makeService(parse(*arguments), reactor=ReadyReactor())
+    assert made.node.arguments == {
         "listen": tap.LISTEN_DEFAULT,
         "advertise": None,
         "peers": ["a:1"],
@@ -183,7 +205,7 @@ def test_service_gets_what_was_said(chord: type[FakeChord]) -> None:
         "settings": ChordSettings(),
         "data": "somewhere",
     }
-    assert not service.node.running
+    assert not made.node.running
 
 
 @pytest.fixture
@@ -220,7 +242,7 @@ def test_guard_tells_why_and_ends(
     said: str,
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(tap, "_tell", told.append)
+    monkeypatch.setattr(service, "tell", told.append)
     setattr(guarded.node, failing, error)
     guarded.startService()
     assert statuses == [tap.EXIT_CANNOT_START]
@@ -249,9 +271,9 @@ def test_stopping_while_joining_is_no_failure(
 
 
 def test_daemon_is_told_at_once(guarded: tap.GuardedNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tap, "_leads_nowhere", lambda descriptor: True)
+    monkeypatch.setattr(service, "_leads_nowhere", lambda descriptor: True)
     guarded.node.listen_failure = CannotListenError("127.0.0.1", 80, OSError("in use"))
-    with pytest.raises(tap.CannotStart, match="in use"):
+    with pytest.raises(service.CannotStart, match="in use"):
         guarded.startService()
 
 
@@ -267,14 +289,95 @@ def test_bad_option_ends_the_program(program: str, tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},  # finds the plugin, installed or not
     )
     assert ended.returncode == tap.EXIT_USAGE
-    assert ended.stderr == "chord: --encryption must be Plaintext or SSL, not 'none'\n"
+    assert ended.stderr == "chord: --encryption: must be Plaintext or SSL, not 'none'\n"
 
 
-@pytest.mark.parametrize("listen", ["tcp:4444", "tcp:4444:interface=0.0.0.0", "tcp6:4444:interface=\\:\\:"])
-def test_listening_everywhere_wants_an_address_to_tell(listen: str) -> None:
-    options = tap.Options()
-    with pytest.raises(UsageError, match="--advertise"):
-        options.parseOptions(["--listen", listen])
-    options = tap.Options()
-    options.parseOptions(["--listen", listen, "--advertise", "node.example:4444"])
-    assert options["advertise"] == "node.example:4444"
+@pytest.mark.parametrize("listen", [*EVERYWHERE, *WHO_KNOWS, "unix:/nowhere/node.sock"])
+def test_what_a_service_refuses_is_refused_with_the_same_words(listen: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse("--listen", listen)
+    with pytest.raises(ValueError) as refused:
+        ChordService(Clock(), listen=listen)
+    assert str(raised.value) == f"--{refused.value}"
+    assert parse("--listen", listen, "--advertise", "node.example:1")["advertise"] == "node.example:1"
+    assert parse("--listen", listen, "--leech")["leech"]
+
+
+def under(options: UsageOptions, *arguments: str) -> tap.Options:
+    """The options of ``chord``, parsed after those of twistd or twist."""
+    chord = tap.Options()
+    chord.parent = options
+    chord.parseOptions(arguments)
+    return chord
+
+
+def twist(**options: object) -> UsageOptions:
+    parsed = UsageOptions()
+    parsed.update({"logLevel": LogLevel.info, "logFormat": "text", "fileLogObserverFactory": None, **options})
+    return parsed
+
+
+def test_twists_own_options_of_the_log_count_where_ours_say_nothing() -> None:
+    asked = twist(logLevel=LogLevel.debug, logFormat="json")
+    options = under(asked)
+    assert (options["log-level"], options["log-format"]) == ("debug", "json")
+    assert options.runner.log_as(options["log-level"], options["log-format"]) is None
+    assert asked["logLevel"] is LogLevel.debug
+    options = under(asked, "--log-level", "error", "--log-format", "text")
+    options.runner.log_as(options["log-level"], options["log-format"])
+    assert asked["logLevel"] is LogLevel.error
+    file = StringIO()
+    asked["fileLogObserverFactory"](file)({"log_format": "hello {whom}", "whom": "you"})
+    assert file.getvalue() == "- [-#-] hello you\n"
+
+
+def twistd(**options: object) -> UsageOptions:
+    parsed = UsageOptions()
+    parsed.update({"logfile": None, "nodaemon": True, "logger": None, "syslog": False, **options})
+    return parsed
+
+
+def test_twistd_is_given_an_observer(tmp_path: Path) -> None:
+    made = tap.makeService(under(twistd(logfile=str(tmp_path / "log"))), reactor=ReadyReactor())
+    application = Application("chord")
+    made.setServiceParent(application)
+    observer = application.getComponent(ILogObserver)
+    observer({"log_format": "one", "log_level": LogLevel.debug, "log_namespace": "x"})
+    observer({"log_format": "two", "log_level": LogLevel.info, "log_namespace": "x"})
+    assert (tmp_path / "log").read_text() == "- [x#info] two\n"
+
+
+def test_another_observer_of_twistds_stays() -> None:
+    made = tap.makeService(under(twistd(logger=print)), reactor=ReadyReactor())
+    application = Application("chord")
+    made.setServiceParent(application)
+    assert application.getComponent(ILogObserver) is None
+
+
+def test_a_daemon_cannot_log_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        under(twistd(logfile="-", nodaemon=False))
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(runner, "tell", told.append)
+    make = under(twistd(logfile="/nowhere/to/be/log")).runner.log_as("info", "text")
+    assert make is not None
+    with pytest.raises(SystemExit) as raised:
+        make(ReadyReactor())
+    assert raised.value.code == tap.EXIT_CANNOT_START
+    assert told == ["cannot log to /nowhere/to/be/log: No such file or directory"]
+
+
+def test_the_system_log_gets_lines_with_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[int, str]] = []
+    monkeypatch.setattr(syslog, "syslog", lambda *arguments: written.append(arguments))
+    monkeypatch.setattr(syslog, "openlog", lambda *arguments: None)
+    make = under(twistd(syslog=True, prefix="node")).runner.log_as("info", "text")
+    assert make is not None
+    observer = make(ReadyReactor())
+    event = {"log_namespace": "x", "log_time": 1.0}
+    observer({"log_format": "no", "log_level": LogLevel.debug, **event})
+    observer({"log_format": "a\nb", "log_level": LogLevel.error, **event})
+    assert written == [(syslog.LOG_ERR, "[x#error] a"), (syslog.LOG_ERR, "\tb")]

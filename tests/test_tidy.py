@@ -26,7 +26,8 @@ LAYERS = (
     ("dictionary",),
     ("chord",),
     ("sync",),
-    ("tap", "cli", "web", "blocking", "discovery", "log_text"),
+    ("process", "logs"),
+    ("tap", "cli", "web", "blocking", "discovery"),
     ("sim",),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -48,7 +49,7 @@ PURE_NEVER_IMPORTS = frozenset(
     }
 )
 #: Who knows the real reactor, clock and random source (``sim`` has its own of each).
-KNOWS_THE_REAL_ONES = frozenset({"tap", "cli", "blocking", "sim"})
+KNOWS_THE_REAL_ONES = frozenset({"process", "tap", "cli", "blocking", "sim"})
 GRABBED = frozenset({"time.*", "random.*", "secrets.*", "uuid.*", "os.urandom"})
 #: A type to annotate with is not a source of randomness; and the system's, for who gives none, needs no seed.
 ONLY_TYPES = frozenset({"random.Random", "random.SystemRandom"})

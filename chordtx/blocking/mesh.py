@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 
 from chordtx.blocking import bridge
-from chordtx.log_text import text_log_observer
+from chordtx.logs import LINES, to_stream
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.service import MeshService
@@ -283,5 +283,5 @@ def _log_to_stderr(debug_level: int) -> None:
     level = _LEVELS.get(min(debug_level, max(_LEVELS)))
     if level is not None:
         predicate = LogLevelFilterPredicate(defaultLogLevel=level)
-        observer = FilteringLogObserver(text_log_observer(sys.stderr), [predicate])
+        observer = FilteringLogObserver(to_stream(sys.stderr, LINES["text"]), [predicate])
         globalLogPublisher.addObserver(observer)

@@ -11,7 +11,7 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajorityTimeout, NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection
 from chordtx.records import PIECE_BYTES
-from chordtx.ring import SIZE, Contact, RingNode
+from chordtx.ring import SIZE, Contact, RingNode, usable_contacts
 from chordtx.wire import encode_id
 
 _PAGE_KEYS = 500
@@ -161,7 +161,7 @@ class Listing:
             raise ProtocolError("a status is a map")
         if len(neighbours) != 2 or not isinstance(neighbours[1], list):
             raise ProtocolError("neighbours are [predecessor, successors]")
-        return status[0], [Contact.from_wire(entry) for entry in neighbours[1]]
+        return status[0], usable_contacts(neighbours[1])
 
 
 def _old_peers_of(status: dict[str, Any]) -> list[dict[str, Any]]:

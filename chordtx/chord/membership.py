@@ -16,7 +16,7 @@ from chordtx.chord.routing import Routing, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
-from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode
+from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
 _SUSPECT_SECONDS = 2.0
@@ -132,6 +132,8 @@ class Membership:
     def _notified(self, caller: MeshConnection) -> list[Any]:
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
+        if caller.address is None or not caller.address.reachable:
+            raise NotJoined("a node that names no address cannot be in a ring: nobody could reach it")
         before = self._ring.predecessor
         self._carry_out(self._ring.notified(self._node.calling_member(caller)))
         after = self._ring.predecessor
@@ -279,5 +281,5 @@ class Membership:
             raise CallTimeout("it does not answer in time") from error
         if len(reply) != 2 or not isinstance(reply[1], list):
             raise ProtocolError("neighbours are a predecessor and a list")
-        predecessor = None if reply[0] is None else Contact.from_wire(reply[0])
-        return predecessor, [Contact.from_wire(entry) for entry in reply[1][:_CONTACTS_MAX]]
+        predecessors = [] if reply[0] is None else usable_contacts(reply[:1])
+        return next(iter(predecessors), None), usable_contacts(reply[1][:_CONTACTS_MAX])

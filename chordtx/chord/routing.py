@@ -29,11 +29,13 @@ from chordtx.ring import (
     RingNode,
     in_arc,
     ring_positions,
+    usable_contacts,
 )
 
 ID_BYTES = 48
 _ARCS_MAX = 4096
 _HOPS_MAX = 64
+_CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
 _SETS_KEPT_MAX = 20_000
 
@@ -59,7 +61,10 @@ class Found:
 
     @classmethod
     def from_wire(cls, value: Any) -> Found:
-        """:raises ProtocolError: when it is anything else."""
+        """Contacts that nobody can connect to are left out: what they own, the next in the chain owns.
+
+        :raises NotJoined: when no contact is left. :raises ProtocolError: when it is anything else.
+        """
         if not isinstance(value, list) or len(value) != 3 or not isinstance(value[1], list) or not value[1]:
             raise ProtocolError("a lookup ends with [start, contacts, hops]")
         start, chain, hops = value
@@ -68,7 +73,10 @@ class Found:
         if type(hops) is not int:
             raise ProtocolError("hops are a number")
         number = None if start is None else int.from_bytes(start, "big")
-        return cls(number, tuple(Contact.from_wire(entry) for entry in chain[:64]), hops)
+        contacts = usable_contacts(chain[:_CHAIN_MAX])
+        if not contacts:
+            raise NotJoined("a lookup ends with nobody who can be connected to")
+        return cls(number, tuple(contacts), hops)
 
 
 class Routing:

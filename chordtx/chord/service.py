@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.chord.announcements import Announcements
@@ -38,6 +39,8 @@ from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.arguments import check_settings
+from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import within
 from chordtx.records import HybridClock, RecordLimits
@@ -53,7 +56,8 @@ class ChordService(RingDict, MeshService):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.
-    :param listen: Twisted server endpoint to accept peers on; None accepts none, and can only leech.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none, and can
+        only leech.
     :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
     :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
@@ -64,6 +68,7 @@ class ChordService(RingDict, MeshService):
         of peers from an earlier run, to join through. :param wall_clock: gives Unix time in seconds, for
         expiry and what people read; the system's when None.
     :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _log = Logger()
@@ -73,8 +78,8 @@ class ChordService(RingDict, MeshService):
 
     def __init__(
         self,
-        reactor: Any,
-        listen: str | None = "tcp:44565:interface=127.0.0.1",
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = "tcp:44565:interface=127.0.0.1",
         advertise: str | None = None,
         peers: Iterable[str] = (),
         subnet: str = "chord",
@@ -88,7 +93,8 @@ class ChordService(RingDict, MeshService):
         remembered: Iterable[str] = (),
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
-        self.chord_settings = (settings or ChordSettings()).validate()
+        self.leeching = leech or listen is None
+        self.chord_settings = check_settings(settings, ChordSettings).validate()
         mesh = self.chord_settings.mesh
         MeshService.__init__(
             self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng, wall_clock
@@ -97,7 +103,6 @@ class ChordService(RingDict, MeshService):
         self.value_bytes_max = self.chord_settings.value_bytes_max
         self.value_limits = mesh.limits
         self.record_limits = RecordLimits(self.value_bytes_max, mesh.limits)
-        self.leeching = leech or listen is None
         if node_id is not None:
             self.be(node_id)
         self._clock = HybridClock(
@@ -249,6 +254,10 @@ class ChordService(RingDict, MeshService):
         self.background(self._keeping.go_on())
         self._look_for_ring()
 
+    def _outward(self) -> Outward:
+        """See :class:`~chordtx.MeshService`: who stores must be found."""
+        return Outward.UNUSED if self.leeching else Outward.NEEDED
+
     def _look_for_ring(self) -> None:
         if self._looking is not None:
             self._looking.cancel()  # a leech that has not found any yet, and is to store now
@@ -327,10 +336,14 @@ class ChordService(RingDict, MeshService):
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech.
 
-        :raises ValueError: for a node that does not listen, since nobody could reach it.
+        :raises ValueError: for a node that nobody could connect to.
         """
-        if self._listen is None:
+        if not self._listening.accepts:
             raise ValueError("a node that does not listen cannot store: nobody could reach it")
+        if Outward.NEEDED.lacks(self.own_address()):
+            raise ValueError(
+                "a node cannot store without an address that peers can connect to: give advertise"
+            )
         if not self.leeching:
             return self.when_joined()
         self.leeching = False
@@ -444,7 +457,7 @@ class ChordService(RingDict, MeshService):
         """``meta [5, '0' | '1']``: whether the peer stores."""
         if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
             raise ProtocolError("meta says '0' or '1'")
-        leeching = message.payload[1] in ("1", b"1")
+        leeching = message.payload[1] in ("1", b"1") or not _can_be_found(connection)
         changed = leeching != connection.leeching
         connection.leeching = leeching
         if changed and not connection.ours:
@@ -507,3 +520,8 @@ class ChordService(RingDict, MeshService):
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
         return self.run(self._listing.walk())
+
+
+def _can_be_found(link: MeshConnection) -> bool:
+    """Whether others could connect to this peer, so that it can be a member of the ring."""
+    return not link.ours or (link.address is not None and link.address.reachable)

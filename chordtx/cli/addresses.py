@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chordtx.mesh.address import Address
-from chordtx.mesh.service import ENCRYPTIONS
+from chordtx.mesh.arguments import ENCRYPTIONS
 
 PEER_DEFAULT = "127.0.0.1:44565"
 ENCRYPTION = click.Choice(ENCRYPTIONS)

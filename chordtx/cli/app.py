@@ -6,7 +6,6 @@ import sys
 
 import click
 from attrs import evolve
-from twisted.logger import LogLevel
 
 from chordtx.cli import bulk, items, local, views
 from chordtx.cli.addresses import ADDRESS, ENCRYPTION, PEER_DEFAULT
@@ -78,16 +77,11 @@ def command(
 
 
 def _log_to_stderr() -> None:
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevelFilterPredicate,
-        globalLogBeginner,
-    )
+    from twisted.logger import globalLogBeginner
 
-    from chordtx.log_text import text_log_observer
+    from chordtx.logs import LINES, from_level, to_stream
 
-    wanted = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    observer = FilteringLogObserver(text_log_observer(sys.stderr), [wanted])
+    observer = from_level(to_stream(sys.stderr, LINES["text"]), "info")
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 

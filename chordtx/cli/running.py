@@ -49,6 +49,9 @@ def run(work: Work) -> None:
     """
     from twisted.internet import reactor
 
+    from chordtx.process import use_monotonic_time
+
+    use_monotonic_time(reactor)
     statuses: list[int] = []
 
     def start() -> None:
@@ -64,7 +67,7 @@ def run(work: Work) -> None:
 
 
 def _collect_less() -> None:
-    """As :func:`chordtx.tap.collect_less`, which is not to be loaded for a command."""
+    """As :func:`chordtx.process.collect_less`, without what takes its time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 

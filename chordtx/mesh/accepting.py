@@ -1,21 +1,16 @@
-"""Where peers connect to us: the port, and how many links it lets in."""
+"""How many links are let in, in all and from one address."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
-from chordtx.errors import ProtocolError, Stopped
+from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.owner import ConnectionOwner
-from chordtx.mesh.waiting import Gate
 
 #: In which a member, once it has greeted, says that it is one.
 _TRIAL_SECONDS = 1.0
@@ -98,73 +93,3 @@ class MeshFactory(Factory):
         if on_trial_since is not None and now - on_trial_since > _TRIAL_SECONDS:
             return True
         return now - link.heard_at > self._owner.settings.silence_timeout_seconds_min
-
-
-class Listening:
-    """The port of one node.
-
-    :param endpoint: Twisted server endpoint; None when nobody can connect.
-    :ivar address: what the port is bound to, None before it is open.
-    """
-
-    _log = Logger()
-
-    def __init__(self, reactor: Any, endpoint: str | None, factory: MeshFactory, is_encrypted: bool) -> None:
-        self._reactor = reactor
-        self._endpoint = endpoint
-        self._factory = factory
-        self._is_encrypted = is_encrypted
-        self._port: IListeningPort | None = None
-        self._gate = Gate()
-        self.address: Address | None = None
-
-    def when_open(self) -> Deferred[None]:
-        """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._gate.when_open()
-
-    def reset(self) -> None:
-        """What was is over: the service starts again."""
-        self._gate.reset()
-
-    def cannot(self, error: Exception) -> None:
-        """The service cannot start, for this reason."""
-        if not self._gate.failed(error):
-            self._log.error("cannot start: {error}", error=str(error))
-
-    async def open(self) -> bool:
-        """Listen.
-
-        :returns: whether that worked; if not, the log and :meth:`when_open` say why.
-        """
-        try:
-            await self._listen()
-        except Exception as error:
-            if not self._gate.failed(error):
-                self._log.error("cannot listen on {endpoint}: {error}", endpoint=self._endpoint, error=error)
-            return False
-        self._gate.opened()
-        return True
-
-    async def _listen(self) -> None:
-        if self._endpoint is None:
-            return
-        port = await serverFromString(self._reactor, self._endpoint).listen(self._protocols())
-        self._port = port
-        host = port.getHost()
-        self.address = Address(getattr(host, "host", ""), getattr(host, "port", 0))
-        self._log.info("listening on {address}", address=str(self.address))
-
-    def _protocols(self) -> Any:
-        if not self._is_encrypted:
-            return self._factory
-        # Imported where it is needed: OpenSSL takes long to load, and most nodes do without.
-        from chordtx.mesh.tls import accepting
-
-        return accepting(self._factory, self._reactor)
-
-    async def close(self) -> None:
-        """Listen no more."""
-        self._gate.failed(Stopped("the service was stopped"))
-        port, self._port = self._port, None
-        if port is not None:
-            await maybeDeferred(port.stopListening)

@@ -11,6 +11,7 @@ from attrs import frozen
 from twisted.internet.abstract import isIPv6Address
 
 from chordtx.errors import ProtocolError
+from chordtx.wire.hosts import is_wildcard
 
 _HOST_CHARACTERS_MAX = 253
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:%")
@@ -20,7 +21,8 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Address:
     """A host (name, IPv4 or IPv6 literal without brackets) and a TCP port.
 
-    Port 0 stands for a node that accepts no connections (a leeching client): see :attr:`reachable`.
+    Port 0 stands for a node that accepts no connections (a leeching client), and so does a host that stands
+    for every address of a machine: see :attr:`reachable`.
     """
 
     host: str
@@ -29,7 +31,7 @@ class Address:
     @property
     def reachable(self) -> bool:
         """Whether anybody could connect to it."""
-        return bool(self.host) and self.port > 0
+        return self.port > 0 and not is_wildcard(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -54,17 +56,6 @@ class Address:
         if type(port) is not int or not 0 <= port <= 65535:
             raise ProtocolError("an address has an invalid port")
         return cls(host, port)
-
-    @classmethod
-    def of_endpoint(cls, listen: str | None) -> Address:
-        """What ``tcp:4444:interface=127.0.0.1`` tells before the port is open; port 0 where it tells none."""
-        if listen is None:
-            return cls("", 0)
-        parts = listen.replace("\\:", "\0").split(":")
-        named = dict(part.split("=", 1) for part in parts if "=" in part)
-        port = named.get("port") or next((part for part in parts if part.isdigit()), "0")
-        host = named.get("interface", "").replace("\0", ":")
-        return cls(host or "127.0.0.1", int(port) if port.isdigit() else 0)
 
     @classmethod
     def parse(cls, text: str) -> Address:

@@ -1,7 +1,7 @@
 """The mesh: links to peers, messages that reach everyone, replies that reach one.
 
 :class:`MeshService` hands each message to the handler of its sub-flag, and puts the parts together:
-:class:`~chordtx.mesh.accepting.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
+:class:`~chordtx.mesh.listening.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
 :class:`~chordtx.mesh.filing.Filing` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads what is
 for everyone, :class:`~chordtx.mesh.exchange.PeerExchange` tells and hears who else is there,
 :class:`~chordtx.mesh.finding.Finding` finds nodes by their ids, and
@@ -14,23 +14,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from math import ceil
-from random import Random, SystemRandom
+from random import Random
 from typing import Any, ClassVar, Self, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
-from chordtx.mesh.accepting import Listening, MeshFactory
+from chordtx.errors import ProtocolError, Stopped, WrongSubnet
+from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
+from chordtx.mesh.arguments import (
+    check_advertise,
+    check_encryption,
+    check_listen,
+    check_peers,
+    check_reactor,
+    check_rng,
+    check_settings,
+    check_subnet,
+)
 from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
 from chordtx.mesh.common_clock import CommonClock
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.dialing import Dialing
+from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.events import EventEmitter
 from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
@@ -39,6 +51,7 @@ from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.inbox import Inbox, UserHandler
 from chordtx.mesh.limited_log import LimitedLog
+from chordtx.mesh.listening import Listening
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
@@ -48,13 +61,12 @@ from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
 from chordtx.mesh.steady import steady, wall_seconds
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import Shared
+from chordtx.mesh.waiting import Gate, Shared
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
 FlagHandler = Callable[[MeshConnection, Message], None]
 
-ENCRYPTIONS = ("Plaintext", "SSL")
 _OUTGOING_WANTED = 4
 _CLOSE_SECONDS_MAX = 2.0
 _REFUSED_KEPT = 10
@@ -66,7 +78,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     ``async with MeshService(...) as node:`` starts it, waits until it can be used, and stops it at the end.
 
     :param reactor: Twisted's, or one that behaves like it.
-    :param listen: Twisted server endpoint to accept peers on; None accepts none.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none.
     :param advertise: outward address ``HOST:PORT`` that peers are told; taken from ``listen`` when None.
     :param peers: addresses ``HOST:PORT`` (``[v6]:PORT``) of nodes to join through.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
@@ -77,6 +89,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     :ivar methods: what our own nodes may call, by name. :ivar refused: why the latest links that we opened
         were refused, where it was another subnet.
     :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _log = Logger()
@@ -86,8 +99,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def __init__(
         self,
-        reactor: Any,
-        listen: str | None = None,
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = None,
         advertise: str | None = None,
         peers: Iterable[str] = (),
         subnet: str = "mesh",
@@ -96,25 +109,25 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         rng: Random | None = None,
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
-        if encryption not in ENCRYPTIONS:
-            raise ValueError(f"encryption is one of {', '.join(ENCRYPTIONS)}, not {encryption!r}")
+        check_reactor(reactor, type(self).__name__)
         self.reactor = reactor = steady(reactor)
         self._wall_clock = wall_clock or wall_seconds
         self.limited_log = LimitedLog(reactor)
         self._tasks = Tasks(self.limited_log)
         EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)
-        self.settings = (settings or MeshSettings()).validate()
-        self.rng = rng or SystemRandom()
-        self.encryption = encryption
-        self.subnet = subnet
+        self.settings = check_settings(settings, MeshSettings).validate()
+        self.rng = check_rng(rng)
+        self.encryption = check_encryption(encryption)
+        self.subnet = check_subnet(subnet)
         self.protocol_id = protocol_id(subnet, encryption)
         self.methods_offered: tuple[int, ...] = offered()
         self.bounds = LinkBounds.of(reactor, self.settings)
-        self._listen = listen
-        self._advertised = Address.parse(advertise) if advertise else None
-        self._bootstrap = [Address.parse(peer) for peer in peers]
+        self._advertised = check_advertise(advertise)
+        self._bootstrap = check_peers(peers)
         self._factory = MeshFactory(self)
-        self._listening = Listening(reactor, listen, self._factory, encryption == "SSL")
+        outward = Outward.UNUSED if self._advertised else self._outward()
+        listens_on = check_listen(reactor, listen, outward)
+        self._listening = Listening(reactor, listens_on, self._factory, encryption == "SSL")
         own = self.own_address()
         self.id = node_id(own.host, own.port, self.protocol_id, self.rng.randbytes(32))
         self.id_10 = decode_id(self.id, bits_max=384)
@@ -153,6 +166,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._all_closed: Deferred[None] | None = None
         self._stopping: Shared[None] | None = None
         self._closing = False
+        self._gate = Gate()
 
     # The service
 
@@ -163,7 +177,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         Service.startService(self)
         self._closing = False
         self._missed.begin()
-        self._listening.reset()
+        self._gate.reset()
         self._dialing.start()
         self._tasks.restart()
         self._rounds.start()
@@ -198,19 +212,31 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     async def _until_usable(self) -> None:
         await self.when_listening()
 
+    def privilegedStartService(self) -> None:
+        """Twisted's: open the port while the process may still open one below 1024. All else waits for
+        :meth:`startService`, so that it is done by the user that the process runs as from then on."""
+        Service.privilegedStartService(self)
+        if not self.running:
+            self._listening.open_early()
+
     def when_listening(self) -> Deferred[None]:
         """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._listening.when_open()
+        return self._gate.when_open()
 
     async def _start(self) -> None:
         try:
             self.prepare()
-        except ChordError as error:
-            self._listening.cannot(error)
+            await self._listening.open()
+        except CancelledError:
+            raise
+        except Exception as error:
+            await self._listening.close()
+            if not self._gate.failed(error):
+                self._log.error("cannot start: {error}", error=str(error))
             return
-        if await self._listening.open():
-            self._log.info("running as {id}", id=self.id)
-            self.started()
+        self._gate.opened()
+        self._log.info("running as {id}", id=self.id)
+        self.started()
 
     def prepare(self) -> None:
         """What is to be done before the port is opened; for subclasses.
@@ -232,6 +258,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._tasks.cancel()
         self._finding.stop()
         self._dialing.stop()
+        self._gate.failed(Stopped("the service was stopped"))
         await self._listening.close()
         self._rounds.stop()
         await self._close_links()
@@ -282,7 +309,11 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def own_address(self) -> Address:
         """The outward address that peers are told; port 0 when nobody can connect to us."""
-        return self._advertised or self._listening.address or Address.of_endpoint(self._listen)
+        return self._advertised or self._listening.address
+
+    def _outward(self) -> Outward:
+        """What others need our own address for, where none is advertised; for subclasses."""
+        return Outward.TOLD
 
     @property
     def protocol(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Plain values and functions: no Twisted, no clock, no randomness, no sockets.
 """
 
 from chordtx.ring.arcs import ArcTable
-from chordtx.ring.contact import Contact
+from chordtx.ring.contact import Contact, UnusableContact, usable_contacts
 from chordtx.ring.fingers import FingerTable
 from chordtx.ring.node import LIST_LENGTH, Ask, Changed, Effect, Notify, Nudge, RingNode
 from chordtx.ring.place import PlaceSearch
@@ -43,10 +43,12 @@ __all__ = [
     "PlaceSearch",
     "Positions",
     "RingNode",
+    "UnusableContact",
     "between",
     "distance",
     "in_arc",
     "ring_positions",
     "table_positions",
     "tops_of",
+    "usable_contacts",
 ]

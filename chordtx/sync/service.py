@@ -15,10 +15,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from random import Random
 from typing import Any
 
+from twisted.internet.interfaces import IStreamServerEndpoint
+
 from chordtx.config import SyncSettings
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
+from chordtx.mesh.arguments import check_settings, check_subnet
 from chordtx.mesh.handshake import as_text, number_of_id
 from chordtx.records import COUNTER_BITS, NEVER_WRITTEN, HybridClock, Record, RecordLimits, Version
 from chordtx.sync.comparing import Comparing
@@ -49,7 +52,7 @@ class SyncService(DictMixin, MeshService):
     one of them.
 
     :param reactor: Twisted's, or one that behaves like it.
-    :param listen: Twisted server endpoint to accept peers on; None accepts none.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none.
     :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
     :param peers: addresses of nodes to join through. :param subnet: the network's name.
     :param encryption: ``Plaintext`` or ``SSL``. :param leasing: whether keys are leased.
@@ -57,14 +60,15 @@ class SyncService(DictMixin, MeshService):
     :param wall_clock: gives Unix time in seconds, for leases and expiry; the system's when None.
     :ivar data: everything, as a mapping to read at once. :ivar metadata: who changed each key last, and when.
     :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _event_names = (*MeshService._event_names, "update", "delete")
 
     def __init__(
         self,
-        reactor: Any,
-        listen: str | None = "tcp:44565:interface=127.0.0.1",
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = "tcp:44565:interface=127.0.0.1",
         advertise: str | None = None,
         peers: Iterable[str] = (),
         subnet: str = "sync",
@@ -74,9 +78,9 @@ class SyncService(DictMixin, MeshService):
         rng: Random | None = None,
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
-        self.sync_settings = (settings or SyncSettings()).validate()
+        self.sync_settings = check_settings(settings, SyncSettings).validate()
         mesh = self.sync_settings.mesh
-        named = f"{subnet}{int(leasing)}"
+        named = f"{check_subnet(subnet)}{int(leasing)}"
         MeshService.__init__(
             self, reactor, listen, advertise, peers, named, encryption, mesh, rng, wall_clock
         )

@@ -8,6 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
 
 from chordtx.config import MeshSettings
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
@@ -460,12 +461,12 @@ async def test_port_that_is_taken_is_told(mesh: Mesh) -> None:
     silent = MeshService(mesh.reactor, listen=f"tcp:{first.out_addr[1]}:interface=127.0.0.1")
     mesh.nodes.append(silent)
     silent.startService()
-    assert mesh.logged("cannot listen")
+    assert mesh.logged("cannot start")
 
 
 def test_settings_that_make_no_sense_are_told() -> None:
     for wrong in ({"encryption": "ROT13"}, {"peers": ["nowhere"]}, {"advertise": "host:0"}):
         with pytest.raises(ValueError):
-            MeshService(None, **wrong)  # type: ignore[arg-type]
+            MeshService(Clock(), **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
-        MeshService(None, settings=MeshSettings(accepted_max=0))
+        MeshService(Clock(), settings=MeshSettings(accepted_max=0))

@@ -107,20 +107,6 @@ def test_address_without_host_or_port_cannot_be_reached(address: Address) -> Non
     assert Address.from_wire(address.to_wire()) == address
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "address"),
-    [
-        (None, Address("", 0)),
-        ("tcp:4444", Address("127.0.0.1", 4444)),
-        ("tcp:port=4444:interface=10.0.0.1", Address("10.0.0.1", 4444)),
-        (r"tcp6:4444:interface=\:\:1", Address("::1", 4444)),
-        ("unix:/run/socket", Address("127.0.0.1", 0)),
-    ],
-)
-def test_address_of_endpoint_before_it_is_open(endpoint: str | None, address: Address) -> None:
-    assert Address.of_endpoint(endpoint) == address
-
-
 # Broadcasts met before
 
 
