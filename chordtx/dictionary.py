@@ -172,6 +172,8 @@ class DictMixin:
         Fails with the first failure among them, each of which is told once.
         """
         started, self._started = self._started, []
+        if not started:
+            return self.run(_all_of(started))  # fails when the service does not run
         return Deferred.fromCoroutine(_all_of(started))
 
     # Keys and values

@@ -8,9 +8,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NotJoined
+from chordtx.errors import NotJoined
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
+from chordtx.mesh.unreachable import Unreachable
 from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 
@@ -113,9 +114,7 @@ class Contacts:
                 self._node.link_to(address),
                 lambda: PeerLost(f"{address} does not answer"),
             )
-        except ChordError:
-            raise
-        except Exception as error:
+        except Unreachable as error:
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")

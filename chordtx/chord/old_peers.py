@@ -182,7 +182,7 @@ class OldPeers:
             try:
                 await self._node.link_to(lost.address)
                 return
-            except Exception as error:
+            except ChordError as error:
                 self._log.debug("{link} does not come back: {error}", link=lost, error=str(error))
 
     async def _tell_keys(self, link: MeshConnection) -> None:

@@ -10,11 +10,9 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from chordtx.errors import Stopped
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.owner import ConnectionOwner
-from chordtx.mesh.waiting import Gate
 
 _COMPLAINT_SECONDS = 1.0
 
@@ -80,41 +78,14 @@ class Listening:
         self._factory = factory
         self._is_encrypted = is_encrypted
         self._port: IListeningPort | None = None
-        self._gate = Gate()
         self.address: Address | None = None
 
-    def when_open(self) -> Deferred[None]:
-        """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._gate.when_open()
-
-    def reset(self) -> None:
-        """What was is over: the service starts again."""
-        self._gate.reset()
-
-    def cannot(self, error: Exception) -> None:
-        """The service cannot start, for this reason."""
-        if not self._gate.failed(error):
-            self._log.error("cannot start: {error}", error=str(error))
-
-    async def open(self) -> bool:
-        """Listen.
-
-        :returns: whether that worked; if not, the log and :meth:`when_open` say why.
-        """
-        try:
-            await self._listen()
-        except Exception as error:
-            if not self._gate.failed(error):
-                self._log.error("cannot listen on {endpoint}: {error}", endpoint=self._endpoint, error=error)
-            return False
-        self._gate.opened()
-        return True
-
-    async def _listen(self) -> None:
+    async def open(self) -> None:
+        """Listen, if there is an endpoint. Fails with what the endpoint said when that cannot be."""
         if self._endpoint is None:
             return
-        port = await serverFromString(self._reactor, self._endpoint).listen(self._protocols())
-        self._port = port
+        opening = serverFromString(self._reactor, self._endpoint).listen(self._protocols())
+        port = self._port = await _or_close(opening)
         host = port.getHost()
         self.address = Address(getattr(host, "host", ""), getattr(host, "port", 0))
         self._log.info("listening on {address}", address=str(self.address))
@@ -129,7 +100,20 @@ class Listening:
 
     async def close(self) -> None:
         """Listen no more."""
-        self._gate.failed(Stopped("the service was stopped"))
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)
+
+
+def _or_close(opening: Deferred[IListeningPort]) -> Deferred[IListeningPort]:
+    """The port. Where it is not wanted any more once it is open, since this was cancelled, it is closed."""
+
+    def opened(port: IListeningPort) -> None:
+        if wanted.called:
+            maybeDeferred(port.stopListening)
+        else:
+            wanted.callback(port)
+
+    wanted: Deferred[IListeningPort] = Deferred()
+    opening.addCallbacks(opened, lambda failure: None if wanted.called else wanted.errback(failure))
+    return wanted

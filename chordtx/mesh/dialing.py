@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.unreachable import as_chord_error
 from chordtx.mesh.waiting import Shared
 
 _FAILURES_MAX = 100
@@ -128,9 +129,13 @@ class Dialing:
         except Exception as error:
             if link in self._mesh.awaiting_ids:
                 self._mesh.awaiting_ids.remove(link)
-            link.release(error)
-            raise
-        return await opened
+            reason = as_chord_error(error)
+            link.release(reason)
+            raise reason from error
+        try:
+            return await opened
+        except Exception as error:
+            raise as_chord_error(error) from error
 
     def endpoint(self, address: Address) -> Any:
         """How ``address`` is connected to: a name is looked up, an IPv4 or IPv6 literal taken as it is."""

@@ -38,7 +38,7 @@ _CALL_SECONDS = 20.0
 class Comparing:
     """One node's comparisons.
 
-    :param node: the service: ``background``, ``routing_table``, ``rng``, ``sleep``, ``methods``.
+    :param node: the service: ``background``, ``keep``, ``routing_table``, ``rng``, ``methods``.
     :param received: called with a key, an entry that came, and the link that it came by; tells whether it
         was news.
     """
@@ -63,13 +63,18 @@ class Comparing:
             sync_tree=self._tree, sync_leaves=self._leaves, sync_fetch=self._fetch, sync_take=self._take
         )
 
-    async def go_on(self) -> None:
+    def go_on(self) -> None:
         """Compare with one neighbour or another, now and then."""
-        while True:
-            await self._node.sleep(self._interval_seconds * (0.5 + self._node.rng.random()))
-            ours = self._ours()
-            if ours:
-                self.begin(self._node.rng.choice(ours))
+        self._node.keep("comparing", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
+
+    def _pause_seconds(self) -> float:
+        drawn: float = self._node.rng.random()
+        return self._interval_seconds * (0.5 + drawn)
+
+    def _begin_somewhere(self) -> None:
+        ours = self._ours()
+        if ours:
+            self.begin(self._node.rng.choice(ours))
 
     def _ours(self) -> list[MeshConnection]:
         return [link for link in self._node.routing_table.values() if link.ours and not link.closed]

@@ -521,7 +521,7 @@ async def test_port_that_is_taken_is_told(mesh: Mesh) -> None:
     silent = MeshService(mesh.reactor, listen=f"tcp:{first.out_addr[1]}:interface=127.0.0.1")
     mesh.nodes.append(silent)
     silent.startService()
-    assert mesh.logged("cannot listen")
+    assert mesh.logged("cannot start")
 
 
 def test_settings_that_make_no_sense_are_told() -> None:
