@@ -256,6 +256,39 @@ def test_without_peers_a_node_has_joined_when_it_listens(kind: Any) -> None:
     assert outcomes(unheard.when_joined()) == [None]
 
 
+def test_a_synchronized_dict_has_joined_when_the_first_copy_is_here() -> None:
+    world = world_of(SyncService)
+    other = world.start()
+    for number in range(1000):
+        world.result(other.set(f"key {number}", number))
+    node = world.start(other)
+    world.result(node.when_joined())
+    assert len(node.data) == 1000
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_first_peer_that_dies_while_its_copy_comes_is_none(is_silent: bool) -> None:
+    world = world_of(SyncService)
+    first, second = world.several(2)
+    world.run(5)
+    for number in range(1000):
+        world.result(second.set(f"key {number}", number))
+    node = not_started(world, SyncService, peers=[f"{each.reactor.host}:{PORT}" for each in (first, second)])
+    first.methods["sync_tree"] = lambda *_: Deferred()
+    node.startService()
+    world.network.cut(second.reactor.host, "10.0.9.1")
+    world.run(1)
+    waiting = outcomes(node.when_joined())
+    assert first.id in node.routing_table
+    world.network.kill(first.reactor.host, is_silent)
+    world.run(1)
+    assert waiting == []
+    world.network.mend(second.reactor.host, "10.0.9.1")
+    world.run(60)
+    assert world.result(node.when_joined()) is None
+    assert len(node.data) == 1000
+
+
 @pytest.mark.parametrize("kind", [MeshService, SyncService])
 def test_with_peers_a_node_has_joined_with_its_first_link(kind: Any) -> None:
     world = world_of(kind)

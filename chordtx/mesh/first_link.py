@@ -1,12 +1,18 @@
-"""When a node that is in no ring has joined: as soon as it has a link to somebody, or needs none."""
+"""When a node that is in no ring has joined: as soon as it has a link to somebody, or needs none.
+
+And has had from that neighbour what it needs before calls work (``catch_up`` of the service).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from chordtx.errors import NotJoined
+from twisted.logger import Logger
+
+from chordtx.errors import ChordError, NotJoined
 from chordtx.mesh.address import Address
+from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.waiting import Gate
 
 _LOOK_SECONDS = 0.1
@@ -21,11 +27,14 @@ class FirstLink:
     :param timeout_seconds: how long those who wait are kept waiting.
     """
 
+    _log = Logger()
+
     def __init__(self, mesh: Any, peers: Sequence[Address], joined: Gate, timeout_seconds: float) -> None:
         self._mesh = mesh
         self._peers = peers
         self._joined = joined
         self._timeout_seconds = timeout_seconds
+        self._catching_up = 0
 
     def started(self) -> None:
         """The node listens; its peers are being connected to."""
@@ -35,15 +44,29 @@ class FirstLink:
         else:
             self._joined.opened()
 
-    def linked(self) -> None:
+    def linked(self, link: MeshConnection) -> None:
         """There is a link."""
-        self._joined.opened()
+        if not self._joined.is_open:
+            self._mesh.background(self._catch_up(link))
+
+    async def _catch_up(self, link: MeshConnection) -> None:
+        self._catching_up += 1
+        try:
+            await self._mesh.catch_up(link)
+        except ChordError as error:
+            self._log.debug("not caught up by {link}: {error}", link=link, error=str(error))
+            return
+        finally:
+            self._catching_up -= 1
+        if self._mesh.running:
+            self._joined.opened()
 
     async def _wait(self, others: Sequence[Address]) -> None:
         clock = self._mesh.reactor
         until = clock.seconds() + self._timeout_seconds
         while not self._joined.is_open:
-            if clock.seconds() >= until or all_refused(self._mesh, others):
+            is_late = clock.seconds() >= until and not self._catching_up
+            if is_late or all_refused(self._mesh, others):
                 self._joined.failed(why_not_joined(self._mesh, others, "no node"))
                 return
             await self._mesh.sleep(_LOOK_SECONDS)

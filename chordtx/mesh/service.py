@@ -222,6 +222,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         except Exception:
             self._log.failure("something failed while the service was stopped")
 
+    async def catch_up(self, link: MeshConnection) -> None:
+        """What is to be had from the first neighbour before calls work; for subclasses.
+
+        :raises ChordError: when that was not to be had. The next link is another chance.
+        """
+
     async def leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
 
@@ -430,7 +436,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.emit("connect", self)
         self._dialing.settle(connection, connection)
         if self.joins_by_a_link and self._life.phase is Phase.UP:
-            self._first_link.linked()
+            self._first_link.linked(connection)
 
     def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """A link is gone."""

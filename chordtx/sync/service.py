@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chordtx.config import SyncSettings
@@ -107,6 +108,18 @@ class SyncService(DictMixin, MeshService):
         self.keep("expiry", self._tell_expired, lambda: _LOOK_SECONDS, _LOOK_SECONDS)
         seconds = self.sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
         self.keep("forgetting", self._forget, lambda: seconds, seconds)
+
+    def when_joined(self) -> Deferred[None]:
+        """As :meth:`chordtx.MeshService.when_joined`; with peers, once what the first of them has is here.
+
+        (An old peer does not say when it has told everything: with one of these, as soon as it is linked.)
+        """
+        return super().when_joined()
+
+    async def catch_up(self, link: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if link.ours:
+            await self._comparing.compared(link)
 
     def link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
