@@ -320,6 +320,35 @@ def test_each_loop_survives_each_error(
     healed.heal()
 
 
+# What concerns one link
+
+
+@pytest.mark.parametrize("part", ["watch", "flush"])
+def test_a_link_that_cannot_be_looked_after_is_ended_alone(
+    part: str, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    healed = MeshHealed()
+    healed.begin()
+    node = healed.nodes[0]
+    broken, *others = node.routing_table.values()
+
+    def fails(*_: Any) -> None:
+        raise AttributeError("a bug")
+
+    if part == "watch":
+        broken.watch = fails
+    else:
+        broken.calls.flush = fails
+        for link in (broken, *others):
+            link.call("ping", timeout_seconds=5.0).addErrback(lambda _: None)
+    healed.world.run(0.5)
+    assert broken.closed
+    assert not any(link.closed for link in others)
+    healed.world.run(10)
+    assert len(node.routing_table) == 3, "the others connect again"
+    assert flush_logged_errors(AttributeError)
+
+
 # What a transport does
 
 

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 
 from chordtx import ChordService, MeshService, SyncService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
-from chordtx.errors import NotJoined, Stopped, WrongSubnet
+from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet
 from tests.mesh.peers import outcomes
 from tests.sim.cluster import PORT, Cluster
 
@@ -566,6 +566,28 @@ def test_a_stop_that_fails_in_one_step_does_the_others(flush_logged_errors: Any)
     del node.leave, node.finish
     node.startService()
     works(world, node)
+
+
+def test_a_transport_that_tells_nothing_does_not_keep_the_service(flush_logged_errors: Any) -> None:
+    world = world_of(MeshService)
+    node = world.start(world.start())
+    works(world, node)
+    link = next(iter(node.routing_table.values()))
+    link.connectionLost = lambda *_: None
+    world.result(node.stopService())
+    assert len(flush_logged_errors(ChordError)) == 1
+
+
+def test_an_event_that_stops_the_service_stops_the_loop_that_tells_it() -> None:
+    world = world_of(SyncService)
+    node = world.start()
+    works(world, node)
+    stopped: list[Any] = []
+    node.on("delete", lambda *_: stopped.append(outcomes(node.stopService())))
+    world.result(node.set("key", 1, ttl=1.0))
+    world.run(5)
+    assert stopped == [[None]]
+    nothing_is_left(world, node)
 
 
 # Storing, and not

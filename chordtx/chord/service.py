@@ -58,9 +58,10 @@ class ChordService(RingDict, MeshService):
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param leech: use the ring, and store nothing.
     :param settings: limits and times. :param rng: random source. :param store: where records are kept; it is
-        closed when the service has stopped. :param data: path of a folder to keep records, id and peers in
-        instead, opened at the start. :param node_id: the id from an earlier run. :param remembered: addresses
-        of peers from an earlier run, to join through.
+        closed when the service has stopped, and cannot be used again then, unless it is in memory.
+    :param data: path of a folder to keep records, id and peers in instead, opened at the start.
+    :param node_id: the id from an earlier run. :param remembered: addresses of peers from an earlier run, to
+        join through.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     """
 

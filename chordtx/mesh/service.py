@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.errors import ProtocolError, Stopped, WrongSubnet
+from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import Listening, MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.bounds import LinkBounds
@@ -45,6 +45,7 @@ from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.waiting import within
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
@@ -238,9 +239,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         for link in tuple(self._links):
             link.part(Stopped("the service was stopped"))
         if self._links:
-            self._all_closed = Deferred()
+            closed = self._all_closed = Deferred()
             abort = self.reactor.callLater(_CLOSE_SECONDS_MAX, self._abort_links)
-            await self._all_closed
+            # A transport may be so broken that it does not even tell that it was cut off.
+            await within(
+                2 * _CLOSE_SECONDS_MAX, self.reactor, closed, lambda: ChordError("links do not close")
+            )
             if abort.active():
                 abort.cancel()
 
