@@ -46,15 +46,16 @@ ENDS = {
     "sync/comparing.py Comparing._until_done": "when nothing has changed since",
     "dictionary.py DictMixin._pages": "a caller waits; after the last page",
 }
-#: Where a call is put off: that it does not put itself off again, but in ``Loop``.
+#: Where a call is put off: none puts itself off again, but in ``Loop`` and in ``Turns``, which no error ends.
 PUT_OFF = {
     "mesh/connection.py MeshConnection.connectionMade",
     "mesh/connection.py MeshConnection.close",
-    "mesh/inflow.py Inflow._pause",
+    "mesh/inflow.py Inflow._spend",
     "mesh/loop.py Loop._sleep",
     "mesh/rounds.py Rounds.wants_flush",
     "mesh/service.py MeshService._close_links",
     "mesh/service.py MeshService.sleep",
+    "mesh/turns.py Turns._call_next",
     "chord/poll.py Poll.hedge",
 }
 

@@ -14,6 +14,7 @@ from twisted.logger import LogEvent, Logger, globalLogPublisher
 
 from chordtx.errors import ChordError
 from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.turns import Turns
 
 EXPECTED = (ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError, OSError, ChordError)
 
@@ -189,3 +190,26 @@ def test_waking_brings_the_next_round_forward_and_never_back() -> None:
     rounds.run(2)
     assert rounds.begun_at[:5] == [0.0, 1.0, 5.0, 9.0, 9.5]
     rounds.tasks.cancel()
+
+
+def test_a_bug_in_one_worker_keeps_no_other_from_its_turns() -> None:
+    clock, worked = Clock(), []
+    turns = Turns(clock, budget_seconds=0.005)
+
+    class Once:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def work(self) -> bool:
+            worked.append(self._name)
+            if self._name == "broken":
+                raise AttributeError("a bug")
+            return False
+
+    for name in ("one", "broken", "two", "three"):
+        turns.wait(Once(name))
+    with pytest.raises(AttributeError):
+        clock.advance(0)
+    clock.advance(0)
+    assert worked == ["one", "broken", "two", "three"]
+    assert not clock.getDelayedCalls()
