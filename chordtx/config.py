@@ -52,6 +52,8 @@ class MeshSettings:
     :ivar connections_per_address_max: accepted from one address, so that one host cannot use up all.
     :ivar handshake_timeout_seconds: a link that says nothing sensible for this long is cut.
     :ivar connect_timeout_seconds: for the TCP (and TLS) connection to come up.
+    :ivar first_link_timeout_seconds: after this long without a link, a node that was given peers says that it
+        has reached none (in a ring, ``join_timeout_seconds`` counts instead); as long as that.
     :ivar ping_interval_seconds: how long a link may be silent before it is asked whether it lives.
     :ivar silence_timeout_seconds_min: lower bound of a link's measured time-out; above scheduling pauses.
     :ivar silence_timeout_seconds_max: upper bound: a dead link is known after this long at the latest.
@@ -80,6 +82,7 @@ class MeshSettings:
     connections_per_address_max: int = 256
     handshake_timeout_seconds: float = 10.0
     connect_timeout_seconds: float = 5.0
+    first_link_timeout_seconds: float = 15.0
     ping_interval_seconds: float = 1.0
     silence_timeout_seconds_min: float = 2.5
     silence_timeout_seconds_max: float = 3.5

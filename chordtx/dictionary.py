@@ -175,6 +175,8 @@ class DictMixin:
         Fails with the first failure among them, each of which is told once.
         """
         started, self._started = self._started, []
+        if not started:
+            return self.run(_all_of(started))  # fails when the service does not run
         return Deferred.fromCoroutine(_all_of(started))
 
     # What is like a dict, and cannot be, since the network is to be asked

@@ -27,6 +27,7 @@ from zope.interface import implementer
 from chordtx.chord import ChordService
 from chordtx.errors import ChordError
 from chordtx.mesh import Address
+from chordtx.mesh.loop import Loop
 
 PEER = "127.0.0.1:44565"
 TTL_SECONDS = 30.0
@@ -55,12 +56,13 @@ class Advertisement(Service):
         self._name = name
         self._address = str(Address.parse(address))
         self._ttl_seconds = ttl_seconds
-        self._saying: Deferred[None] | None = None
+        self._saying: Loop | None = None
 
     def startService(self) -> None:
         """Twisted's."""
         Service.startService(self)
-        self._saying = self._node.background(self._say_on())
+        seconds = self._ttl_seconds / _SAID_IN_TTL
+        self._saying = self._node.keep(f"advertising {self._name}", self._say_it, lambda: seconds)
 
     def stopService(self) -> Deferred[None]:
         """Twisted's: take it back. :returns: fires when that is done."""
@@ -69,13 +71,11 @@ class Advertisement(Service):
             self._saying.cancel()
         return Deferred.fromCoroutine(self._take_back())
 
-    async def _say_on(self) -> None:
-        while True:
-            try:
-                await self.say()
-            except ChordError as error:
-                self._log.warn("cannot say where {name} is: {error}", name=self._name, error=str(error))
-            await self._node.sleep(self._ttl_seconds / _SAID_IN_TTL)
+    async def _say_it(self) -> None:
+        try:
+            await self.say()
+        except ChordError as error:
+            self._log.warn("cannot say where {name} is: {error}", name=self._name, error=str(error))
 
     async def say(self) -> None:
         """Say it now. :raises ChordError: when the ring does not take it."""
@@ -129,7 +129,7 @@ class ServiceEndpoint:
         for address in await self.addresses():
             try:
                 return await HostnameEndpoint(self._reactor, address.host, address.port).connect(factory)
-            except ConnectError as error:
+            except (ConnectError, OSError) as error:  # a name that is not known is the latter
                 failed = error
         raise failed
 

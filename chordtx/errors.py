@@ -40,7 +40,7 @@ class NoMajorityTimeout(NoMajority, TimeoutError):
 
 
 class NotJoined(ChordError):
-    """The node has not joined a ring, or could not reach one."""
+    """The service is not started, or could not start; or the node could not reach a ring, or anybody."""
 
 
 class WrongSubnet(ChordError):

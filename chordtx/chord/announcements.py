@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from chordtx.errors import ProtocolError
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.translation import in_dialect
@@ -23,7 +25,7 @@ DELETED = b"del"
 class Announcements:
     """One node's announcements, out and in.
 
-    :param node: the service: ``reactor``, ``routing_table``, ``broadcast``, ``emit`` and so on.
+    :param node: the service: ``background``, ``sleep``, ``routing_table``, ``broadcast``, ``emit`` and so on.
     :param interval_seconds: how long they are collected.
     """
 
@@ -32,7 +34,7 @@ class Announcements:
         self._interval_seconds = interval_seconds
         self._collected: dict[bytes, bool] = {}
         self._collected_bytes = 0
-        self._timer: Any = None
+        self._flushing: Deferred[None] | None = None
 
     def announce(self, key: bytes, deleted: bool) -> None:
         """A write of ours added or deleted a key."""
@@ -42,14 +44,19 @@ class Announcements:
         self._collected_bytes += len(key)
         if len(self._collected) >= _KEYS_MAX or self._collected_bytes >= _KEYS_BYTES_MAX:
             self.flush()
-        elif self._timer is None:
-            self._timer = self._node.reactor.callLater(self._interval_seconds, self.flush)
+        elif self._flushing is None or self._flushing.called:
+            self._flushing = self._node.background(self._flush_later())
+
+    async def _flush_later(self) -> None:
+        await self._node.sleep(self._interval_seconds)
+        self._flushing = None
+        self.flush()
 
     def flush(self) -> None:
         """Send what was collected."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.cancel()
         collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
             entries = [[key, int(deleted)] for key, deleted in collected.items()]

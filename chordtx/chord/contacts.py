@@ -8,10 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NotJoined
+from chordtx.errors import NotJoined
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
 from chordtx.mesh.hearsay import believed
+from chordtx.mesh.unreachable import Unreachable
 from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 from chordtx.wire import encode_id
@@ -131,9 +132,7 @@ class Contacts:
                 self._node.link_to(address, encode_id(contact.id)),
                 lambda: PeerLost(f"{address} does not answer"),
             )
-        except ChordError:
-            raise
-        except Exception as error:
+        except Unreachable as error:
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -285,7 +284,7 @@ class Coordinator:
         for contact, failure in poll.failures.items():
             if failure.check(ValueTooLarge, StorageFull, ProtocolError, TypeError):
                 failure.raiseException()
-            if not failure.check(ChordError, ConnectError):
+            if not failure.check(ChordError):
                 failure.raiseException()
             self._routing.call_failed(contact.id, failure.value)
 

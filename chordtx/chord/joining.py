@@ -12,11 +12,16 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from chordtx.errors import ChordError, NotJoined, Stopped
+from chordtx.errors import ChordError
 from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.first_link import all_refused, why_not_joined
+from chordtx.mesh.loop import Loop
+from chordtx.mesh.waiting import Gate
+
+Through = Callable[[MeshConnection], Awaitable[None]]
+Begin = Callable[[int], Awaitable[None]]
 
 _RETRY_SECONDS = 0.1
 _LOOK_SECONDS = 1.0  # how often a returning node tries those that it remembers
@@ -24,36 +29,30 @@ _SETTLE_SECONDS = 2.0  # until then those that are started together have found e
 
 
 class Joining:
-    """The way into the ring, and who waits for it.
+    """The way into the ring.
 
-    :param node: the service: ``members``, ``routing_table``, ``refused``, ``leeching`` and so on.
+    :param node: the service: ``members``, ``routing_table``, ``refused``, ``leeching``, ``keep`` and so on.
     :param peers: what people gave, for messages. :param timeout_seconds: after which those who wait are told.
+    :param joined: opened once the node is in a ring. It fails when that takes too long, and is opened all the
+        same when it comes later.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Any, peers: list[Any], timeout_seconds: float) -> None:
+    def __init__(self, node: Any, peers: list[Address], timeout_seconds: float, joined: Gate) -> None:
         self._node = node
         self._peers = peers
         self._timeout_seconds = timeout_seconds
+        self._joined = joined
         self._remembered: list[Address] = []
         self._looked_at = self._began_at = -inf
-        self._waiting: list[Deferred[None]] = []
-        self._error: Exception | None = None
-        self.is_joined = False
+        self._attempt = 0
+        self._loop: Loop | None = None
 
-    def when_joined(self) -> Deferred[None]:
-        """See :meth:`chordtx.ChordService.when_joined`."""
-        waiting: Deferred[None] = Deferred()
-        if not self._node.running:
-            waiting.errback(Stopped("the service is not running"))
-        elif self.is_joined:
-            waiting.callback(None)
-        elif self._error is not None:
-            waiting.errback(self._error)
-        else:
-            self._waiting.append(waiting)
-        return waiting
+    @property
+    def is_joined(self) -> bool:
+        """Whether the node is in a ring; a leeching one: whether it has reached one."""
+        return self._joined.is_open
 
     def remember(self, addresses: list[Address]) -> None:
         """Peers from an earlier run."""
@@ -67,26 +66,7 @@ class Joining:
     def _is_returning(self) -> bool:
         return bool(self._remembered) and not self._node.leeching
 
-    def begin_again(self) -> None:
-        """Forget how it went before."""
-        self.is_joined, self._error = False, None
-
-    def settle(self, error: Exception | None) -> None:
-        """Tell those who wait: joined, or why not."""
-        if error is None:
-            self.is_joined = True
-        else:
-            self._error = error
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            if error is None:
-                deferred.callback(None)
-            else:
-                deferred.errback(error)
-
-    async def join(
-        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[int], Awaitable[None]]
-    ) -> None:
+    def look(self, through: Through, begin: Begin) -> None:
         """Go on until the node is in a ring; a leeching one, until it can reach one.
 
         Those who wait are told when the time is over, but a node goes on trying: its peers may come up yet.
@@ -94,22 +74,46 @@ class Joining:
         :param through: joins through a member. :param begin: begins a ring, to which so many others will come
             that were in it before.
         """
+        self.stop()
+        attempt = self._attempt
         self._began_at = self._node.reactor.seconds()
-        deadline = self._began_at + self._timeout_seconds
-        while True:
-            try:
-                if await self._try(through, begin):
-                    self.settle(None)
-                    return
-            except (ChordError, OSError) as error:
-                self._log.info("not joined yet: {error}", error=str(error))
-            if self._error is None and (self._node.reactor.seconds() > deadline or self._all_refused()):
-                self.settle(self._why_not())
-            await self._node.sleep(_RETRY_SECONDS * (0.5 + self._node.rng.random()))
+        self._looked_at = -_LOOK_SECONDS
 
-    async def _try(
-        self, through: Callable[[MeshConnection], Awaitable[None]], begin: Callable[[int], Awaitable[None]]
-    ) -> bool:
+        def try_once() -> Awaitable[bool]:
+            return self._try_once(attempt, through, begin)
+
+        self._loop = self._node.keep("joining the ring", try_once, self._pause_seconds)
+
+    def stop(self) -> None:
+        """Look no more; an attempt that is under way ends."""
+        self._attempt += 1
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+
+    def _pause_seconds(self) -> float:
+        drawn: float = self._node.rng.random()
+        return _RETRY_SECONDS * (0.5 + drawn)
+
+    async def _try_once(self, attempt: int, through: Through, begin: Begin) -> bool:
+        is_in = False
+        try:
+            is_in = await self._try(through, begin)
+        except ChordError as error:
+            self._log.info("not joined yet: {error}", error=str(error))
+        finally:
+            if attempt == self._attempt:
+                self._tell(is_in)
+        return is_in
+
+    def _tell(self, is_in: bool) -> None:
+        is_late = self._node.reactor.seconds() > self._began_at + self._timeout_seconds
+        if is_in:
+            self._joined.opened()
+        elif self._joined.error is None and (is_late or all_refused(self._node, self._peers)):
+            self._joined.failed(why_not_joined(self._node, self._peers, "no ring"))
+
+    async def _try(self, through: Through, begin: Begin) -> bool:
         node = self._node
         member = next(iter(node.members()), None)
         if member is not None:
@@ -127,7 +131,7 @@ class Joining:
         await begin(0)
         return True
 
-    async def _try_to_begin_again(self, begin: Callable[[int], Awaitable[None]]) -> bool:
+    async def _try_to_begin_again(self, begin: Begin) -> bool:
         now = self._node.reactor.seconds()
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
@@ -156,15 +160,3 @@ class Joining:
         except ChordError:
             return False
         return answer == [True]
-
-    def _all_refused(self) -> bool:
-        """Whether every peer that was given turned out to be of another network."""
-        node = self._node
-        return len(node.refused) >= len(self._peers) > 0 and not node.routing_table and not node.awaiting_ids
-
-    def _why_not(self) -> Exception:
-        if self._node.refused and not self._node.routing_table:
-            error: Exception = self._node.refused[-1]
-            return error
-        said = [f"{peer}: {self._node.why_not_reached(peer) or 'no ring there'}" for peer in self._peers]
-        return NotJoined(f"no ring was reached ({'; '.join(said) or 'no peers'}): is a node listening there?")

@@ -23,7 +23,7 @@ _PEERS_KEPT_MAX = 64
 class Keeping:
     """One node's data folder, or none.
 
-    :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``sleep``.
+    :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``keep``.
     :param path: of the folder; None keeps nothing. :param age: the ring's.
     """
 
@@ -61,13 +61,15 @@ class Keeping:
             self._age.remember(Kept(self._folder.seen_ms, self._folder.age_ms, self._folder.doubt_ms))
         return self._folder
 
-    async def go_on(self) -> None:
+    def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
-        while self._folder is not None:
-            is_due = self._node.reactor.seconds() - self._noted_at >= _NOTE_SECONDS
-            if is_due or self._peers() != self._noted_peers:
-                self._note(self._folder)
-            await self._node.sleep(_LOOK_SECONDS)
+        if self._folder is not None:
+            self._node.keep("noting in the data folder", self._note_what_is_new, lambda: _LOOK_SECONDS)
+
+    def _note_what_is_new(self) -> None:
+        is_due = self._node.reactor.seconds() - self._noted_at >= _NOTE_SECONDS
+        if self._folder is not None and (is_due or self._peers() != self._noted_peers):
+            self._note(self._folder)
 
     def _peers(self) -> list[str]:
         return sorted(str(address) for address in self._node.known_addresses()[-_PEERS_KEPT_MAX:])

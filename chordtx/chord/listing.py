@@ -70,7 +70,7 @@ class Listing:
                 return await self._page_once(position)
             except _CatchingUp:
                 deadline = clock.seconds() + patience  # it answers, and will know
-            except (ChordError, OSError) as error:
+            except ChordError as error:
                 if clock.seconds() > deadline:
                     raise NoMajorityTimeout(f"a part of the ring does not list its keys: {error}") from error
             await self._node.sleep(_PAUSE_SECONDS)
@@ -142,7 +142,7 @@ class Listing:
                 break  # once round
             try:
                 status, ahead = await self._visit(contact)
-            except (ChordError, OSError) as error:
+            except ChordError as error:
                 silent.add(contact.id)
                 address = str(Address(contact.host, contact.port))
                 nodes.append({"id": encode_id(contact.id), "address": address, "error": str(error)})

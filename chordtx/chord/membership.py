@@ -16,6 +16,8 @@ from chordtx.chord.routing import Routing, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
+from chordtx.mesh.loop import Loop
+from chordtx.mesh.waiting import within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
@@ -28,7 +30,7 @@ _ASKED_FOR_PLACE_MAX = 8
 class Membership:
     """One node's dealings with its neighbours.
 
-    :param node: the service: gives ``reactor``, ``rng``, ``background``, ``call_contact``, ``members``.
+    :param node: the service: gives ``reactor``, ``rng``, ``background``, ``keep``, ``members`` and so on.
     :param changed: called after each change of our neighbours.
     """
 
@@ -48,8 +50,7 @@ class Membership:
         self._settings = settings
         self._changed = changed
         self._asking: set[int] = set()
-        self._timer: Any = None
-        self._nudged = False
+        self._loop: Loop | None = None
         self._stopped = False
         self._given_up: dict[int, None] = {}
         node.methods.update(
@@ -65,7 +66,7 @@ class Membership:
     def create(self) -> None:
         """Begin a ring of one."""
         self._carry_out(self._ring.create())
-        self._schedule(self._settings.stabilize_interval_seconds)
+        self._keep_going()
 
     async def join(self, through: MeshConnection) -> None:
         """Join the ring that a neighbour is in.
@@ -78,7 +79,7 @@ class Membership:
             raise NotJoined("the ring knows nobody but ourselves")
         owner, successors = await self._find_place(chosen)
         self._carry_out(self._ring.join_answered(owner, successors))
-        self._schedule(self._settings.stabilize_interval_seconds)
+        self._keep_going()
 
     async def _find_place(self, asked: Contact) -> tuple[Contact, Sequence[Contact]]:
         """Ask around until the members before and after our place agree."""
@@ -95,8 +96,8 @@ class Membership:
     def stop(self) -> None:
         """No more rounds."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        if self._loop is not None:
+            self._loop.stop()
 
     async def say_goodbye(self) -> None:
         """Tell the neighbours that we leave, so that they close the gap at once."""
@@ -144,8 +145,8 @@ class Membership:
 
     def _nudge(self, caller: MeshConnection) -> list[Any]:
         self._node.calling_member(caller)
-        self._nudged = True
-        self._schedule(_NUDGED_SECONDS)
+        if self._loop is not None:
+            self._loop.wake(_NUDGED_SECONDS)
         return []
 
     def _left(self, caller: MeshConnection) -> list[Any]:
@@ -197,25 +198,19 @@ class Membership:
 
     # Rounds
 
-    def _schedule(self, seconds: float) -> None:
-        if self._stopped:
-            return
-        if self._timer is not None and self._timer.active():
-            if self._timer.getTime() <= self._node.reactor.seconds() + seconds:
-                return
-            self._timer.cancel()
-        self._timer = self._node.reactor.callLater(seconds, self._round)
+    def _keep_going(self) -> None:
+        first_after_seconds = self._settings.stabilize_interval_seconds
+        self._loop = self._node.keep("membership", self._round, self._pause_seconds, first_after_seconds)
+
+    def _pause_seconds(self) -> float:
+        drawn: float = self._node.rng.random()
+        return self._settings.stabilize_interval_seconds * (0.75 + 0.5 * drawn)
 
     def _round(self) -> None:
-        self._nudged = False
-        try:
-            self._carry_out(self._ring.stabilize())
-            for contact in self._strangers():
-                self._carry_out(self._ring.met(contact))
-            self._fix_finger()
-        finally:
-            interval = self._settings.stabilize_interval_seconds
-            self._schedule(interval * (0.75 + 0.5 * self._node.rng.random()))
+        self._carry_out(self._ring.stabilize())
+        for contact in self._strangers():
+            self._carry_out(self._ring.met(contact))
+        self._fix_finger()
 
     def _strangers(self) -> Iterable[Contact]:
         listed = {contact.id for contact in self._ring.successors}
@@ -255,7 +250,7 @@ class Membership:
         self._asking.add(contact.id)
         try:
             predecessor, successors = await self._ask(contact)
-        except (ChordError, OSError) as error:
+        except ChordError as error:
             self._node.limited_log.debug(
                 "{contact} does not answer: {error}", contact=str(contact.port), error=str(error)
             )
@@ -274,11 +269,10 @@ class Membership:
 
     async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
         call = self._node.call_contact(contact, "neighbours")
-        call.addTimeout(_SUSPECT_SECONDS + self._settings.call_timeout_seconds, self._node.reactor)
-        try:
-            reply = await call
-        except TimeoutError as error:
-            raise CallTimeout("it does not answer in time") from error
+        seconds = _SUSPECT_SECONDS + self._settings.call_timeout_seconds
+        reply = await within(
+            seconds, self._node.reactor, call, lambda: CallTimeout("it does not answer in time")
+        )
         if len(reply) != 2 or not isinstance(reply[1], list):
             raise ProtocolError("neighbours are a predecessor and a list")
         predecessors = [] if reply[0] is None else usable_contacts(reply[:1])

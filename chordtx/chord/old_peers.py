@@ -183,7 +183,7 @@ class OldPeers:
             try:
                 await self._node.link_to(address)
                 return
-            except Exception as error:
+            except ChordError as error:
                 text = "{link} does not come back: {error}"
                 self._node.limited_log.debug(text, link=lost, error=str(error))
 

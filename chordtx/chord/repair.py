@@ -27,6 +27,7 @@ from chordtx.chord.transfer import Transfer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError, ValueTooLarge
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.loop import Loop
 from chordtx.mesh.waiting import Gate
 from chordtx.records import (
     Neighbourhood,
@@ -53,7 +54,7 @@ _FORGETS_IN_TOMBSTONE_TIME = 20
 class Repair:
     """One node's comparisons with others, and what it may vote on.
 
-    :param node: the service: ``reactor``, ``background``, ``call_contact``, ``sleep``, ``rng``.
+    :param node: the service: ``reactor``, ``background``, ``keep``, ``call_contact``, ``sleep``, ``rng``.
     """
 
     _log = Logger()
@@ -84,6 +85,9 @@ class Repair:
         self._known: dict[bytes, bool] = {}
         self._doubts = 0
         self._forget_due_at = 0.0
+        self._compare_due_at = 0.0
+        self._patience_until: float | None = None
+        self._loop: Loop | None = None
         # With few at once: what one has given need not come from the others too.
         self._exchanging = DeferredSemaphore(_EXCHANGES_AT_ONCE)
         self._first = Gate()
@@ -187,21 +191,26 @@ class Repair:
     def stop(self) -> None:
         """No more comparisons."""
         self._stopped = True
+        if self._loop is not None:
+            self._loop.stop()
 
-    async def keep_whole(self) -> None:
+    def keep_whole(self) -> None:
         """Compare with everyone after each change that may have given us keys, and now and then."""
-        due_at = self._node.reactor.seconds()
-        while not self._stopped:
-            if not self.is_settled:
-                await self._wait_for_a_restart()
-                await self._settle()
-            elif self._node.reactor.seconds() >= due_at:
-                await self._compare_with(await self._others(), is_all_needed=False)
-                await self._tidy()
-                await self._forget()
-                interval = self._settings.repair_interval_seconds
-                due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
-            await self._node.sleep(_LOOK_SECONDS)
+        self._compare_due_at = self._node.reactor.seconds()
+        self._loop = self._node.keep("repair", self._round, lambda: _LOOK_SECONDS)
+
+    async def _round(self) -> None:
+        if not self.is_settled:
+            await self._wait_for_a_restart()
+            await self._settle()
+            return
+        self._patience_until = None
+        if self._node.reactor.seconds() >= self._compare_due_at:
+            await self._compare_with(await self._others(), is_all_needed=False)
+            await self._tidy()
+            await self._forget()
+            interval = self._settings.repair_interval_seconds
+            self._compare_due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
 
     async def _wait_for_a_restart(self) -> None:
         """Whoever is gone may be back at once. Those that keep its keys in its stead have no vote on them
@@ -215,7 +224,8 @@ class Repair:
             self._look()
 
     async def _settle(self) -> None:
-        patience = self._node.reactor.seconds() + self._settings.settle_timeout_seconds
+        if self._patience_until is None:
+            self._patience_until = self._node.reactor.seconds() + self._settings.settle_timeout_seconds
         while not self._stopped and not self.is_settled:
             try:
                 await self._routing.find_neighbourhood()
@@ -224,7 +234,7 @@ class Repair:
             self._look()
             view = self._seen
             if view is not None:
-                is_late = self._node.reactor.seconds() > patience
+                is_late = self._node.reactor.seconds() > self._patience_until
                 pending, doubts = list(self._pending), self._doubts
                 others = await self._others()
                 if others is not None and await self._compare_with(others, not is_late):
@@ -240,6 +250,7 @@ class Repair:
             self._log.warn("not everyone could be compared with in time: going on with what there is")
         if self._settled is None:
             self._log.info("caught up: {count} records", count=len(self._replica.store))
+        self._patience_until = None
         self._settled = view
         self._pending = []
         self._known.clear()
@@ -265,7 +276,7 @@ class Repair:
             for contact in waiting:
                 try:
                     await self._compare(contact)
-                except (ChordError, OSError) as error:
+                except ChordError as error:
                     failed.append(contact)
                     text = "could not compare with {host}:{port}: {error}"
                     self._log.debug(text, host=contact.host, port=contact.port, error=str(error))

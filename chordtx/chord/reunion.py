@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 
 from chordtx.chord.membership import Membership
@@ -18,13 +17,14 @@ from chordtx.chord.routing import ID_BYTES, Found, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError
 from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.loop import Loop
 from chordtx.ring import RingNode
 
 
 class Reunion:
     """One node's part.
 
-    :param node: the service: ``link_to``, ``members``, ``remembered``, ``call_contact``, ``sleep``, ``rng``.
+    :param node: the service: ``link_to``, ``members``, ``remembered``, ``call_contact``, ``keep``, ``rng``.
     """
 
     _log = Logger()
@@ -34,17 +34,28 @@ class Reunion:
         self._ring = ring
         self._membership = membership
         self._settings = settings
+        self._loop: Loop | None = None
 
-    async def keep_looking(self) -> None:
-        """Look, again and again, while we are in a ring."""
-        while True:
-            await self._node.sleep(self._settings.reunion_interval_seconds * (0.5 + self._node.rng.random()))
-            if not self._ring.is_member:
-                return
-            try:
-                await self._look()
-            except (ChordError, ConnectError, OSError) as error:
-                self._log.debug("nobody to reunite with: {error}", error=str(error))
+    def keep_looking(self) -> None:
+        """Look, again and again, until :meth:`stop`."""
+        self._loop = self._node.keep("reunion", self._look_once, self._pause_seconds, self._pause_seconds())
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop is not None:
+            self._loop.stop()
+
+    def _pause_seconds(self) -> float:
+        drawn: float = self._node.rng.random()
+        return self._settings.reunion_interval_seconds * (0.5 + drawn)
+
+    async def _look_once(self) -> None:
+        if not self._ring.is_member:
+            return
+        try:
+            await self._look()
+        except ChordError as error:
+            self._log.debug("nobody to reunite with: {error}", error=str(error))
 
     async def _look(self) -> None:
         link = await self._somebody()

@@ -43,6 +43,7 @@ class _Node(Protocol):
 
     def wall_ms(self) -> int: ...
     def sleep(self, seconds: float) -> Deferred[None]: ...
+    def keep(self, name: str, round: Callable[[], None], pause: Callable[[], float]) -> Any: ...
     def background(self, work: Any) -> Deferred[Any]: ...
 
 
@@ -99,11 +100,9 @@ class RingAge:
 
     # While the node runs
 
-    async def go_on(self) -> None:
+    def go_on(self) -> None:
         """Count."""
-        while True:
-            self._count()
-            await self._node.sleep(_COUNT_SECONDS)
+        self._node.keep("counting the ring's age", self._count, lambda: _COUNT_SECONDS)
 
     def _count(self) -> None:
         now = self._node.reactor.seconds()

@@ -14,7 +14,6 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
 
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
@@ -161,7 +160,7 @@ class Routing:
     def call_failed(self, id: int, error: BaseException | None) -> None:
         """A call to a node failed: forget it when that says that it is not there. Who is late only, or has
         trouble of its own, is; see :class:`~chordtx.mesh.liveness.Liveness` for who is not."""
-        if isinstance(error, PeerLost | NotJoined | ConnectError):
+        if isinstance(error, PeerLost | NotJoined):
             self.forget(id)
 
     def known_replica_set(self, key: bytes, without: int | None = None) -> tuple[Contact, ...] | Unknown:

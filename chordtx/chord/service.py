@@ -15,7 +15,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
@@ -41,8 +41,9 @@ from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
 from chordtx.mesh.endpoints import Outward
+from chordtx.mesh.life import Phase
 from chordtx.mesh.status import kind_of
-from chordtx.mesh.waiting import within
+from chordtx.mesh.waiting import Shared, within
 from chordtx.records import HybridClock, RecordLimits
 from chordtx.ring import Contact, RingNode, distance
 from chordtx.store import IStore, MemoryStore
@@ -63,10 +64,11 @@ class ChordService(RingDict, MeshService):
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param leech: use the ring, and store nothing.
     :param settings: limits and times. :param rng: random source. :param store: where records are kept; it is
-        closed when the service has stopped. :param data: path of a folder to keep records, id and peers in
-        instead, opened at the start. :param node_id: the id from an earlier run. :param remembered: addresses
-        of peers from an earlier run, to join through. :param wall_clock: gives Unix time in seconds, for
-        expiry and what people read; the system's when None.
+        closed when the service has stopped, and cannot be used again then, unless it is in memory.
+    :param data: path of a folder to keep records, id and peers in instead, opened at the start.
+    :param node_id: the id from an earlier run. :param remembered: addresses of peers from an earlier run, to
+        join through. :param wall_clock: gives Unix time in seconds, for expiry and what people read; the
+        system's when None.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     :raises TypeError: for an argument of another kind.
     """
@@ -74,6 +76,7 @@ class ChordService(RingDict, MeshService):
     _log = Logger()
     _event_names = (*MeshService._event_names, "add", "delete")
     seeks_lost = False  # the ring has its own ways, see Reunion
+    joins_by_a_link = False  # see Joining
     _old_peers: OldPeers
 
     def __init__(
@@ -134,12 +137,15 @@ class ChordService(RingDict, MeshService):
         self.calling_member = self._contacts.member
         self.has_place = self._contacts.has_place
         self.round_trip_seconds = self._contacts.round_trip_seconds
-        self._joining = Joining(self, self._bootstrap, self.chord_settings.join_timeout_seconds)
+        self._joining = Joining(
+            self, self._bootstrap, self.chord_settings.join_timeout_seconds, self._life.joined
+        )
         self._remember_from_before(remembered)
         self._started = []
-        self._looking: Deferred[None] | None = None
         self._spreading: set[Address] = set()
         self._leaving = False
+        self._unjoining: Shared[None] | None = None
+        self._is_store_closed = False
         self._put_together()
         self._flag_handlers.update(
             {
@@ -192,25 +198,18 @@ class ChordService(RingDict, MeshService):
 
     # The service
 
-    def startService(self) -> None:
-        """Twisted's: listen, and find the ring."""
-        if not self.running:
-            self._joining.begin_again()
-        super().startService()
-
     def prepare(self) -> None:
         """See :class:`~chordtx.MeshService`: open the data folder, and be who we were."""
-        try:
-            folder = self._keeping.open()
-            if folder is not None:
-                self._replica.store = folder.store
-                folder.store.on_lost = lambda key: self._repair.lost(key)
-                if folder.node_id is not None:
-                    self.be(folder.node_id)
-                self._remember_from_before(folder.peers)
-        except ChordError as error:
-            self._joining.settle(error)
-            raise
+        folder = self._keeping.open()
+        if folder is not None:
+            self._replica.store = folder.store
+            folder.store.on_lost = lambda key: self._repair.lost(key)
+            if folder.node_id is not None:
+                self.be(folder.node_id)
+            self._remember_from_before(folder.peers)
+        elif self._is_store_closed:
+            raise Stopped("the store that was given is closed: make a new service to start again")
+        self._joining.remember(self.known_addresses())  # when this is not the first start
 
     def _remember_from_before(self, peers: Iterable[str]) -> None:
         addresses = []
@@ -226,6 +225,7 @@ class ChordService(RingDict, MeshService):
         try:
             closed = self._replica.store.close()
             if closed is not None:
+                self._is_store_closed = True
                 await closed
         except ChordError as error:
             self._log.error("not everything could be stored: {error}", error=str(error))
@@ -233,14 +233,13 @@ class ChordService(RingDict, MeshService):
     def when_joined(self) -> Deferred[None]:
         """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
 
-        Fails with :class:`~chordtx.errors.NotJoined` when no ring is found in time,
-        :class:`~chordtx.errors.WrongSubnet` when the peers are of another network.
+        Fails with the reason when the service cannot start (port taken, data folder not usable and so on);
+        with :class:`~chordtx.errors.NotJoined` when no ring is found in ``join_timeout_seconds``, and
+        :class:`~chordtx.errors.WrongSubnet` when the peers are of another network, though the node goes on
+        trying; at once with :class:`~chordtx.errors.NotJoined` before the start and
+        :class:`~chordtx.errors.Stopped` from when the service is stopped.
         """
-        return self._joining.when_joined()
-
-    async def _until_usable(self) -> None:
-        await self.when_listening()
-        await self.when_joined()
+        return super().when_joined()
 
     def started(self) -> None:
         """The port is open: find the ring."""
@@ -248,10 +247,12 @@ class ChordService(RingDict, MeshService):
         self._ring = RingNode(
             Contact(self.id_10, address.host, address.port), self.chord_settings.successors_max
         )
+        self._leaving = False
+        self._spreading.clear()
         self._put_together()
         super().started()
-        self.background(self._age.go_on())
-        self.background(self._keeping.go_on())
+        self._age.go_on()
+        self._keeping.go_on()
         self._look_for_ring()
 
     def _outward(self) -> Outward:
@@ -259,18 +260,23 @@ class ChordService(RingDict, MeshService):
         return Outward.UNUSED if self.leeching else Outward.NEEDED
 
     def _look_for_ring(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()  # a leech that has not found any yet, and is to store now
-        self._looking = self.background(self._joining.join(self._join_through, self._begin_ring))
+        self._joining.look(self._join_through, self._begin_ring)
 
     async def leave(self) -> None:
         """Leave the ring politely: hand over, and say goodbye."""
+        self._joining.stop()
         self._announcements.flush()
-        self._joining.settle(Stopped("the service was stopped"))
         await self._coordinator.finish_writes(self.chord_settings.call_timeout_seconds)
-        if self._ring.is_member:
+        self._announcements.flush()
+        if self._unjoining is not None:
+            await self._unjoining.wait()  # it is leaving already
+        elif self._ring.is_member:
             await self._hand_over_and_go()
+        self._stop_keeping_our_place()
+
+    def _stop_keeping_our_place(self) -> None:
         self._repair.stop()
+        self._reunion.stop()
         self._membership.stop()
 
     async def _hand_over_and_go(self) -> None:
@@ -284,10 +290,12 @@ class ChordService(RingDict, MeshService):
                 await handed_over
             except ChordError as error:
                 self._log.warn("left without handing everything over: {error}", error=str(error))
+            except Exception:
+                self._log.failure("left without handing everything over")
             self._leaving = True  # not before: what is handed over is taken from members only
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
-        self._membership.stop()
+        self._stop_keeping_our_place()
         self._age.keep()
         self._ring.leave()
         self._routing.ring_changed()
@@ -297,24 +305,28 @@ class ChordService(RingDict, MeshService):
         if self.leeching:
             await self._routing.lookup(self.id_10, only=member)
             return
-        await self._age.join(member)
-        await self._membership.join(member)
-        self._tell_state(leeching=False)
-        self.background(self._repair.keep_whole())
-        self.background(self._reunion.keep_looking())
+        if not self._ring.is_member:
+            await self._age.join(member)
+            await self._membership.join(member)
+            self._keep_our_place()
         await self._repair.when_caught_up()
 
     async def _begin_ring(self, others_waiting: int) -> None:
-        self._age.begin()
-        self._membership.create()
-        self._tell_state(leeching=False)
-        if others_waiting:
-            await self._wait_for(min(others_waiting, self.chord_settings.successors_max))
-        else:
-            self._repair.begin_ring()
-        self.background(self._repair.keep_whole())
-        self.background(self._reunion.keep_looking())
+        if not self._ring.is_member:
+            self._age.begin()
+            self._membership.create()
+            self._tell_state(leeching=False)
+            if others_waiting:
+                await self._wait_for(min(others_waiting, self.chord_settings.successors_max))
+            else:
+                self._repair.begin_ring()
+            self._keep_our_place()
         await self._repair.when_caught_up()
+
+    def _keep_our_place(self) -> None:
+        self._tell_state(leeching=False)
+        self._repair.keep_whole()
+        self._reunion.keep_looking()
 
     async def _wait_for(self, others: int) -> None:
         """Those that were in the ring with us know what we missed: compare with them before we vote."""
@@ -334,7 +346,7 @@ class ChordService(RingDict, MeshService):
         return len(old)
 
     def join(self) -> Deferred[None]:
-        """Begin to store, after :meth:`unjoin` or when started as a leech.
+        """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.
 
         :raises ValueError: for a node that nobody could connect to.
         """
@@ -344,22 +356,49 @@ class ChordService(RingDict, MeshService):
             raise ValueError(
                 "a node cannot store without an address that peers can connect to: give advertise"
             )
-        if not self.leeching:
+        if not self.leeching or self._life.refusal is not None:
             return self.when_joined()
         self.leeching = False
-        self._joining.begin_again()
-        self._put_together()
-        self._look_for_ring()
+        self._joining.stop()  # a leech that has not found any ring yet
+        self._life.joined.reset()
+        if self._life.phase is Phase.UP:  # else it looks for the ring by itself once it is started
+            self.background(self._join_once_unjoined())
         return self.when_joined()
 
+    async def _join_once_unjoined(self) -> None:
+        if self._unjoining is not None:
+            await self._unjoining.wait()
+        if not self.leeching:
+            self._put_together()
+            self._look_for_ring()
+
     def unjoin(self) -> Deferred[None]:
-        """Hand over everything, and only use the ring from then on."""
-        if self.leeching:
-            done: Deferred[None] = Deferred()
-            done.callback(None)
-            return done
-        self.leeching = True
-        return self.run(self._hand_over_and_go())
+        """Hand over everything, and only use the ring from then on.
+
+        :returns: fires when that is done. Cancelling it does not keep the node in the ring.
+        """
+        if self._life.refusal is not None:
+            return fail(self._life.refusal)
+        if not self.leeching:
+            self.leeching = True
+            self._joining.stop()
+            if self._unjoining is None:
+                self._unjoining = Shared(self.run(self._unjoin()))
+        under_way = self._unjoining
+        if under_way is None:
+            return succeed(None)
+        if under_way.is_done:
+            self._unjoining = None
+        return under_way.wait()
+
+    async def _unjoin(self) -> None:
+        try:
+            await self._hand_over_and_go()
+        finally:
+            self._unjoining = None
+        if not self._joining.is_joined and self.leeching:  # it was to stop before it was in a ring
+            self._put_together()
+            self._look_for_ring()
 
     # What the parts need
 

@@ -24,6 +24,7 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.names import Names, ReactorWithNames
+from chordtx.mesh.unreachable import as_chord_error
 from chordtx.mesh.waiting import Shared
 
 _FAILURES_MAX = 100
@@ -130,12 +131,13 @@ class Dialing:
 
     async def _open_link(self, address: Address) -> MeshConnection:
         factory = MeshFactory(self._mesh, outgoing=True, dialled=address)
-        link: MeshConnection = await self.endpoint(address).connect(factory)
         try:
-            return await link.when_open()
-        finally:
-            if link.id is not None:
-                self._limits.answered(address)
+            link: MeshConnection = await self.endpoint(address).connect(factory)
+            opened = await link.when_open()
+        except Exception as error:
+            raise as_chord_error(error) from error
+        self._limits.answered(address)
+        return opened
 
     def endpoint(self, address: Address) -> Any:
         """How ``address`` is connected to: a name is looked up, an IPv4 or IPv6 literal taken as it is."""

@@ -13,6 +13,7 @@ from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.handshake import as_text, number_of_id
 from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits, believed
 from chordtx.mesh.known import KnownPeers
+from chordtx.mesh.tasks import Tasks
 from chordtx.wire import Message, flags
 
 _PEERS_TOLD_TO_OLD = 4
@@ -47,6 +48,7 @@ class PeerExchange:
         self._bootstrap = bootstrap
         self._known = KnownPeers(mesh.settings.known_peers_max)
         self._sought: dict[Address, _Sought] = {}
+        self._retry_seconds = _RETRY_SECONDS_MIN
 
     # Telling
 
@@ -145,22 +147,28 @@ class PeerExchange:
 
     # Finding the network again
 
-    async def keep_connected(self) -> None:
+    def keep_connected(self, tasks: Tasks) -> None:
         """Connect to the peers given and met, again and again while there is no link, ever less often.
 
         And look for those that were lost.
         """
-        delay_seconds = _RETRY_SECONDS_MIN
-        while True:
-            if not self._mesh.routing_table:
-                await self._try_peers()
-            self._seek()
-            if self._mesh.routing_table:
-                delay_seconds = _RETRY_SECONDS_MIN
-                await self._mesh.sleep(_CHECK_SECONDS * (0.5 + self._mesh.rng.random()))
-            else:
-                await self._mesh.sleep(delay_seconds * (0.5 + self._mesh.rng.random()))
-                delay_seconds = min(_RETRY_SECONDS_MAX, delay_seconds * 1.6)
+        self._retry_seconds = _RETRY_SECONDS_MIN
+        tasks.keep("keeping connected", self._connect_where_needed, self._pause_seconds)
+
+    async def _connect_where_needed(self) -> None:
+        if not self._mesh.routing_table:
+            await self._try_peers()
+        self._seek()
+
+    def _pause_seconds(self) -> float:
+        seconds = _CHECK_SECONDS
+        if self._mesh.routing_table:
+            self._retry_seconds = _RETRY_SECONDS_MIN
+        else:
+            seconds = self._retry_seconds
+            self._retry_seconds = min(_RETRY_SECONDS_MAX, seconds * 1.6)
+        drawn: float = self._mesh.rng.random()
+        return seconds * (0.5 + drawn)
 
     def _seek(self) -> None:
         now = self._mesh.reactor.seconds()

@@ -10,12 +10,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
+from chordtx.errors import NotJoined, ProtocolError, Stopped
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.exchange import peer_from_wire
 from chordtx.mesh.handshake import Dialect, as_text, number_of_id
 from chordtx.mesh.hearsay import believed
+from chordtx.mesh.unreachable import Unreachable, as_chord_error
 from chordtx.mesh.waiting import within
 from chordtx.wire import Message, flags
 
@@ -103,9 +104,13 @@ class Finding:
             link = self._mesh.routing_table.get(peer) or await self._mesh.link_to(address, peer)
             if link.id != peer:
                 raise NotJoined(f"another node answers at {address}")
+        except Unreachable as error:
+            if not found.called:
+                found.errback(NotJoined(f"{address} cannot be reached: {error}"))
+            return
         except Exception as error:
             if not found.called:
-                found.errback(error if isinstance(error, ChordError) else NotJoined(str(error)))
+                found.errback(as_chord_error(error))
             return
         if not found.called:
             found.callback(link)

@@ -1,4 +1,7 @@
-"""What is done for all links of a node now and then: looking after each, and sending what one turn gave."""
+"""What is done for all links of a node now and then: looking after each, and sending what one turn gave.
+
+A link for which that fails is ended: it keeps nobody from looking after the others.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
+from chordtx.errors import ChordError
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.tasks import Tasks
 
 INTERVAL_SECONDS = 0.25
 
@@ -15,27 +21,29 @@ INTERVAL_SECONDS = 0.25
 class Rounds:
     """The timers of one node.
 
-    :param links: gives the links whose handshake is through.
+    :param tasks: keeps the rounds going. :param links: gives the links whose handshake is through.
     """
 
-    def __init__(self, reactor: Any, links: Callable[[], Iterable[MeshConnection]]) -> None:
+    _log = Logger()
+
+    def __init__(self, reactor: Any, tasks: Tasks, links: Callable[[], Iterable[MeshConnection]]) -> None:
         self._reactor = reactor
+        self._tasks = tasks
         self._links = links
         self._due = 0.0
         self._excused = False
-        self._watch_call: IDelayedCall | None = None
         self._flush_call: IDelayedCall | None = None
         self._dirty: list[MeshConnection] = []
 
     def start(self) -> None:
         """Look after the links from now on."""
-        self._schedule(self._reactor.seconds())
+        self._due = self._reactor.seconds() + INTERVAL_SECONDS
+        self._tasks.keep("looking after links", self._watch, lambda: INTERVAL_SECONDS, INTERVAL_SECONDS)
 
     def stop(self) -> None:
-        """Send what is left, and look after nothing more."""
-        for call in (self._watch_call, self._flush_call):
-            if call is not None and call.active():
-                call.cancel()
+        """Send what is left. (The looking after ends with the tasks.)"""
+        if self._flush_call is not None and self._flush_call.active():
+            self._flush_call.cancel()
         self._flush()
 
     def wants_flush(self, link: MeshConnection) -> None:
@@ -48,16 +56,23 @@ class Rounds:
         self._flush_call = None
         dirty, self._dirty = self._dirty, []
         for link in dirty:
-            link.calls.flush()
-
-    def _schedule(self, now: float) -> None:
-        self._due = now + INTERVAL_SECONDS
-        self._watch_call = self._reactor.callLater(INTERVAL_SECONDS, self._watch)
+            try:
+                link.calls.flush()
+            except Exception as error:
+                self._end(link, error)
 
     def _watch(self) -> None:
         now = self._reactor.seconds()
         # When this process stood still, what came meanwhile is not read yet: nobody is judged, this once.
         self._excused = not self._excused and now - self._due > INTERVAL_SECONDS
-        self._schedule(now)
+        self._due = now + INTERVAL_SECONDS
         for link in self._links():
-            link.watch(now, self._excused)
+            try:
+                link.watch(now, self._excused)
+            except Exception as error:
+                self._end(link, error)
+
+    def _end(self, link: MeshConnection, error: Exception) -> None:
+        """To be called while ``error`` is handled."""
+        self._log.failure("{link} is ended: it could not be looked after", link=link)
+        link.abort(ChordError(f"it could not be looked after: {error!r}"))

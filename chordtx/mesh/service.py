@@ -12,18 +12,18 @@ closes. It gets its reactor and its random source, and reaches for no others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from math import ceil
 from random import Random
 from typing import Any, ClassVar, Self, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.errors import ProtocolError, Stopped, WrongSubnet
+from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.arguments import (
@@ -47,11 +47,14 @@ from chordtx.mesh.events import EventEmitter
 from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
+from chordtx.mesh.first_link import FirstLink
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.life import Life, Phase
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.listening import Listening
+from chordtx.mesh.loop import Loop
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.owner import ConnectionOwner
@@ -61,7 +64,7 @@ from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
 from chordtx.mesh.steady import steady, wall_seconds
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import Gate, Shared
+from chordtx.mesh.waiting import within
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
@@ -69,6 +72,7 @@ FlagHandler = Callable[[MeshConnection, Message], None]
 
 _OUTGOING_WANTED = 4
 _CLOSE_SECONDS_MAX = 2.0
+_CANCELLED_AGAIN_MAX = 10
 _REFUSED_KEPT = 10
 
 
@@ -96,6 +100,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     _event_names: ClassVar[tuple[str, ...]] = ("connect", "message")
     #: Whether a peer is looked for again when the link to it broke, while there are others.
     seeks_lost = True
+    #: Whether its first link is what makes a node that was given peers usable.
+    joins_by_a_link = True
 
     def __init__(
         self,
@@ -113,7 +119,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self.reactor = reactor = steady(reactor)
         self._wall_clock = wall_clock or wall_seconds
         self.limited_log = LimitedLog(reactor)
-        self._tasks = Tasks(self.limited_log)
+        self._tasks = Tasks(self.limited_log, reactor)
         EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)
         self.settings = check_settings(settings, MeshSettings).validate()
         self.rng = check_rng(rng)
@@ -137,7 +143,11 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self.refused: list[Exception] = []
         self._filing = Filing(self.id_10)
         self.routing_table = self._filing.table
-        self._rounds = Rounds(reactor, self._filing.links)
+        self._life = Life(self._start, self.started, self._stop, self._log)
+        self._rounds = Rounds(reactor, self._tasks, self._filing.links)
+        self._first_link = FirstLink(
+            self, self._bootstrap, self._life.joined, self.settings.first_link_timeout_seconds
+        )
         self._limits = DialLimits(self._bootstrap)
         self._dialing = Dialing(self, encryption == "SSL", self._limits)
         self._rivals = Rivals(self, self._filing, self._dialing, self._limits)
@@ -164,53 +174,65 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         }
         self._links: dict[MeshConnection, None] = {}  # a set would be gone through in another order each time
         self._all_closed: Deferred[None] | None = None
-        self._stopping: Shared[None] | None = None
         self._closing = False
-        self._gate = Gate()
 
     # The service
 
     def startService(self) -> None:
-        """Twisted's: listen, and connect to the peers that were given."""
-        if self.running:
-            return
+        """Twisted's: listen, and connect to the peers that were given.
+
+        While the service is being stopped, it starts once that is done; after a start that failed, it tries
+        again.
+        """
         Service.startService(self)
+        self._life.begin()
+
+    def stopService(self) -> Deferred[None]:
+        """Twisted's: leave, close the port and every link. :returns: fires when that is done."""
+        Service.stopService(self)
+        return self._life.end()
+
+    def when_listening(self) -> Deferred[None]:
+        """Fires when peers can connect; fails with what the endpoint said when they cannot.
+
+        Fails at once with :class:`~chordtx.errors.NotJoined` before the start, and with
+        :class:`~chordtx.errors.Stopped` from when the service is stopped.
+        """
+        return self._life.listening.when_open()
+
+    def when_joined(self) -> Deferred[None]:
+        """Fires when messages and calls work: with the first link, and without peers when the port is open.
+
+        Fails with the reason when the service cannot start (port taken and so on); with
+        :class:`~chordtx.errors.NotJoined` when no peer is reached in ``first_link_timeout_seconds``,
+        :class:`~chordtx.errors.WrongSubnet` when all are of another network; and as :meth:`when_listening`. A
+        node that has reached nobody goes on trying: to be asked again.
+        """
+        return self._life.joined.when_open()
+
+    async def _start(self) -> None:
         self._closing = False
+        self.refused = []
         self._missed.begin()
-        self._gate.reset()
         self._dialing.start()
         self._tasks.restart()
         self._rounds.start()
-        self._tasks.start(self._start())
-
-    def stopService(self) -> Deferred[None]:
-        """Twisted's: leave, close the port and every link."""
-        if self.running:
-            Service.stopService(self)
-            self._stopping = Shared(Deferred.fromCoroutine(self._stop()))
-        return succeed(None) if self._stopping is None else self._stopping.wait()
+        self.prepare()
+        await self._listening.open()
+        self._log.info("running as {id}", id=self.id)
 
     async def __aenter__(self) -> Self:
         """Start, and wait until it can be used. When that fails it is stopped, and the reason raised."""
         try:
             self.startService()
-            await self._until_usable()
+            await self.when_joined()
         except Exception:
-            await self._stop_after_failure()
+            await self._or_logged(self.stopService())
             raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:
         await self.stopService()
-
-    async def _stop_after_failure(self) -> None:
-        try:
-            await self.stopService()
-        except Exception:  # why it was stopped is told, and not this
-            self._log.failure("stopping failed")
-
-    async def _until_usable(self) -> None:
-        await self.when_listening()
 
     def privilegedStartService(self) -> None:
         """Twisted's: open the port while the process may still open one below 1024. All else waits for
@@ -218,25 +240,6 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         Service.privilegedStartService(self)
         if not self.running:
             self._listening.open_early()
-
-    def when_listening(self) -> Deferred[None]:
-        """Fires when peers can connect; fails with what the endpoint said when they cannot."""
-        return self._gate.when_open()
-
-    async def _start(self) -> None:
-        try:
-            self.prepare()
-            await self._listening.open()
-        except CancelledError:
-            raise
-        except Exception as error:
-            await self._listening.close()
-            if not self._gate.failed(error):
-                self._log.error("cannot start: {error}", error=str(error))
-            return
-        self._gate.opened()
-        self._log.info("running as {id}", id=self.id)
-        self.started()
 
     def prepare(self) -> None:
         """What is to be done before the port is opened; for subclasses.
@@ -247,24 +250,42 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def started(self) -> None:
         """The port is open; a subclass goes on from here."""
         if self.seeks_lost or self._bootstrap or self.known_addresses():
-            self._tasks.start(self._exchange.keep_connected())
+            self._exchange.keep_connected(self._tasks)
+        if self.joins_by_a_link:
+            self._first_link.started()
 
-    async def _stop(self) -> None:
+    async def _stop(self, was_up: bool) -> None:
         self._closing = True
-        try:
-            await self.leave()
-        except Exception:
-            self._log.failure("leaving failed")
+        if was_up:
+            await self._or_logged(self.leave())
         self._tasks.cancel()
         self._finding.stop()
         self._dialing.stop()
-        self._gate.failed(Stopped("the service was stopped"))
-        await self._listening.close()
+        await self._or_logged(self._listening.close())
         self._rounds.stop()
-        await self._close_links()
+        await self._or_logged(self._close_links())
         self.bounds.turns.stop()
-        await self.finish()
+        await self._or_logged(self.finish())
+        for _ in range(_CANCELLED_AGAIN_MAX):
+            if not self._tasks.count:
+                break
+            # What has stopped us, in the middle of a step, can be cancelled in the next turn.
+            await self.sleep(0)
+            self._tasks.cancel()
         self.limited_log.tell_dropped()
+
+    async def _or_logged(self, work: Awaitable[None]) -> None:
+        """One step of the end: when it fails, the others are done all the same."""
+        try:
+            await work
+        except Exception:
+            self._log.failure("something failed while the service was stopped")
+
+    async def catch_up(self, link: MeshConnection) -> None:
+        """What is to be had from the first neighbour before calls work; for subclasses.
+
+        :raises ChordError: when that was not to be had. The next link is another chance.
+        """
 
     async def leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
@@ -276,9 +297,12 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         for link in tuple(self._links):
             link.part(Stopped("the service was stopped"))
         if self._links:
-            self._all_closed = Deferred()
+            closed = self._all_closed = Deferred()
             abort = self.reactor.callLater(_CLOSE_SECONDS_MAX, self._abort_links)
-            await self._all_closed
+            # A transport may be so broken that it does not even tell that it was cut off.
+            await within(
+                2 * _CLOSE_SECONDS_MAX, self.reactor, closed, lambda: ChordError("links do not close")
+            )
             if abort.active():
                 abort.cancel()
 
@@ -373,9 +397,35 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         """
         return self._tasks.start(work)
 
+    def keep(
+        self,
+        name: str,
+        round: Callable[[], Awaitable[None] | None],
+        pause: Callable[[], float],
+        first_after_seconds: float = 0.0,
+    ) -> Loop:
+        """Do something again and again until the service stops; see :meth:`chordtx.mesh.tasks.Tasks.keep`."""
+        return self._tasks.keep(name, round, pause, first_after_seconds)
+
     def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Run a coroutine for a caller who waits, until it ends or the service stops."""
-        return self._tasks.run(work)
+        """Run a coroutine for a caller who waits, until it ends or the service stops.
+
+        Fails at once when the service is not started, could not start, or is stopped.
+        """
+        if self._life.refusal is not None:
+            work.close()
+            return fail(self._life.refusal)
+        if self._life.phase is Phase.UP:
+            return self._tasks.run(work)
+        return Deferred.fromCoroutine(self._run_once_up(work))
+
+    async def _run_once_up(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            await self._life.when_up()
+        except Exception:
+            work.close()
+            raise
+        return await self._tasks.run(work)
 
     # Links
 
@@ -392,17 +442,23 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def connect(self, host: str, port: int) -> Deferred[MeshConnection]:
         """Connect to a node.
 
-        :returns: fires with the link when its handshake is through (at once when there is one already).
+        :returns: fires with the link when its handshake is through (at once when there is one already). Fails
+            with a :class:`~chordtx.errors.ChordError` that is a Twisted ``ConnectError`` too when nobody is
+            reached there.
         :raises ValueError: for an address that makes no sense.
         """
         address = Address.parse(str(Address(host, port)))
         self._limits.trust(address)
-        return self.link_to(address)
+        return self.run(self._connect(address))
+
+    async def _connect(self, address: Address) -> MeshConnection:
+        return await self.link_to(address)
 
     def link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
         """A link to whoever is reached at ``address``: the one that is open, or a new one.
 
         :param peer: whose link it is to be, when it is one that is open: anybody may claim any address.
+        :returns: fails with a :class:`~chordtx.errors.ChordError`, whatever the transport raises.
         """
         return self._dialing.link_to(address, peer)
 
@@ -472,6 +528,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
             self.emit("connect", self)
         connection.settle(connection)
         connection.release()
+        if self.joins_by_a_link and self._life.phase is Phase.UP:
+            self._first_link.linked(connection)
 
     def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """A link is gone."""
@@ -525,7 +583,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
 
     def send_to(self, peer: str, *args: Any) -> Deferred[None]:
         """Whisper ``args`` to a node of which only the id is known; see :meth:`ReceivedMessage.reply`."""
-        return self._tasks.run(self._send_to(peer, args))
+        return self.run(self._send_to(peer, args))
 
     async def _send_to(self, peer: str, args: Sequence[Any]) -> None:
         link = self.routing_table.get(peer)

@@ -10,21 +10,34 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, Stopped
+from chordtx.mesh.loop import Loop, Pause, Round
 
 T = TypeVar("T")
 _CANCELLATIONS_MAX = 10
 
 
 class Tasks:
-    """Coroutines under way.
+    """Coroutines under way, and loops (see :class:`~chordtx.mesh.loop.Loop`).
 
-    :param log: where the failures of what nobody waits for go.
+    :param log: where the failures of what nobody waits for go. :param reactor: for the pauses of loops.
     """
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, reactor: Any) -> None:
         self._log = log
+        self._reactor = reactor
         self._running: dict[Deferred[Any], None] = {}  # in order, for those that are cancelled are
+        self._loops: dict[Loop, None] = {}
         self._stopped = False
+
+    @property
+    def count(self) -> int:
+        """How much is under way."""
+        return len(self._running)
+
+    @property
+    def loops(self) -> list[Loop]:
+        """The loops that go on."""
+        return [loop for loop in self._loops if not loop.is_over]
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run a coroutine that nobody waits for; its failure is logged.
@@ -32,6 +45,19 @@ class Tasks:
         :returns: fires as it ends; cancelling it cancels the work.
         """
         return self.run(work).addErrback(self._log_failure)
+
+    def keep(self, name: str, round: Round, pause: Pause, first_after_seconds: float = 0.0) -> Loop:
+        """Do something again and again until the service stops: no failure of a round ends that.
+
+        Every loop of a service is begun here, so that none can die without a word.
+
+        :param name: for the log. :param round: does it once; may be a coroutine function.
+        :param pause: gives the seconds until the next round.
+        """
+        loop = Loop(name, round, pause, self._reactor, self._log)
+        self._loops[loop] = None
+        self.start(loop.run(first_after_seconds)).addBoth(lambda _: self._loops.pop(loop, None))
+        return loop
 
     def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Run a coroutine for somebody who waits.
@@ -51,8 +77,14 @@ class Tasks:
         return task
 
     def cancel(self) -> None:
-        """End everything that is under way, and take nothing more."""
+        """End everything that is under way, and take nothing more.
+
+        Work that is in the middle of a step, as what has called this may be, cannot be cancelled just then:
+        to be called again in a later turn while :attr:`count` is above 0.
+        """
         self._stopped = True
+        for loop in tuple(self._loops):
+            loop.stop()
         # Work that waits for several things at once may take one cancellation for the failure of one of them.
         for _ in range(_CANCELLATIONS_MAX):
             for task in tuple(self._running):

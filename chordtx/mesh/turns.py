@@ -90,13 +90,15 @@ class Turns:
         self._next_call = None
         self._spent_seconds = 0.0
         self._began_at = self._reactor.seconds()
-        while self._waiting:
-            worker = next(iter(self._waiting))
-            del self._waiting[worker]
-            if worker.work():
-                self._waiting[worker] = None
-            if self.is_over:
-                break
-        self.end()
-        if self._waiting:
-            self._call_next()
+        try:
+            while self._waiting:
+                worker = next(iter(self._waiting))
+                del self._waiting[worker]
+                if worker.work():
+                    self._waiting[worker] = None
+                if self.is_over:
+                    break
+        finally:  # a bug in one worker keeps no other from its turns
+            self.end()
+            if self._waiting:
+                self._call_next()

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -340,7 +340,10 @@ class DiskStore:
             batch, self._changed = self._changed, Batch()
             self._committing, self._unsaved_bytes = batch, 0
             database = self._database
-            done = self._run_in_thread(lambda: database.commit(batch.rows(), batch.gone(), batch.values))
+            # There may be no thread any more, when the process is about to end.
+            done = maybeDeferred(
+                self._run_in_thread, lambda: database.commit(batch.rows(), batch.gone(), batch.values)
+            )
             done.addBoth(self._committed, batch)
             done.addErrback(lambda failure: self._log.failure("after a commit", failure))
 

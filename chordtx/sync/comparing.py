@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from chordtx.errors import ChordError
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.waiting import Gate
 from chordtx.records import (
     batches,
     digest_from_wire,
@@ -37,7 +38,7 @@ _CALL_SECONDS = 20.0
 class Comparing:
     """One node's comparisons.
 
-    :param node: the service: ``background``, ``routing_table``, ``rng``, ``sleep``, ``methods``.
+    :param node: the service: ``background``, ``keep``, ``routing_table``, ``rng``, ``methods``.
     :param received: called with a key, an entry that came, and the link that it came by; tells whether it
         was news.
     """
@@ -54,30 +55,44 @@ class Comparing:
         self._interval_seconds = interval_seconds
         self._received = received
         self._at_once = DeferredSemaphore(_AT_ONCE)
-        self._under_way: set[MeshConnection] = set()
+        self._under_way: dict[MeshConnection, Gate] = {}
         self._again: set[MeshConnection] = set()
         node.methods.update(
             sync_tree=self._tree, sync_leaves=self._leaves, sync_fetch=self._fetch, sync_take=self._take
         )
 
-    async def go_on(self) -> None:
+    def go_on(self) -> None:
         """Compare with one neighbour or another, now and then."""
-        while True:
-            await self._node.sleep(self._interval_seconds * (0.5 + self._node.rng.random()))
-            ours = self._ours()
-            if ours:
-                self.begin(self._node.rng.choice(ours))
+        self._node.keep("comparing", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
+
+    def _pause_seconds(self) -> float:
+        drawn: float = self._node.rng.random()
+        return self._interval_seconds * (0.5 + drawn)
+
+    def _begin_somewhere(self) -> None:
+        ours = self._ours()
+        if ours:
+            self.begin(self._node.rng.choice(ours))
 
     def _ours(self) -> list[MeshConnection]:
         return [link for link in self._node.routing_table.values() if link.ours and not link.closed]
 
-    def begin(self, link: MeshConnection) -> None:
-        """Compare with a neighbour; once more, when that is being done already."""
-        if link in self._under_way:
+    def begin(self, link: MeshConnection) -> Gate:
+        """Compare with a neighbour; once more, when that is being done already.
+
+        :returns: opens when that is done.
+        """
+        ended = self._under_way.get(link)
+        if ended is not None:
             self._again.add(link)
-            return
-        self._under_way.add(link)
-        self._node.background(self._until_done(link))
+            return ended
+        ended = self._under_way[link] = Gate()
+        self._node.background(self._until_done(link, ended))
+        return ended
+
+    def compared(self, link: MeshConnection) -> Deferred[None]:
+        """Fires once all that a neighbour has is here; fails with a ``ChordError`` when it does not tell."""
+        return (self._under_way.get(link) or self.begin(link)).when_open()
 
     def spread(self, source: MeshConnection) -> None:
         """``source`` brought news that no broadcast brings: compare with all others."""
@@ -85,18 +100,23 @@ class Comparing:
             if link is not source:
                 self.begin(link)
 
-    async def _until_done(self, link: MeshConnection) -> None:
+    async def _until_done(self, link: MeshConnection, ended: Gate) -> None:
         try:
             while True:
                 self._again.discard(link)
                 await self._at_once.run(lambda: Deferred.fromCoroutine(self._compare(link)))
                 if link not in self._again:
-                    return
+                    break
+            ended.opened()
         except ChordError as error:
             text = "could not compare with {link}: {error}"
             self._node.limited_log.debug(text, link=link, error=str(error))
+            ended.failed(error)
+        except Exception as error:
+            ended.failed(ChordError(f"could not compare: {error!r}"))
+            raise
         finally:
-            self._under_way.discard(link)
+            self._under_way.pop(link, None)
             self._again.discard(link)
 
     async def _compare(self, link: MeshConnection) -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chordtx.config import SyncSettings
@@ -110,9 +111,22 @@ class SyncService(DictMixin, MeshService):
     def started(self) -> None:
         """See :class:`~chordtx.MeshService`."""
         super().started()
-        self.background(self._comparing.go_on())
-        self.background(self._expire())
-        self.background(self._forget())
+        self._comparing.go_on()
+        self.keep("expiry", self._tell_expired, lambda: _LOOK_SECONDS, _LOOK_SECONDS)
+        seconds = self.sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
+        self.keep("forgetting", self._forget, lambda: seconds, seconds)
+
+    def when_joined(self) -> Deferred[None]:
+        """As :meth:`chordtx.MeshService.when_joined`; with peers, once what the first of them has is here.
+
+        (An old peer does not say when it has told everything: with one of these, as soon as it is linked.)
+        """
+        return super().when_joined()
+
+    async def catch_up(self, link: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if link.ours:
+            await self._comparing.compared(link)
 
     def link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
@@ -371,13 +385,8 @@ class SyncService(DictMixin, MeshService):
 
     # What goes with time
 
-    async def _expire(self) -> None:
-        """Tell that values have expired, as that happens."""
-        while True:
-            await self.sleep(_LOOK_SECONDS)
-            self._tell_expired()
-
     def _tell_expired(self) -> None:
+        """Tell that values have expired, as that happens."""
         now_ms = self.wall_ms()
         for key in self._replica.expired(now_ms):
             entry, value = self._replica.get(key), self._replica.packed_value(key, now_ms)
@@ -393,14 +402,12 @@ class SyncService(DictMixin, MeshService):
 
     async def _forget(self) -> None:
         """Drop what was deleted or has expired long ago."""
-        while True:
-            await self.sleep(self.sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME)
-            for count, key in enumerate(self._replica.keys(), start=1):
-                if count % _SLICE_KEYS == 0:
-                    await self.sleep(_SLICE_PAUSE_SECONDS)
-                entry = self._replica.get(key)
-                if entry is not None and self._is_forgettable(entry):
-                    self._replica.forget(key)
+        for count, key in enumerate(self._replica.keys(), start=1):
+            if count % _SLICE_KEYS == 0:
+                await self.sleep(_SLICE_PAUSE_SECONDS)
+            entry = self._replica.get(key)
+            if entry is not None and self._is_forgettable(entry):
+                self._replica.forget(key)
 
 
 def _id_of(owner: object) -> bytes:

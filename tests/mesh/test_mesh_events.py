@@ -23,7 +23,7 @@ class Emitter(EventEmitter):
     """With the tasks that end what listeners do."""
 
     def __init__(self) -> None:
-        self.tasks = Tasks(Logger())
+        self.tasks = Tasks(Logger(), Clock())
         super().__init__(("add", "message", "other"), self.tasks, Logger())
 
 
@@ -217,7 +217,7 @@ async def waits_for(deferred: Deferred[Any]) -> Any:
 
 
 def test_work_ends_with_its_service() -> None:
-    tasks = Tasks(Logger())
+    tasks = Tasks(Logger(), Clock())
     found = outcomes(tasks.run(waits_for(Deferred())))
     tasks.start(waits_for(Deferred()))
     tasks.cancel()
@@ -229,7 +229,7 @@ def test_work_ends_with_its_service() -> None:
 
 
 def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
-    tasks, ended = Tasks(Logger()), []
+    tasks, ended = Tasks(Logger(), Clock()), []
 
     async def stubborn() -> None:
         for _ in range(3):
@@ -245,7 +245,7 @@ def test_work_that_swallows_a_cancellation_is_cancelled_again() -> None:
 
 def test_caller_may_cancel_the_work() -> None:
     inner: Deferred[Any] = Deferred()
-    work = Tasks(Logger()).run(waits_for(inner))
+    work = Tasks(Logger(), Clock()).run(waits_for(inner))
     found = outcomes(work)
     work.cancel()
     assert isinstance(found[0], CancelledError)
@@ -255,7 +255,7 @@ def test_caller_may_cancel_the_work() -> None:
 def test_failure_of_a_peer_is_no_bug_and_anything_else_is(
     flush_logged_errors: Callable[..., list[Any]],
 ) -> None:
-    tasks = Tasks(Logger())
+    tasks = Tasks(Logger(), Clock())
 
     async def fails(error: Exception) -> None:
         raise error

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from chordtx.mesh.inbox import Inbox
@@ -17,7 +18,7 @@ class Asked:
     """An inbox, and what is found of messages: ``answers`` are what the handler that is awaited waits for."""
 
     def __init__(self, count_max: int = 10) -> None:
-        self.tasks = Tasks(Logger())
+        self.tasks = Tasks(Logger(), Clock())
         self.inbox = Inbox(count_max, 1000, self.tasks, Logger())
         self.answers: list[Deferred[Any]] = []
         self.log: list[Any] = []
