@@ -62,7 +62,7 @@ from chordtx.mesh.rivals import Rivals
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
-from chordtx.mesh.steady import steady, wall_seconds
+from chordtx.mesh.steady import steady, wall_clock_of
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import within
 from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
@@ -117,7 +117,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     ) -> None:
         check_reactor(reactor, type(self).__name__)
         self.reactor = reactor = steady(reactor)
-        self._wall_clock = wall_clock or wall_seconds
+        self._wall_clock = wall_clock or wall_clock_of(reactor)
         self.limited_log = LimitedLog(reactor)
         self._tasks = Tasks(self.limited_log, reactor)
         EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)

@@ -39,6 +39,14 @@ def wall_seconds() -> float:
     return time.time()
 
 
+def wall_clock_of(reactor: Any) -> Callable[[], float]:
+    """The wall clock of the world that a reactor lives in: the system's; a simulated one knows its own time."""
+    if IReactorFromThreads.providedBy(reactor):
+        return wall_seconds
+    seconds: Callable[[], float] = reactor.seconds
+    return seconds
+
+
 def steady(reactor: Any) -> Any:
     """A reactor whose time only runs forward: ``reactor`` itself, or a wrapper around it.
 
