@@ -12,15 +12,18 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
+from twisted.internet.error import TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chordtx.errors import NotJoined, Stopped, WrongSubnet
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.waiting import Shared
+from chordtx.mesh.waiting import Shared, within
 
 _FAILURES_MAX = 100
+#: An attempt may take so many connect_timeout_seconds: a name is looked up, and its addresses are tried.
+_CONNECT_TIMEOUTS_MAX = 3
 
 
 class Dialing:
@@ -124,7 +127,10 @@ class Dialing:
         link.wanted = opened
         self._mesh.awaiting_ids.append(link)
         try:
-            await self.endpoint(address).connect(_OneLink(link))
+            # The connection's own time-out goes by the clock of Twisted's reactor, which may be set back.
+            seconds = _CONNECT_TIMEOUTS_MAX * self._mesh.settings.connect_timeout_seconds
+            connecting = self.endpoint(address).connect(_OneLink(link))
+            await within(seconds, self._mesh.reactor, connecting, TimeoutError)
         except Exception:
             if link in self._mesh.awaiting_ids:
                 self._mesh.awaiting_ids.remove(link)

@@ -46,7 +46,8 @@ def steady(reactor: Any) -> Any:
     (:class:`~twisted.internet.interfaces.IReactorFromThreads`). A simulated one keeps its own time; and one
     whose ``seconds`` is ``time.monotonic`` is steady already.
     """
-    if not IReactorFromThreads.providedBy(reactor) or reactor.seconds is time.monotonic:
+    is_real: bool = IReactorFromThreads.providedBy(reactor)
+    if not is_real or reactor.seconds is time.monotonic:
         return reactor
     return SteadyReactor(reactor, time.monotonic, _WATCH)
 
