@@ -16,6 +16,7 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
+from twisted.internet.error import TimeoutError
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet
@@ -25,9 +26,11 @@ from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.names import Names, ReactorWithNames
 from chordtx.mesh.unreachable import as_chord_error
-from chordtx.mesh.waiting import Shared
+from chordtx.mesh.waiting import Shared, within
 
 _FAILURES_MAX = 100
+#: An attempt may take so many connect_timeout_seconds: a name is looked up, and its addresses are tried.
+_CONNECT_TIMEOUTS_MAX = 3
 
 
 class DialledTooOften(ChordError):
@@ -132,7 +135,10 @@ class Dialing:
     async def _open_link(self, address: Address) -> MeshConnection:
         factory = MeshFactory(self._mesh, outgoing=True, dialled=address)
         try:
-            link: MeshConnection = await self.endpoint(address).connect(factory)
+            # The connection's own time-out goes by the clock of Twisted's reactor, which may be set back.
+            seconds = _CONNECT_TIMEOUTS_MAX * self._mesh.settings.connect_timeout_seconds
+            connecting = self.endpoint(address).connect(factory)
+            link: MeshConnection = await within(seconds, self._mesh.reactor, connecting, TimeoutError)
             opened = await link.when_open()
         except Exception as error:
             raise as_chord_error(error) from error

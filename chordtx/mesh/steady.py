@@ -54,8 +54,8 @@ def steady(reactor: Any) -> Any:
     (:class:`~twisted.internet.interfaces.IReactorFromThreads`). A simulated one keeps its own time; and one
     whose ``seconds`` is ``time.monotonic`` is steady already.
     """
-    real: Any = reactor  # what ``providedBy`` would narrow
-    if not IReactorFromThreads.providedBy(reactor) or real.seconds is time.monotonic:
+    is_real: bool = IReactorFromThreads.providedBy(reactor)
+    if not is_real or reactor.seconds is time.monotonic:
         return reactor
     return SteadyReactor(reactor, time.monotonic, _WATCH)
 
