@@ -6,6 +6,8 @@ A missing key is a plain :class:`KeyError` and a value that msgpack cannot carry
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from chordtx.escaping import escaped
 
 #: An error's text may list many peers, each with its reason; more is nothing that anybody reads.
@@ -96,3 +98,12 @@ class StorageFailed(ChordError):
         super().__init__(message)
         self.path = path
         self.reason = reason
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_traceback(error: E) -> E:
+    """``error`` as it may be kept for long: a traceback keeps all that was at hand when it was raised."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -96,6 +96,7 @@ class MeshSocket:
 
     def _started(self, listen: str, advertise: str | None) -> MeshService:
         service = self._make(bridge.reactor(), listen=listen, advertise=advertise, **self.protocol._asdict())
+        service.recv(0)  # a socket is read from: what comes before the first time is kept, too
         service.startService()
         return service
 

@@ -42,6 +42,7 @@ from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.life import Phase
+from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import Shared, within
 from chordtx.records import HybridClock, RecordLimits
@@ -74,6 +75,7 @@ class ChordService(RingDict, MeshService):
     """
 
     _log = Logger()
+    _keeps_messages = False
     _event_names = (*MeshService._event_names, "add", "delete")
     seeks_lost = False  # the ring has its own ways, see Reunion
     joins_by_a_link = False  # see Joining
@@ -147,17 +149,19 @@ class ChordService(RingDict, MeshService):
         self._unjoining: Shared[None] | None = None
         self._is_store_closed = False
         self._put_together()
-        self._flag_handlers.update(
-            {
-                flags.HANDSHAKE: self._meta_received,
-                flags.ANNOUNCE: self._announcements.received,
-                flags.NOTIFY: self._notify_received,
-                flags.STORE: lambda link, message: self._old_peers.store_received(link, message),
-                flags.DELTA: lambda link, message: self._old_peers.delta_received(link, message),
-                flags.RETRIEVE: lambda link, message: self._old_peers.retrieve_received(link, message),
-                flags.RETRIEVED: lambda link, message: self._old_peers.retrieved_received(link, message),
-            }
-        )
+        self._flag_handlers.update(self._chord_handlers())
+
+    def _chord_handlers(self) -> dict[int, FlagHandler]:
+        # What has to do with old peers is made anew at each start, and so looked up at each message.
+        return {
+            flags.HANDSHAKE: self._meta_received,
+            flags.ANNOUNCE: self._announcements.received,
+            flags.NOTIFY: self._notify_received,
+            flags.STORE: lambda link, message: self._old_peers.store_received(link, message),
+            flags.DELTA: lambda link, message: self._old_peers.delta_received(link, message),
+            flags.RETRIEVE: lambda link, message: self._old_peers.retrieve_received(link, message),
+            flags.RETRIEVED: lambda link, message: self._old_peers.retrieved_received(link, message),
+        }
 
     def _put_together(self) -> None:
         settings, replica = self.chord_settings, self._replica

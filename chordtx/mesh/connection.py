@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
+from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet, without_traceback
 from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Asker, Calls
 from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, methods_from_wire
@@ -217,7 +217,7 @@ class MeshConnection(Protocol):
         if self.closed:
             return False
         self.closed = True
-        self.close_reason = _without_traceback(reason)
+        self.close_reason = without_traceback(reason)
         self._stop_timer()
         self._inflow.stop()
         return True
@@ -523,9 +523,3 @@ class MeshConnection(Protocol):
 
     def _send_replies(self, replies: list[Any]) -> None:
         self.send(flags.REPLY, self.owner.own_arc_start(), replies)
-
-
-def _without_traceback(error: Exception) -> Exception:
-    """``error`` as it is kept: a traceback would keep all that was at hand when it was raised."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

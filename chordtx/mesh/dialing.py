@@ -19,7 +19,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import TimeoutError
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet
+from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet, without_traceback
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
@@ -122,7 +122,9 @@ class Dialing:
     def _ended(self, result: Any, address: Address) -> Any:
         self._attempts.pop(address, None)
         self._failures.pop(address, None)
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and result.value is not None:
+            result.cleanFailure()
+            without_traceback(result.value)
             self._failures[address] = result.getErrorMessage().rstrip(".")
             if len(self._failures) > _FAILURES_MAX:
                 del self._failures[next(iter(self._failures))]
@@ -141,7 +143,7 @@ class Dialing:
             link: MeshConnection = await within(seconds, self._mesh.reactor, connecting, TimeoutError)
             opened = await link.when_open()
         except Exception as error:
-            raise as_chord_error(error) from error
+            raise as_chord_error(error) from None
         self._limits.answered(address)
         return opened
 

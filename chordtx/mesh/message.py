@@ -10,7 +10,7 @@ from chordtx.escaping import escaped
 from chordtx.wire import Message
 
 if TYPE_CHECKING:
-    from chordtx.mesh.service import MeshService
+    from chordtx.mesh.messaging import Messaging
 
 _SENDER_CHARACTERS_MAX = 100  # an id has 66 at most
 
@@ -26,7 +26,7 @@ class ReceivedMessage:
 
     __slots__ = ("_mesh", "id", "packets", "sender", "time")
 
-    def __init__(self, message: Message, mesh: MeshService) -> None:
+    def __init__(self, message: Message, mesh: Messaging) -> None:
         self.packets: tuple[Any, ...] = message.payload
         self.sender = escaped(message.sender_text, _SENDER_CHARACTERS_MAX)
         self.time = message.time

@@ -12,7 +12,8 @@ closes. It gets its reactor and its random source, and reaches for no others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from copy import copy
 from math import ceil
 from random import Random
 from typing import Any, ClassVar, Self, TypeVar
@@ -48,16 +49,14 @@ from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.first_link import FirstLink
-from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.hearsay import DialLimits
-from chordtx.mesh.inbox import Inbox, UserHandler
+from chordtx.mesh.inbox import Inbox
 from chordtx.mesh.life import Life, Phase
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.listening import Listening
 from chordtx.mesh.loop import Loop
-from chordtx.mesh.message import ReceivedMessage
+from chordtx.mesh.messaging import FlagHandler, Messaging
 from chordtx.mesh.missed import MissedBroadcasts
-from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.rivals import Rivals
 from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.seen import SeenBroadcasts
@@ -65,10 +64,9 @@ from chordtx.mesh.status import status_of_link
 from chordtx.mesh.steady import steady, wall_clock_of
 from chordtx.mesh.tasks import Tasks
 from chordtx.mesh.waiting import within
-from chordtx.wire import Message, decode_id, flags, node_id, offered, protocol_id
+from chordtx.wire import decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
-FlagHandler = Callable[[MeshConnection, Message], None]
 
 _OUTGOING_WANTED = 4
 _CLOSE_SECONDS_MAX = 2.0
@@ -76,7 +74,7 @@ _CANCELLED_AGAIN_MAX = 10
 _REFUSED_KEPT = 10
 
 
-class MeshService(ConnectionOwner, EventEmitter, Service):
+class MeshService(Messaging, Service):
     """A node of a mesh network.
 
     ``async with MeshService(...) as node:`` starts it, waits until it can be used, and stops it at the end.
@@ -153,12 +151,7 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         self._rivals = Rivals(self, self._filing, self._dialing, self._limits)
         self._exchange = PeerExchange(self, self._bootstrap, self._limits)
         self._finding = Finding(self)
-        self._inbox = Inbox(
-            self.settings.received_messages_max,
-            self.settings.received_bytes_max,
-            self._tasks,
-            self.limited_log,
-        )
+        self._inbox = Inbox(self.settings, self._tasks, self.limited_log, self._keeps_messages)
         self._seen = SeenBroadcasts(
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
@@ -540,7 +533,8 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
         if not connection.outgoing:
             self._factory.connection_closed(connection)
         elif isinstance(reason, WrongSubnet):
-            self.refused = [*self.refused, reason][-_REFUSED_KEPT:]
+            # A copy: who waits for the link is raised the error itself, and with it goes a traceback.
+            self.refused = [*self.refused, copy(reason)][-_REFUSED_KEPT:]
         connection.settle(reason)
         self._unfile(connection, reason)
         if self._all_closed is not None and not self._links:
@@ -561,101 +555,6 @@ class MeshService(ConnectionOwner, EventEmitter, Service):
     def wants_flush(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._rounds.wants_flush(connection)
-
-    # Messages out
-
-    def send(self, *args: Any, flag: int = flags.BROADCAST, type: int = flags.BROADCAST) -> None:
-        """Send a message to the whole mesh, or with ``flag=WHISPER`` to every neighbour.
-
-        :param flag: how the message travels (its type on the wire). :param type: its sub-flag.
-        :raises TypeError: when msgpack cannot carry an argument.
-        :raises ValueTooLarge: when it would not fit into a frame.
-        """
-        if flag == flags.BROADCAST:
-            self.broadcast(type, *args)
-            return
-        for link in tuple(self.routing_table.values()):
-            link.send(type, *args, type=flag)
-
-    def broadcast(self, *payload: Any) -> Message:
-        """Send ``payload`` to everyone in the mesh, once."""
-        return self._broadcasts.begin(*payload)
-
-    def send_to(self, peer: str, *args: Any) -> Deferred[None]:
-        """Whisper ``args`` to a node of which only the id is known; see :meth:`ReceivedMessage.reply`."""
-        return self.run(self._send_to(peer, args))
-
-    async def _send_to(self, peer: str, args: Sequence[Any]) -> None:
-        link = self.routing_table.get(peer)
-        if link is None or link.closed:
-            link = await self._finding.find(peer)
-        link.send(flags.WHISPER, *args)
-
-    def request_peers(self) -> None:
-        """Ask every neighbour for its neighbours."""
-        for link in tuple(self.routing_table.values()):
-            link.ask_for_peers()
-
-    def may_relay(self, link: MeshConnection, message: Message) -> bool:
-        """Whether this broadcast is for that peer."""
-        # js2p connects to whoever a response names and then uses that link without having looked whether it
-        # is there, which throws and closes OUR link when it is not: it gets no responses but about ourselves.
-        return link.dialect is not Dialect.STR or message.payload[0] != flags.RESPONSE
-
-    # Messages in
-
-    def recv(self, quantity: int = 1) -> ReceivedMessage | list[ReceivedMessage] | None:
-        """The oldest message received, or None; with a ``quantity``, a list of up to that many."""
-        messages = self._inbox.read(quantity)
-        if quantity == 1:
-            return messages[0] if messages else None
-        return messages
-
-    def register_handler(self, handler: UserHandler) -> None:
-        """Ask ``handler(message, link)`` about each message that is not the protocol's own.
-
-        Handlers are asked in order until one returns a true value; what none takes goes to ``recv()``. A
-        handler may be ``async def``: those after it are asked about this message once it has returned, and
-        other messages do not wait for that. A handler that fails is logged, and has not taken the message; it
-        is cancelled when the service stops.
-
-        :raises ValueError: when it cannot be called with two arguments.
-        """
-        self._inbox.register(handler)
-
-    def message_received(self, connection: MeshConnection, message: Message) -> None:
-        """A message came over an open link: handle it, and relay it if it is for everyone."""
-        if message.type == flags.BROADCAST:
-            self._broadcasts.received(connection, message)
-        else:
-            self._handle(connection, message)
-
-    def _handle(self, connection: MeshConnection, message: Message) -> None:
-        flag = message.payload[0]
-        handler = self._flag_handlers.get(flag) if type(flag) is int else None
-        if handler is not None:
-            handler(connection, message)
-            return
-        received = ReceivedMessage(message, self)
-        taken = self._inbox.is_taken(received, connection)
-        if isinstance(taken, Deferred):
-            taken.addCallback(self._handlers_asked, received, len(message.body))
-        else:
-            self._handlers_asked(taken, received, len(message.body))
-
-    def _handlers_asked(self, is_taken: bool, received: ReceivedMessage, size_bytes: int) -> None:
-        if not is_taken and received.packets[0] in (flags.BROADCAST, flags.WHISPER):
-            self._inbox.keep(received, size_bytes)
-            self.emit("message", self)
-
-    def _request_received(self, connection: MeshConnection, message: Message) -> None:
-        payload = message.payload
-        if len(payload) == 2 and payload[1] in ("*", b"*"):
-            self._exchange.asked(connection)
-        elif len(payload) == 3:
-            self._finding.request_received(connection, payload[1], payload[2])
-        else:
-            raise ProtocolError("a request is for '*', or has an id of its own and a node's")
 
 
 def _farewell(caller: MeshConnection) -> list[Any]:

@@ -101,8 +101,11 @@ class Tasks:
 
     def _ended(self, outcome: Any, task: Deferred[Any]) -> Any:
         self._running.pop(task, None)
-        if self._stopped and isinstance(outcome, Failure) and outcome.check(CancelledError):
-            return Failure(Stopped("the service was stopped"))
+        if isinstance(outcome, Failure) and outcome.check(CancelledError):
+            # Its traceback is of no use, and would keep what the work had at hand, a link for one.
+            outcome.cleanFailure()
+            if self._stopped:
+                return Failure(Stopped("the service was stopped"))
         return outcome
 
     def _log_failure(self, failure: Failure) -> None:

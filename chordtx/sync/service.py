@@ -64,6 +64,7 @@ class SyncService(DictMixin, MeshService):
     :raises TypeError: for an argument of another kind.
     """
 
+    _keeps_messages = False
     _event_names = (*MeshService._event_names, "update", "delete")
 
     def __init__(

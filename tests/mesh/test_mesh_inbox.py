@@ -9,9 +9,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from chordtx.config import MeshSettings
 from chordtx.mesh.inbox import Inbox
 from chordtx.mesh.tasks import Tasks
 from tests.mesh.peers import outcomes
+
+
+def settings(count_max: int) -> MeshSettings:
+    return MeshSettings(received_messages_max=count_max, received_bytes_max=1000)
 
 
 class Asked:
@@ -19,7 +24,7 @@ class Asked:
 
     def __init__(self, count_max: int = 10) -> None:
         self.tasks = Tasks(Logger(), Clock())
-        self.inbox = Inbox(count_max, 1000, self.tasks, Logger())
+        self.inbox = Inbox(settings(count_max), self.tasks, Logger())
         self.answers: list[Deferred[Any]] = []
         self.log: list[Any] = []
 
@@ -32,7 +37,7 @@ class Asked:
         self.log.append(("last", message))
 
     def offer(self, message: str) -> list[Any]:
-        taken = self.inbox.is_taken(cast("Any", message), cast("Any", None))
+        taken = self.inbox.is_taken(cast("Any", message), cast("Any", None), 10)
         return outcomes(taken) if isinstance(taken, Deferred) else [taken]
 
 
@@ -94,3 +99,11 @@ def test_messages_whose_handlers_are_awaited_are_bounded() -> None:
     case.offer("again")
     assert len(case.log) == 4
     case.tasks.cancel()
+
+
+def test_nothing_is_kept_for_nobody() -> None:
+    inbox = Inbox(settings(10), Tasks(Logger(), Clock()), Logger(), is_wanted=False)
+    inbox.keep(cast("Any", "early"), 10)
+    assert inbox.read(5) == []  # which asks for what comes from now on
+    inbox.keep(cast("Any", "late"), 10)
+    assert inbox.read(5) == ["late"]
