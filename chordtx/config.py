@@ -92,8 +92,8 @@ class MeshSettings:
     recent_broadcasts_bytes_max: int = MIB
     received_messages_max: int = 10_000
     received_bytes_max: int = 64 * MIB
-    send_buffer_bytes_max: int = 32 * MIB
-    unsent_bytes_max: int = 64 * MIB
+    send_buffer_bytes_max: int = 24 * MIB
+    unsent_bytes_max: int = 24 * MIB
     unfinished_bytes_max: int = 64 * MIB
     decoded_bytes_per_second_max: int = 128 * MIB
     turn_seconds_max: float = 0.005

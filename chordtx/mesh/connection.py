@@ -37,6 +37,8 @@ _CLOSE_SECONDS_MAX = 5.0
 _PING_TIMEOUT_SECONDS = 60.0
 #: A peer that leaves more than this unread is not served until it has read on.
 _UNREAD_BYTES_MAX = 256 * 1024
+#: A longer message is not kept to be sent again: each link would hold one for as long as it is open.
+_RESENT_BYTES_MAX = 64 * 1024
 #: What nobody says to everybody. A tuple: what a peer sends may have no hash.
 _BETWEEN_TWO = (flags.HANDSHAKE, flags.PEERS, flags.HELLO, flags.CALL, flags.REPLY)
 #: How a TLS client begins: a peer that was told another encryption than ours.
@@ -287,8 +289,9 @@ class MeshConnection(Protocol):
         if self.closed:
             return
         if message.type != flags.RENEGOTIATE:
-            self._last_sent = message
-        self._outbox.write(self._codec.encode(message, plain=plain))
+            self._last_sent = message if len(message.body) <= _RESENT_BYTES_MAX else None
+        for part in self._codec.encode_parts(message, plain):
+            self._outbox.write(part)
 
     def call(self, method: str, *arguments: Any, timeout_seconds: float) -> Deferred[list[Any]]:
         """Ask one of our own nodes; see :meth:`chordtx.mesh.calls.Calls.call`."""

@@ -21,7 +21,7 @@ from typing import Any
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, preference
-from chordtx.wire.frame import FrameReader, frame
+from chordtx.wire.frame import FrameReader, frame, frame_header
 from chordtx.wire.message import ID_BYTES, Message
 from chordtx.wire.packing import TooMany, scan
 
@@ -108,28 +108,42 @@ class Codec:
         :param plain: never compress; the first messages of a connection must not be.
         :raises ValueTooLarge: when it would pass the limits, which the peer's are taken to be too.
         """
+        return b"".join(self.encode_parts(message, plain))
+
+    def encode_parts(self, message: Message, plain: bool = False) -> tuple[bytes, ...]:
+        """As :meth:`encode`, in pieces: what is long and goes plain is not copied.
+
+        :raises ValueTooLarge: as there.
+        """
         must_fit(message, self._limits)
+        method = None if plain else self._send_method
+        is_long = len(message.body) > _SAMPLED_BYTES_MIN and not self._never_plain
+        if is_long and (method is None or not self._is_worth_it(message.body, method)):
+            size_bytes = ID_BYTES + len(message.body)
+            self._must_be_a_frame(size_bytes)
+            return frame_header(size_bytes) + message.id, message.body
         data = message.data
-        if not plain and self._send_method is not None:
+        if method is not None:
             if self._never_plain:
-                data = compress(data, self._send_method)
+                data = compress(data, method)
             elif len(data) >= self._compress_bytes_min:
-                data = self._compressed(data, self._send_method)
-        if len(data) > self._limits.frame_bytes_max:
-            raise _too_large(len(data), self._limits.frame_bytes_max)
-        return frame(data)
+                data = self._compressed(data, method)
+        self._must_be_a_frame(len(data))
+        return (frame(data),)
+
+    def _must_be_a_frame(self, size_bytes: int) -> None:
+        if size_bytes > self._limits.frame_bytes_max:
+            raise _too_large(size_bytes, self._limits.frame_bytes_max)
+
+    def _is_worth_it(self, body: bytes, method: int) -> bool:
+        """Whether a sample of what is long shrinks, and not by more than the peer takes."""
+        middle = len(body) // 2
+        sample_bytes = len(compress(body[middle : middle + _SAMPLE_BYTES], method))
+        least_bytes = _SAMPLE_BYTES // self._limits.expansion_max
+        return least_bytes < sample_bytes < _SAMPLE_BYTES * _WORTH_SHARE_MAX
 
     def _compressed(self, data: bytes, method: int) -> bytes:
         """``data`` compressed, if that pays and the peer takes it so."""
-        if len(data) > _SAMPLED_BYTES_MIN:
-            middle = len(data) // 2
-            sample_bytes = len(compress(data[middle : middle + _SAMPLE_BYTES], method))
-            if (
-                not _SAMPLE_BYTES // self._limits.expansion_max
-                < sample_bytes
-                < _SAMPLE_BYTES * _WORTH_SHARE_MAX
-            ):
-                return data
         packed = compress(data, method)
         return packed if len(packed) < len(data) and self._may_expand(data, len(packed)) else data
 

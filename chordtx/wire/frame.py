@@ -21,6 +21,11 @@ def frame(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
+def frame_header(size_bytes: int) -> bytes:
+    """What stands in front of so many bytes."""
+    return _LENGTH.pack(size_bytes)
+
+
 class FrameReader:
     """Cuts a stream of bytes into frames.
 
