@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,11 +18,14 @@ from typing import Any, NoReturn
 from twisted.internet.error import ReactorNotRunning
 
 _SWITCH_SECONDS = 0.001
+#: More than the links that a node accepts by default, those that it opens, and its files.
+OPEN_FILES = 8192
 
 
 def prepare_node(reactor: Any) -> None:
     """All that is good for a process that is there for one node, before anything is scheduled."""
     use_monotonic_time(reactor)
+    allow_open_files()
     stop_on_signals(reactor)
     reactor.callWhenRunning(collect_less)
 
@@ -34,6 +38,18 @@ def use_monotonic_time(reactor: Any) -> None:
     """
     if not reactor.running and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
+
+
+def allow_open_files(count: int = OPEN_FILES) -> None:
+    """Let the process have so many files and sockets open, as far as the system's hard limit goes.
+
+    The usual soft limit is 1,024. With as many silent connections nobody else could connect, and the node's own
+    bound (``accepted_max``), at which the oldest of them makes room, would never be met.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_on_signals(reactor: Any) -> None:
