@@ -97,6 +97,7 @@ class Calls:
 
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
+    :ivar unserved: calls of the peer that wait to be served.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: where it stands what of the peer's could not be served because of a bug.
     """
@@ -119,7 +120,7 @@ class Calls:
         self._calls: list[Any] = []
         self._replies: list[Any] = []
         self._bytes = 0
-        self._unserved: deque[list[Any]] = deque()
+        self.unserved: deque[list[Any]] = deque()
         self._unserved_bytes = 0
         self._serving: dict[int, Deferred[Any]] = {}
         self._lost: Exception | None = None
@@ -234,27 +235,22 @@ class Calls:
         for call in calls:
             if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
                 raise ProtocolError("a call is [number, method, ...]")
-        room = max(0, self._pending_max - len(self._serving) - len(self._unserved))
-        if self._unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
+        room = max(0, self._pending_max - len(self._serving) - len(self.unserved))
+        if self.unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
             room = 0
         if room:
             self._unserved_bytes += size_bytes
-            self._unserved.extend(calls[:room])
+            self.unserved.extend(calls[:room])
         for call in calls[room:]:
             self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
-
-    @property
-    def are_unserved(self) -> bool:
-        """Whether calls of the peer wait to be served."""
-        return bool(self._unserved)
 
     def serve_one(self, methods: dict[str, Method], caller: Any) -> None:
         """Serve the call that has waited longest.
 
         :raises ProtocolError: when its number is that of another one under way.
         """
-        number, name, *arguments = self._unserved.popleft()
-        if not self._unserved:
+        number, name, *arguments = self.unserved.popleft()
+        if not self.unserved:
             self._unserved_bytes = 0
         if number in self._serving:
             raise ProtocolError("a call has the number of another one under way")
@@ -311,7 +307,7 @@ class Calls:
         # Nobody is called any more: so a link that is gone is held by none of its parts.
         self._send_calls = self._send_replies = _to_nobody
         self._wants_flush = _not_at_all
-        self._unserved.clear()
+        self.unserved.clear()
         self._calls, self._replies = [], []
         waiting, self._waiting = self._waiting, {}
         serving, self._serving = self._serving, {}

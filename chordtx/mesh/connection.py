@@ -252,18 +252,13 @@ class MeshConnection(Protocol):
     def sent_on(self) -> None:
         """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
-        if self.calls.are_unserved and not self._is_behind:
+        if self.calls.unserved and self._outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
             self._inflow.go_on()
 
     @property
     def is_member(self) -> bool:
         """Whether the peer is a node of ours that stores, as far as it says."""
         return self.ours and not self.leeching
-
-    @property
-    def _is_behind(self) -> bool:
-        """Whether the peer does not read as fast as it asks: then its calls wait."""
-        return self._outbox.waiting_bytes > _UNREAD_BYTES_MAX
 
     def _handshake_timed_out(self) -> None:
         self.cut(ProtocolError("the handshake was not finished in time (is the encryption the same?)"))
@@ -429,11 +424,20 @@ class MeshConnection(Protocol):
         elif flag == flags.REPLY:
             self._replies_received(message.payload)
 
-    def serve_one(self) -> bool:
+    def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        if not self.calls.are_unserved or self._is_behind:
+        calls, outbox = self.calls, self._outbox
+        if not calls.unserved or outbox.waiting_bytes > _UNREAD_BYTES_MAX:
             return False
-        self.calls.serve_one(self.owner.methods, self)
+        methods, turns = self.owner.methods, self.owner.bounds.turns
+        calls.serve_one(methods, self)
+        while (
+            until_turn_is_over
+            and calls.unserved
+            and not turns.is_over
+            and outbox.waiting_bytes <= _UNREAD_BYTES_MAX
+        ):
+            calls.serve_one(methods, self)
         return True
 
     def _replies_received(self, payload: Sequence[Any]) -> None:

@@ -29,8 +29,11 @@ class InflowLink(Protocol):
     def is_member(self) -> bool:
         """Whether the peer is a member of our ring, which no quota slows down."""
 
-    def serve_one(self) -> bool:
-        """Serve one call that waits. :returns: whether there was any that may be served now."""
+    def serve(self, until_turn_is_over: bool) -> bool:
+        """Serve calls that wait: one, or as many as the turn lasts.
+
+        :returns: whether there was any that may be served now.
+        """
 
     def deliver(self, message: Message) -> None:
         """A message came. May raise anything."""
@@ -128,17 +131,20 @@ class Inflow:
             self._resume_call = None
         self._resume_transport()
 
-    def work(self) -> bool:
-        """See :class:`~chordtx.mesh.turns.Worker`: serve a call, or read a message and serve its first."""
+    def work(self, at_once: bool = False) -> bool:
+        """See :class:`~chordtx.mesh.turns.Worker`: serve a call, or read a message and serve its first.
+
+        :param at_once: serve as many as the turn lasts: so, what comes is for the most part done right away.
+        """
         self.is_waiting = False
         link = self._link
         if link is None:
             return False
         try:
-            is_more = link.serve_one()
+            is_more = link.serve(at_once)
             if not is_more:
                 is_more = self._read_one(link)
-                link.serve_one()
+                link.serve(at_once)
         except Exception as error:
             link.reading_failed(error)
             return False
@@ -151,7 +157,7 @@ class Inflow:
         return is_more
 
     def _work_on(self) -> None:
-        while self.work():
+        while self.work(at_once=True):
             if self._turns.is_over:
                 self._wait()
                 return

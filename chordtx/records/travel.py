@@ -35,6 +35,7 @@ class RecordLimits:
         # Each is an array, of so many elements, in whatever message it is.
         most = min(limits.containers_max, limits.elements_max // _FIELD_ELEMENTS)
         self._fields_max = max(0, most - _AROUND_CONTAINERS)
+        self._message_bytes_max = min(limits.frame_bytes_max, limits.expanded_bytes_max)
         self._fields_written_max = min(2 * most // 3, self._fields_max)
         self.read = evolve(
             limits, elements_max=2 * limits.elements_max, containers_max=2 * limits.containers_max
@@ -42,16 +43,16 @@ class RecordLimits:
 
     def must_travel(self, key: bytes, record: Record) -> None:
         """Before a record is sent. :raises ValueTooLarge: when it does not fit into a message."""
-        limits, fields = self._limits, record.fields
+        fields, limit_bytes = record.fields, self._message_bytes_max
         size_bytes = _AROUND_BYTES + len(key) + len(record.value or b"")
-        limit_bytes = min(limits.frame_bytes_max, limits.expanded_bytes_max)
         if fields:
             size_bytes += sum(
                 len(name) + len(version.writer) + len(blob) + _FIELD_BYTES
                 for name, (version, blob) in fields.items()
             )
             self._must_be_few(len(fields), self._fields_max)
-        _must_be_below("the record", size_bytes, limit_bytes)
+        if size_bytes > limit_bytes:
+            _must_be_below("the record", size_bytes, limit_bytes)
 
     def _must_be_few(self, fields: int, fields_max: int) -> None:
         if fields > fields_max:

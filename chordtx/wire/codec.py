@@ -23,7 +23,7 @@ from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, preference
 from chordtx.wire.frame import FrameReader, frame, frame_header
 from chordtx.wire.message import ID_BYTES, Message
-from chordtx.wire.packing import TooMany, scan
+from chordtx.wire.packing import TooMany, costs_little, scan
 
 #: Of what is longer than this, a sample is compressed first: to see whether the whole is worth the time.
 _SAMPLED_BYTES_MIN = 128 * 1024
@@ -151,8 +151,11 @@ class Codec:
         """Whether the peer, whose limits are taken to be ours, would read this when it came compressed."""
         if len(data) > self._expanded_bytes_max(sent_bytes):
             return False
+        body = data[ID_BYTES:]
+        if costs_little(body):
+            return True
         try:
-            scan(data[ID_BYTES:], self._limits, envelope=True, sent_bytes=sent_bytes)
+            scan(body, self._limits, envelope=True, sent_bytes=sent_bytes)
         except TooMany:
             return False
         return True

@@ -193,6 +193,16 @@ def _is_small(data: bytes, limits: Limits) -> bool:
     return len(headers) <= allowed and _EXTENSION not in headers
 
 
+def costs_little(data: bytes) -> bool:
+    """Whether what :func:`pack` made is sure to keep to the bounds of what comes compressed; one pass in C.
+
+    Never true for what passes one, as long as the nesting is right; false for some that keeps to them.
+    """
+    if len(data) > _COMPRESSED_ELEMENTS_FREE:
+        return False
+    return len(data.translate(None, _ORDINARY)) * _MAP_BYTES <= _COMPRESSED_CONTAINER_BYTES_FREE
+
+
 def is_flat(packed: bytes, limits: Limits) -> bool:
     """Whether what :func:`pack` made is small and holds one container at most: :func:`walk` would pass it.
 

@@ -46,7 +46,7 @@ class Pair:
 
     def serve(self, calls: Any) -> None:
         self.there.calls_received(calls, 100)
-        while self.there.are_unserved:
+        while self.there.unserved:
             self.there.serve_one(self.methods, "caller")
 
     def run(self, now: float = 0.0) -> float | None:

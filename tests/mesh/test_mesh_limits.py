@@ -260,7 +260,7 @@ async def test_peer_that_asks_much_and_does_not_read_is_served_no_more(mesh: Mes
     for number in range(1000):
         peer.say(flags.CALL, [[number, "blob"]])
     link = node.routing_table[peer.id]
-    await mesh.until(lambda: len(link.calls._unserved) > 800, "it to fall behind")
+    await mesh.until(lambda: len(link.calls.unserved) > 800, "it to fall behind")
     assert link._outbox.waiting_bytes < 2 * MIB
     assert len(served) < 200
     await mesh.served(node, honest)
