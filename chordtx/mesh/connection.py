@@ -426,19 +426,12 @@ class MeshConnection(Protocol):
 
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        calls, outbox = self.calls, self._outbox
-        if not calls.unserved or outbox.waiting_bytes > _UNREAD_BYTES_MAX:
-            return False
-        methods, turns = self.owner.methods, self.owner.bounds.turns
-        calls.serve_one(methods, self)
-        while (
-            until_turn_is_over
-            and calls.unserved
-            and not turns.is_over
-            and outbox.waiting_bytes <= _UNREAD_BYTES_MAX
-        ):
-            calls.serve_one(methods, self)
-        return True
+        calls, outbox, owner = self.calls, self._outbox, self.owner
+        while calls.unserved and outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
+            calls.serve_one(owner.methods, self)
+            if calls.unserved and (not until_turn_is_over or owner.bounds.turns.is_over):
+                return outbox.waiting_bytes <= _UNREAD_BYTES_MAX
+        return False
 
     def _replies_received(self, payload: Sequence[Any]) -> None:
         if len(payload) < 3:

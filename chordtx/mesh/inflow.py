@@ -32,7 +32,7 @@ class InflowLink(Protocol):
     def serve(self, until_turn_is_over: bool) -> bool:
         """Serve calls that wait: one, or as many as the turn lasts.
 
-        :returns: whether there was any that may be served now.
+        :returns: whether there are more that may be served now.
         """
 
     def deliver(self, message: Message) -> None:
@@ -141,10 +141,10 @@ class Inflow:
         if link is None:
             return False
         try:
+            # What there is more often than not: one message, and all that it asks is done at once.
             is_more = link.serve(at_once)
-            if not is_more:
-                is_more = self._read_one(link)
-                link.serve(at_once)
+            if not is_more and self._read_one(link):
+                is_more = link.serve(at_once) or self._codec.pending_bytes > 0
         except Exception as error:
             link.reading_failed(error)
             return False
