@@ -105,9 +105,7 @@ class Replica:
         self._clock.observe(record.newest, self._wall_ms())
         if present is None and self.is_forgettable(record):
             return []  # from somebody who has not forgotten it yet
-        merged = merge(present, record)
-        if merged is not None and merged != present:
-            self._record_limits.must_be_kept(key, merged, self._wall_ms())
+        self._must_be_kept(key, record, present)
         merged = self.store.merge(key, record)
         self.merged(key, merged)
         stored = None if self.stored is None else self.stored(key, merged)
@@ -117,6 +115,14 @@ class Replica:
             self._unsynced[key] = self._unsynced.get(key, 0) + 1
             waits.append(synced.addBoth(self._now_synced, key))
         return waits
+
+    def _must_be_kept(self, key: bytes, record: Record, present: Record | None) -> None:
+        """:raises ValueTooLarge: when what it makes of the present one could not be sent to others."""
+        becomes: Record | None = record
+        if record.fields or (present is not None and present.fields):
+            becomes = merge(present, record)  # without fields it becomes one of the two
+        if becomes is not None and becomes != present:
+            self._record_limits.must_be_kept(key, becomes, self._wall_ms())
 
     def _now_synced(self, outcome: Any, key: bytes) -> Any:
         left = self._unsynced.pop(key) - 1
