@@ -40,7 +40,7 @@ def wall_seconds() -> float:
 
 
 def wall_clock_of(reactor: Any) -> Callable[[], float]:
-    """The wall clock of the world that a reactor lives in: the system's; a simulated one knows its own time."""
+    """The wall clock of the world that a reactor lives in: the system's, or what a simulated one shows."""
     if IReactorFromThreads.providedBy(reactor):
         return wall_seconds
     seconds: Callable[[], float] = reactor.seconds
