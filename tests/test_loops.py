@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from chordtx import ChordService, MeshService, SyncService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.discovery import Advertisement, key_of
+from chordtx.sim.virtual import WallClock
 from tests.sim.cluster import PORT, Cluster
 
 PACKAGE = Path(__file__).parents[1] / "chordtx"
@@ -26,6 +27,7 @@ SERVICES = ("mesh", "chord", "sync", "discovery.py", "dictionary.py")
 ENDS = {
     "mesh/loop.py Loop.run": "the loop itself",
     "mesh/loop.py Loop._wait": "the loop itself",
+    "mesh/events.py EventEmitter._one_after_another": "when no event waits; a listener's failure is logged",
     "mesh/first_link.py FirstLink._wait": "with the first link, or when time is over",
     "chord/coordinator.py Coordinator.read": "a caller waits, until a deadline",
     "chord/coordinator.py Coordinator.write": "a caller waits, until a deadline",
@@ -51,10 +53,12 @@ PUT_OFF = {
     "mesh/connection.py MeshConnection.connectionMade",
     "mesh/connection.py MeshConnection.close",
     "mesh/inflow.py Inflow._spend",
+    "mesh/limited_log.py LimitedLog._drop",
     "mesh/loop.py Loop._sleep",
     "mesh/rounds.py Rounds.wants_flush",
     "mesh/service.py MeshService._close_links",
     "mesh/service.py MeshService.sleep",
+    "mesh/steady.py SteadyReactor._set_timer",
     "mesh/turns.py Turns._call_next",
     "chord/poll.py Poll.hedge",
 }
@@ -213,7 +217,16 @@ class RingHealed(Healed):
     """Halves of a ring that was split become one, and what was written on either side is read everywhere."""
 
     kind = ChordService
-    loops = frozenset({"keeping connected", "looking after links", "membership", "repair", "reunion"})
+    loops = frozenset(
+        {
+            "keeping connected",
+            "looking after links",
+            "counting the ring's age",
+            "membership",
+            "repair",
+            "reunion",
+        }
+    )
     settings = ChordSettings(mesh=QUICK, restart_grace_seconds=1.0)
 
     def heal(self) -> None:
@@ -235,7 +248,9 @@ class RingHealed(Healed):
 class JoiningHealed(RingHealed):
     """Nodes that look for a ring that is not there yet find it."""
 
-    loops = frozenset({"keeping connected", "looking after links", "joining the ring"})
+    loops = frozenset(
+        {"keeping connected", "looking after links", "counting the ring's age", "joining the ring"}
+    )
 
     def begin(self) -> None:
         peers = ["10.1.1.1:4000"]
@@ -244,7 +259,12 @@ class JoiningHealed(RingHealed):
             reactor = self.world.network.process(host)
             listen = f"tcp:{PORT}:interface={host}"
             node = ChordService(
-                reactor, listen=listen, peers=peers, settings=self.settings, rng=self.world.rng
+                reactor,
+                listen=listen,
+                peers=peers,
+                settings=self.settings,
+                rng=self.world.rng,
+                wall_clock=WallClock(self.world.time),
             )
             self.nodes.append(node)
             node.startService()

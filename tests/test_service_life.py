@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory
 from chordtx import ChordService, MeshService, SyncService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet
+from chordtx.sim.virtual import WallClock
 from tests.mesh.peers import outcomes
 from tests.sim.cluster import PORT, Cluster
 
@@ -83,8 +84,8 @@ def world_of(kind: Any) -> Cluster:
 def not_started(world: Cluster, kind: Any, host: str = "10.0.9.1", **options: Any) -> Any:
     """A node that was never started, on a host of its own."""
     options.setdefault("listen", f"tcp:{PORT}:interface={host}")
-    reactor = world.network.process(host)
-    return kind(reactor, settings=SETTINGS[kind], rng=Random(5), **options)
+    reactor, clock = world.network.process(host), WallClock(world.time)
+    return kind(reactor, settings=SETTINGS[kind], rng=Random(5), wall_clock=clock, **options)
 
 
 def occupied(world: Cluster, host: str = "10.0.9.1") -> Any:
@@ -307,7 +308,7 @@ def test_a_data_folder_that_cannot_be_used_is_told(tmp_path: Any) -> None:
     node = not_started(world, ChordService, data=str(tmp_path / "data"))
     node.startService()
     for waiting in (node.when_joined(), node.when_listening(), node.get("key")):
-        assert "cannot use the data folder" in str(at_once(waiting))
+        assert "is not a folder: name another one" in str(at_once(waiting))
 
 
 @pytest.mark.parametrize("kind", KINDS)

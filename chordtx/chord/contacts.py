@@ -57,7 +57,13 @@ class Contacts:
         :raises NotJoined: when the caller stores nothing, or cannot be reached, or somebody else has the link
             to its id.
         """
-        if not caller.ours or caller.leeching or not self.has_place(caller) or not caller.address:
+        if caller.leeching:
+            raise NotJoined("only a storing member of the ring may say this")
+        return self.coming_member(caller)
+
+    def coming_member(self, caller: MeshConnection) -> Contact:
+        """As :meth:`member`; one that is about to join, and does not store yet, counts too."""
+        if not caller.ours or not self.has_place(caller) or not caller.address:
             raise NotJoined("only a storing member of the ring may say this")
         if believed(caller.address, names=True) is None:
             raise NotJoined("only a member that can be reached may say this")

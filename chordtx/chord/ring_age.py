@@ -26,6 +26,7 @@ from twisted.logger import Logger
 
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection
+from chordtx.ring import Contact
 
 _COUNT_SECONDS = 10.0
 #: A process that stood still for longer than this was not going on.
@@ -40,6 +41,7 @@ class _Node(Protocol):
     reactor: Any
     methods: dict[str, Callable[..., Any]]
     members: Callable[[], list[MeshConnection]]
+    coming_member: Callable[[MeshConnection], Contact]
 
     def wall_ms(self) -> int: ...
     def sleep(self, seconds: float) -> Deferred[None]: ...
@@ -156,6 +158,7 @@ class RingAge:
         that has been going on without a break; nil when it is in none. All in milliseconds."""
         if not self._is_member():
             raise NotJoined("this node is in no ring")
+        self._node.coming_member(caller)  # who asks before it joins does not store yet
         age_ms, since_ms = _from_wire([age, since])
         if age_ms is not None or since_ms is not None:
             self._heard(age_ms, since_ms)

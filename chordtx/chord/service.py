@@ -114,12 +114,8 @@ class ChordService(RingDict, MeshService):
             self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
         )
         self._ring = RingNode(Contact(self.id_10, "", 0), self.chord_settings.successors_max)
-        self._age = RingAge(
-            self,
-            lambda: self._ring.is_member,
-            self.chord_settings.absence_seconds_max,
-            lambda until_ms: self._drop_until(until_ms),
-        )
+        absence_seconds_max = self.chord_settings.absence_seconds_max
+        self._age = RingAge(self, lambda: self._ring.is_member, absence_seconds_max, self._drop_until)
         self._keeping = Keeping(self, data, self._age)
         self._replica = Replica(
             MemoryStore() if store is None else store,
@@ -137,6 +133,7 @@ class ChordService(RingDict, MeshService):
         self.ask_contact = self._contacts.ask
         self.is_linked = self._contacts.is_linked
         self.calling_member = self._contacts.member
+        self.coming_member = self._contacts.coming_member
         self.has_place = self._contacts.has_place
         self.round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(

@@ -183,7 +183,10 @@ class MeshService(Messaging, Service):
     def stopService(self) -> Deferred[None]:
         """Twisted's: leave, close the port and every link. :returns: fires when that is done."""
         Service.stopService(self)
-        return self._life.end()
+        ended = self._life.end()
+        if self._life.phase is Phase.DOWN:  # it may never have been started, with its port open early
+            return Deferred.fromCoroutine(self._listening.close())
+        return ended
 
     def when_listening(self) -> Deferred[None]:
         """Fires when peers can connect; fails with what the endpoint said when they cannot.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
+from chordtx.mesh.threads import Threads
 from tests.sim.cluster import Cluster
 from tests.store.disks import opened
 
@@ -36,16 +37,12 @@ def address(host: str) -> str:
     return f"10.1.0.{ord(host)}"
 
 
-class AtOnce:
-    """A thread pool that does everything at once."""
+class AtOnce(Threads):
+    """Threads that do everything at once: virtual time waits for no real one."""
 
-    def callInThreadWithCallback(self, told: Callable[..., Any], f: Callable[..., Any], *args: Any) -> None:
-        try:
-            result: Any = f(*args)
-        except Exception:
-            told(False, Failure())
-        else:
-            told(True, result)
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Do it now."""
+        return maybeDeferred(work)
 
 
 class Ring:
@@ -57,8 +54,6 @@ class Ring:
         self.hosts: list[str] = []
 
     def _made(self, reactor: Any, **options: Any) -> ChordService:
-        reactor.getThreadPool = AtOnce
-        reactor.callFromThread = lambda f, *args: f(*args)
         return ChordService(reactor, settings=SETTINGS, **options)
 
     def start(self, host: str, *through: ChordService) -> ChordService:
@@ -100,8 +95,9 @@ class Ring:
 
 
 @pytest.fixture
-def ring(tmp_path: Path) -> Ring:
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ring:
     """No node yet."""
+    monkeypatch.setattr("chordtx.chord.keeping.Threads", AtOnce)
     return Ring(tmp_path)
 
 
@@ -293,8 +289,6 @@ def test_a_folder_of_an_earlier_version_counts_from_when_it_was_noted(ring: Ring
     ring.cluster.run(2.0)
     folder = opened(tmp_path / "d", "chord")
     folder.store.keep("age_ms", b"")
-    from twisted.internet.defer import Deferred
-
     ring.result(Deferred.fromCoroutine(folder.close()))
     ring.result(nodes[0].delete("key 1"))
     ring.cluster.run(2 * TOMBSTONE_SECONDS)

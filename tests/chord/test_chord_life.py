@@ -63,18 +63,14 @@ async def test_a_start_is_given_up_while_the_folder_is_open(nodes: Nodes, tmp_pa
     for _ in range(3):
         node.startService()
         await node.stopService()
-    folder = DataFolder(
-        str(tmp_path / "data"), "chord", node._keeping._run_in_thread, nodes.reactor.callLater
-    )
+    folder = DataFolder(str(tmp_path / "data"), "chord", node._keeping._thread.run, nodes.reactor.callLater)
     await folder.close()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_store_that_was_given_cannot_be_used_twice(nodes: Nodes, tmp_path: Path) -> None:
     maker = ChordService(nodes.reactor, listen=LISTEN)
-    folder = DataFolder(
-        str(tmp_path / "data"), "chord", maker._keeping._run_in_thread, nodes.reactor.callLater
-    )
+    folder = DataFolder(str(tmp_path / "data"), "chord", maker._keeping._thread.run, nodes.reactor.callLater)
     node = nodes.start(store=folder.store)
     await node.when_joined()
     await node.set("key", 1)

@@ -31,6 +31,7 @@ GOOD: dict[str, list[Any]] = {
     "old_opinion": [b"key", [0, bytes(64)]],
     "old_settled": [b"key", [0, bytes(64)], [1, b"w"]],
     "broadcasts": [b""],
+    "ring_age": [1 << 52, 1 << 52],
 }
 
 
@@ -42,6 +43,9 @@ def table() -> dict[str, list[str]]:
 
 
 FOR_MEMBERS = table()["a member"]
+FOR_COMING_MEMBERS = table()[
+    "a member, or who is about to become one: over the one link to its id, at an address"
+]
 FOR_THE_ONE_CONCERNED = table()["whom it concerns: over the one link to the id"]
 
 
@@ -86,7 +90,9 @@ def ring() -> tuple[Cluster, list[ChordService]]:
 
 def looks(node: ChordService) -> Any:
     """What strangers must not change."""
-    return node._ring.successors, node._ring.predecessor, node._repair.is_settled, len(node._replica.store)
+    ring, age = node._ring, node._age.keep()
+    counts = age.doubt_ms, (age.age_ms or 0) > 1 << 50
+    return ring.successors, ring.predecessor, node._repair.is_settled, len(node._replica.store), counts
 
 
 def test_every_method_stands_in_the_table() -> None:
@@ -109,7 +115,8 @@ def test_what_only_members_may_say_counts_from_nobody_else(address: tuple[str, i
     caller = Caller(members[0], Random(1), address, stores)
     nodes.run(1)
     before = looks(members[0])
-    for name in FOR_MEMBERS:
+    can_join = address[0].startswith("10.") and address[1]
+    for name in (*FOR_MEMBERS, *([] if can_join else FOR_COMING_MEMBERS)):
         reply = caller.call(nodes, name, *GOOD.get(name, []))
         assert reply is not None, name
         assert reply[0] == NOT_JOINED, name
@@ -127,7 +134,7 @@ def test_nobody_says_anything_over_a_link_that_only_claims_an_id() -> None:
     thief.say(flags.HELLO, 1)
     thief.say(flags.HANDSHAKE, text(other.id), text(node.protocol_id), ["10.0.0.2", 4000], [])
     before = looks(node)
-    for name in (*FOR_THE_ONE_CONCERNED, *FOR_MEMBERS):
+    for name in (*FOR_THE_ONE_CONCERNED, *FOR_MEMBERS, *FOR_COMING_MEMBERS):
         if not thief.gone:
             assert thief.call(nodes, name, *GOOD.get(name, [])) is None
         assert looks(node) == before
@@ -151,6 +158,11 @@ def test_member_is_heard() -> None:
         assert reply is not None
         assert reply[:2] != [NOT_JOINED, "only a storing member of the ring may say this"]
     assert caller.call(nodes, "left") == [0]
+    joining = Caller(members[0], Random(3), ("10.7.7.8", 4000), False)
+    for name in FOR_COMING_MEMBERS:
+        reply = joining.call(nodes, name, *GOOD.get(name, []))
+        assert reply is not None
+        assert reply[0] == 0
 
 
 def test_no_argument_of_any_method_is_a_failure_of_ours() -> None:

@@ -52,6 +52,21 @@ async def test_a_parent_that_starts_has_the_port_opened_first(mesh: Mesh) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_port_that_was_opened_early_is_closed_when_nothing_starts(mesh: Mesh) -> None:
+    parent, node = MultiService(), MeshService(mesh.reactor, listen=HERE)
+    node.setServiceParent(parent)
+    parent.privilegedStartService()
+    port = node.out_addr[1]
+    assert is_open(port)
+    await parent.stopService()
+    assert not is_open(port)
+    parent.startService()
+    await node.when_listening()
+    assert is_open(node.out_addr[1])
+    await parent.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_port_that_is_taken_early_is_told_when_the_service_starts(mesh: Mesh) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -85,14 +100,17 @@ class SlowEndpoint:
         return None
 
 
-@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("early", "starts"), [(True, True), (True, False), (False, True)])
 @pytest_twisted.ensureDeferred
-async def test_a_port_that_opens_when_it_is_not_wanted_any_more_is_closed(mesh: Mesh, early: bool) -> None:
+async def test_a_port_that_opens_when_it_is_not_wanted_any_more_is_closed(
+    mesh: Mesh, early: bool, starts: bool
+) -> None:
     endpoint = SlowEndpoint()
     node = MeshService(mesh.reactor, listen=endpoint)
     if early:
         node.privilegedStartService()
-    node.startService()
+    if starts:
+        node.startService()
     await node.stopService()
     endpoint.opening.callback(endpoint)
     assert endpoint.is_closed
