@@ -29,38 +29,38 @@ class DictMixin:
     :ivar value_limits: of nesting and of elements in a value. :ivar record_limits: of what is kept of it.
     """
 
-    key_bytes_max: int
-    value_bytes_max: int
-    value_limits: Limits
-    record_limits: RecordLimits
+    _key_bytes_max: int
+    _value_bytes_max: int
+    _value_limits: Limits
+    _record_limits: RecordLimits
     _started: list[Deferred[Any]]
 
     if TYPE_CHECKING:
 
-        def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]: ...
+        def _run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]: ...
 
     # What each service has in its own way
 
-    async def read_packed(self, key: bytes) -> bytes | None:
+    async def _read_packed(self, key: bytes) -> bytes | None:
         """The packed value of ``key``, None when there is none."""
         raise NotImplementedError
 
-    async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
+    async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """Store a packed value, for ``ttl`` seconds when given."""
         raise NotImplementedError
 
-    async def remove(self, key: bytes) -> None:
+    async def _delete_key(self, key: bytes) -> None:
         """Delete ``key``, whether it has a value or not."""
         raise NotImplementedError
 
-    async def write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
+    async def _write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
         """Write packed fields into the map under ``key``.
 
         :returns: the packed map. :raises TypeError: when the value is no map.
         """
         raise NotImplementedError
 
-    def pages(self) -> AsyncGenerator[list[bytes], None]:
+    def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
         """All keys, some at a time."""
         raise NotImplementedError
 
@@ -68,15 +68,15 @@ class DictMixin:
 
     def get(self, key: bytes | str, default: Any = None) -> Deferred[Any]:
         """The value of ``key``, or ``default`` when there is none."""
-        return self.run(self._get(self.as_key(key), default))
+        return self._run(self._get(self._as_key(key), default))
 
     def __getitem__(self, key: bytes | str) -> Deferred[Any]:
         """The value of ``key``; fails with KeyError when there is none."""
-        return self.run(self._get(self.as_key(key), _NOTHING))
+        return self._run(self._get(self._as_key(key), _NOTHING))
 
     def contains(self, key: bytes | str) -> Deferred[bool]:
         """Whether ``key`` has a value."""
-        return self.run(self._contains(self.as_key(key)))
+        return self._run(self._contains(self._as_key(key)))
 
     def set(self, key: bytes | str, value: Any, ttl: float | None = None) -> Deferred[None]:
         """Store ``value``; fires when it is safe. None deletes.
@@ -88,11 +88,11 @@ class DictMixin:
         """
         if ttl is not None and not ttl > 0:
             raise ValueError("a ttl is seconds, and above 0")
-        return self.run(self._set(*self._item(key, value), ttl))
+        return self._run(self._set(*self._item(key, value), ttl))
 
     def delete(self, key: bytes | str) -> Deferred[None]:
         """Delete ``key``; fails with KeyError when it has no value."""
-        return self.run(self._delete(self.as_key(key)))
+        return self._run(self._delete(self._as_key(key)))
 
     def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
@@ -101,14 +101,14 @@ class DictMixin:
         """
         if len(default) > 1:
             raise TypeError("pop takes one default at most")
-        return self.run(self._pop(self.as_key(key), default))
+        return self._run(self._pop(self._as_key(key), default))
 
     def popitem(self) -> Deferred[tuple[bytes, Any]]:
         """Some key and its value, which is deleted; fails with KeyError when there is none at all.
 
         As with :meth:`pop`, two callers at once may see the same item.
         """
-        return self.run(self._popitem())
+        return self._run(self._popitem())
 
     def apply_delta(self, key: bytes | str, mapping: Mapping[Any, Any]) -> Deferred[dict[Any, Any]]:
         """Write the fields of ``mapping`` into the map stored under ``key``, an empty one when there is none.
@@ -119,24 +119,24 @@ class DictMixin:
         if not isinstance(mapping, Mapping):
             raise TypeError("a delta is a mapping")
         fields = {self._pack(name): self._pack(value) for name, value in mapping.items()}
-        return self.run(self._apply_delta(self.as_key(key), fields))
+        return self._run(self._apply_delta(self._as_key(key), fields))
 
     def update(self, mapping: Mapping[Any, Any]) -> Deferred[None]:
         """Set every item of ``mapping`` (None deletes); fails with the first failure."""
         items = [self._item(key, value) for key, value in mapping.items()]
-        return self.run(_in_parallel(lambda item: self._set(item[0], item[1], None), items))
+        return self._run(_in_parallel(lambda item: self._set(item[0], item[1], None), items))
 
     def get_many(self, keys: Iterable[bytes | str]) -> Deferred[dict[bytes, Any]]:
         """The values of those of ``keys`` that have one."""
-        return self.run(self._get_many([self.as_key(key) for key in keys]))
+        return self._run(self._get_many([self._as_key(key) for key in keys]))
 
     def count(self) -> Deferred[int]:
         """How many keys there are: all are walked through."""
-        return self.run(self._count())
+        return self._run(self._count())
 
     def copy(self) -> Deferred[dict[bytes, Any]]:
         """Everything, as a plain dict: mind its size."""
-        return self.run(self._copy())
+        return self._run(self._copy())
 
     async def keys(self) -> AsyncIterator[bytes]:
         """Every key, page by page.
@@ -176,7 +176,7 @@ class DictMixin:
         """
         started, self._started = self._started, []
         if not started:
-            return self.run(_all_of(started))  # fails when the service does not run
+            return self._run(_all_of(started))  # fails when the service does not run
         return Deferred.fromCoroutine(_all_of(started))
 
     # What is like a dict, and cannot be, since the network is to be asked
@@ -199,7 +199,7 @@ class DictMixin:
 
     # Keys and values
 
-    def as_key(self, key: bytes | str) -> bytes:
+    def _as_key(self, key: bytes | str) -> bytes:
         """A key as users give it.
 
         :raises TypeError: when it is neither bytes nor str. :raises ValueTooLarge: past ``key_bytes_max``.
@@ -208,59 +208,59 @@ class DictMixin:
             key = key.encode("utf-8")
         elif not isinstance(key, bytes):
             raise TypeError(f"a key is bytes or str, not {type(key).__name__}")
-        if len(key) > self.key_bytes_max:
-            raise ValueTooLarge(f"a key may take {self.key_bytes_max} bytes", len(key), self.key_bytes_max)
+        if len(key) > self._key_bytes_max:
+            raise ValueTooLarge(f"a key may take {self._key_bytes_max} bytes", len(key), self._key_bytes_max)
         return key
 
-    def unpacked(self, blob: bytes) -> Any:
+    def _unpacked(self, blob: bytes) -> Any:
         """The value that was packed. :raises ProtocolError: when it is none."""
-        return unpack_value(blob, self.record_limits.read)
+        return unpack_value(blob, self._record_limits.read)
 
     def _pack(self, value: Any) -> bytes:
-        return pack_value(value, self.value_bytes_max, self.value_limits)
+        return pack_value(value, self._value_bytes_max, self._value_limits)
 
     def _item(self, key: bytes | str, value: Any) -> tuple[bytes, bytes | None]:
-        known = self.as_key(key)
+        known = self._as_key(key)
         return known, None if value is None else self._pack(value)
 
     # The work
 
     async def _pages(self) -> AsyncIterator[list[bytes]]:
-        """:meth:`pages`, each of which ends when the service does."""
-        source = self.pages()
+        """:meth:`_key_pages`, each of which ends when the service does."""
+        source = self._key_pages()
         try:
-            while (page := await self.run(_next(source))) is not None:
+            while (page := await self._run(_next(source))) is not None:
                 yield page
         finally:
             await source.aclose()
 
     async def _get(self, key: bytes, default: Any) -> Any:
-        packed = await self.read_packed(key)
+        packed = await self._read_packed(key)
         if packed is None:
             if default is _NOTHING:
                 raise KeyError(key)
             return default
-        return self.unpacked(packed)
+        return self._unpacked(packed)
 
     async def _contains(self, key: bytes) -> bool:
-        return await self.read_packed(key) is not None
+        return await self._read_packed(key) is not None
 
     async def _set(self, key: bytes, blob: bytes | None, ttl: float | None) -> None:
         if blob is None:
-            await self.remove(key)
+            await self._delete_key(key)
         else:
-            await self.write_packed(key, blob, ttl)
+            await self._write_packed(key, blob, ttl)
 
     async def _delete(self, key: bytes) -> None:
         if not await self._contains(key):
             raise KeyError(key)
-        await self.remove(key)
+        await self._delete_key(key)
 
     async def _pop(self, key: bytes, default: tuple[Any, ...]) -> Any:
         value = await self._get(key, _ABSENT if default else _NOTHING)
         if value is _ABSENT:
             return default[0]
-        await self.remove(key)
+        await self._delete_key(key)
         return value
 
     async def _popitem(self) -> tuple[bytes, Any]:
@@ -272,8 +272,8 @@ class DictMixin:
         raise KeyError("popitem(): there are no keys")
 
     async def _apply_delta(self, key: bytes, fields: dict[bytes, bytes]) -> dict[Any, Any]:
-        packed = await self.write_fields(key, fields)
-        value: dict[Any, Any] = {} if packed is None else self.unpacked(packed)
+        packed = await self._write_fields(key, fields)
+        value: dict[Any, Any] = {} if packed is None else self._unpacked(packed)
         return value
 
     async def _get_many(self, keys: list[bytes]) -> dict[bytes, Any]:
@@ -289,13 +289,13 @@ class DictMixin:
 
     async def _count(self) -> int:
         count = 0
-        async for page in self.pages():
+        async for page in self._pages():
             count += len(page)
         return count
 
     async def _copy(self) -> dict[bytes, Any]:
         everything: dict[bytes, Any] = {}
-        async for page in self.pages():
+        async for page in self._pages():
             everything.update(await self._get_many(page))
         return everything
 

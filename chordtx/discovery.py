@@ -62,7 +62,7 @@ class Advertisement(Service):
         """Twisted's."""
         Service.startService(self)
         seconds = self._ttl_seconds / _SAID_IN_TTL
-        self._saying = self._node.keep(f"advertising {self._name}", self._say_it, lambda: seconds)
+        self._saying = self._node._keep(f"advertising {self._name}", self._say_it, lambda: seconds)
 
     def stopService(self) -> Deferred[None]:
         """Twisted's: take it back. :returns: fires when that is done."""
@@ -79,7 +79,7 @@ class Advertisement(Service):
 
     async def say(self) -> None:
         """Say it now. :raises ChordError: when the ring does not take it."""
-        now_ms = self._node.wall_ms()
+        now_ms = self._node._wall_ms()
         until = {self._address: now_ms + int(self._ttl_seconds * 1000)}
         servers = await self._node.apply_delta(key_of(self._name), until)
         good = {address: until_ms for address, until_ms in servers.items() if _is_good(until_ms, now_ms)}
@@ -115,13 +115,13 @@ class ServiceEndpoint:
         """Where servers are said to be, in an order of chance."""
         await self._node.when_joined()
         servers: Any = await self._node.get(key_of(self._name), {})
-        now_ms = self._node.wall_ms()
+        now_ms = self._node._wall_ms()
         good = [
             Address.parse(address)
             for address, until_ms in (servers.items() if isinstance(servers, dict) else ())
             if isinstance(address, str) and _is_good(until_ms, now_ms)
         ]
-        self._node.rng.shuffle(good)
+        self._node._rng.shuffle(good)
         return good
 
     async def _connect(self, factory: IProtocolFactory) -> Any:

@@ -95,8 +95,8 @@ def test_failure_to_stop_does_not_hide_the_reason(flush_logged_errors: Any) -> N
     world = Cluster(ChordService)
 
     class Unstoppable(ChordService):
-        async def finish(self) -> None:
-            await super().finish()
+        async def _finish(self) -> None:
+            await super()._finish()
             raise ZeroDivisionError
 
     node = made(world, Unstoppable, peers=["10.0.0.77:4000"])

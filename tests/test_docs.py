@@ -346,7 +346,7 @@ OLD_METHODS: dict[str, Callable[..., Any]] = {
 
 def served_methods() -> dict[str, Callable[..., Any]]:
     """Every method that a node answers, by name."""
-    return {**SyncService(Clock(), listen=None).methods, **ChordService(Clock(), listen=None).methods}
+    return {**SyncService(Clock(), listen=None)._methods, **ChordService(Clock(), listen=None)._methods}
 
 
 def parameters(name: str, method: Callable[..., Any]) -> int:

@@ -58,7 +58,7 @@ def all_is_fit(logged: list[LogEvent]) -> None:
 def greetings(stranger: Stranger) -> Iterator[tuple[Any, ...]]:
     """Handshakes with something foreign in one of their places."""
     text = stranger.dialect.text
-    good = [text(stranger.id), text(stranger.node.protocol_id), ["127.0.0.1", 0], []]
+    good = [text(stranger.id), text(stranger.node._protocol_id), ["127.0.0.1", 0], []]
     for field in FIELDS:
         for place in range(len(good)):
             for odd in (field, [field], [field, 0], ["127.0.0.1", field]):
@@ -142,7 +142,7 @@ def test_lines_that_strangers_cause_are_limited_whatever_they_say(
         raise ZeroDivisionError
 
     globalLogPublisher.addObserver(count)
-    node.methods["fails"] = fails
+    node._methods["fails"] = fails
     node.register_handler(fails)
     node.on("message", fails)
     began = world.time.now
@@ -171,7 +171,7 @@ def test_sender_of_a_message(sender: str | bytes, logged: list[LogEvent]) -> Non
     stranger.greet()
     for flag in FLAGS:
         for kind in (flags.WHISPER, flags.BROADCAST):
-            message = Message.build(kind, sender, node.now_whole_seconds(), (flag, EVIL))
+            message = Message.build(kind, sender, node._now_whole_seconds(), (flag, EVIL))
             stranger.write(frame(message.data))
             world.run(0.1)
     received = node.recv(1000)
@@ -198,13 +198,13 @@ class Evil(ChordError):
 
 QUICK = ChordSettings(operation_timeout_seconds=1.0, join_timeout_seconds=2.0, call_timeout_seconds=0.5)
 METHODS = {
-    service: sorted(Cluster(service).start().methods.keys() - {"ping", "farewell"}) for service in SERVICES
+    service: sorted(Cluster(service).start()._methods.keys() - {"ping", "farewell"}) for service in SERVICES
 }
 
 
 def answers(node: Any, method: str, answer: Callable[..., Any]) -> None:
     """From now on, ``node`` answers calls of ``method`` so."""
-    node.methods[method] = answer
+    node._methods[method] = answer
 
 
 def refuses(*_: Any) -> Any:

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from twisted.application.service import Service
 from twisted.internet.error import ConnectError
+from twisted.internet.task import Clock
 
 import chordtx
 import chordtx.blocking
@@ -301,3 +303,21 @@ def test_joining_is_for_those_who_listen() -> None:
     for node in (leech, first):
         with pytest.raises(Stopped):
             world.result(node.when_joined())
+
+
+#: What else a service has for its users. All that its parts need of it begins with an underscore: there is
+#: nothing that a program could call by mistake, and wreck its node.
+MORE = {
+    MeshService: {"when_listening", "when_joined", "send_to", "sleep", "status", "out_addr", "protocol"},
+    ChordService: {"ring", "leeching"},
+    SyncService: {"data", "metadata", "leasing"},
+}
+ATTRIBUTES = {"id", "id_10", "reactor", "settings", "subnet", "encryption", "routing_table", "awaiting_ids"}
+
+
+@pytest.mark.parametrize("kind", [MeshService, ChordService, SyncService])
+def test_nothing_else_is_public(kind: Any) -> None:
+    node = kind(Clock(), listen=None)
+    public = {name for name in {*dir(node), *vars(node)} if not name.startswith("_")} - {*dir(Service)}
+    told = {*NAMES[MeshService], *MORE[MeshService], *ATTRIBUTES, *NAMES[kind], *MORE[kind]}
+    assert public == {name for name in told if not name.startswith("_")}

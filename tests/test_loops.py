@@ -99,7 +99,7 @@ def is_call_of(*names: str) -> Callable[[ast.AST], bool]:
 def names_of_loops() -> set[str]:
     """All that are kept, by their names; what follows in a name that is made goes by ``*``."""
     found = set()
-    for place, node in found_in_services(is_call_of("keep")):
+    for place, node in found_in_services(is_call_of("keep", "_keep")):
         assert isinstance(node, ast.Call)
         if len(node.args) < 3 or place.startswith("mesh/service.py"):
             continue  # another keep, or the one that hands this on
@@ -294,7 +294,7 @@ class AdvertisementHealed(Healed):
 
     def heal(self) -> None:
         until_ms = self.world.result(self.nodes[1].get(key_of("web")))["10.0.0.1:80"]
-        assert until_ms > self.nodes[0].wall_ms()
+        assert until_ms > self.nodes[0]._wall_ms()
 
 
 class SyncHealed(Healed):

@@ -275,7 +275,7 @@ def test_a_first_peer_that_dies_while_its_copy_comes_is_none(is_silent: bool) ->
     for number in range(1000):
         world.result(second.set(f"key {number}", number))
     node = not_started(world, SyncService, peers=[f"{each.reactor.host}:{PORT}" for each in (first, second)])
-    first.methods["sync_tree"] = lambda *_: Deferred()
+    first._methods["sync_tree"] = lambda *_: Deferred()
     node.startService()
     world.network.cut(second.reactor.host, "10.0.9.1")
     world.run(1)
@@ -319,11 +319,11 @@ def test_a_bug_in_the_start_is_told_to_those_who_wait(kind: Any) -> None:
     def prepare() -> None:
         raise AttributeError("a bug")
 
-    node.prepare = prepare
+    node._prepare = prepare
     node.startService()
     with pytest.raises(AttributeError):
         world.result(node.when_joined())
-    del node.prepare
+    del node._prepare
     node.startService()
     works(world, node)
 
@@ -559,12 +559,12 @@ def test_a_stop_that_fails_in_one_step_does_the_others(flush_logged_errors: Any)
     async def fails() -> None:
         raise AttributeError("a bug")
 
-    node.leave = node.finish = fails
+    node._leave = node._finish = fails
     world.result(node.stopService())
     assert len(flush_logged_errors(AttributeError)) == 2
     node._membership.stop()
     assert not node._links
-    del node.leave, node.finish
+    del node._leave, node._finish
     node.startService()
     works(world, node)
 

@@ -87,7 +87,7 @@ class MeshSocket:
         self._wrapped: dict[tuple[str, Any], Any] = {}
         outward = out_addr or ((_leading_out(), port) if addr in _WILDCARDS else None)
         self._service: Any = bridge.call(self._started, _endpoint(addr, port), outward and _text(*outward))
-        self._listeners = bridge.Listeners(self._service.limited_log)
+        self._listeners = bridge.Listeners(self._service._limited_log)
         try:
             bridge.call(self._service.when_listening)
         except BaseException:

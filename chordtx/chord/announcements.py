@@ -25,7 +25,7 @@ DELETED = b"del"
 class Announcements:
     """One node's announcements, out and in.
 
-    :param node: the service: ``background``, ``sleep``, ``routing_table``, ``broadcast``, ``emit`` and so on.
+    :param node: the service: ``_background``, ``sleep``, ``routing_table``, ``_broadcast`` and so on.
     :param interval_seconds: how long they are collected.
     """
 
@@ -45,7 +45,7 @@ class Announcements:
         if len(self._collected) >= _KEYS_MAX or self._collected_bytes >= _KEYS_BYTES_MAX:
             self.flush()
         elif self._flushing is None or self._flushing.called:
-            self._flushing = self._node.background(self._flush_later())
+            self._flushing = self._node._background(self._flush_later())
 
     async def _flush_later(self) -> None:
         await self._node.sleep(self._interval_seconds)
@@ -60,7 +60,7 @@ class Announcements:
         collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
             entries = [[key, int(deleted)] for key, deleted in collected.items()]
-            message = self._node.broadcast(flags.ANNOUNCE, entries)
+            message = self._node._broadcast(flags.ANNOUNCE, entries)
             self._handle(message, entries)
 
     def received(self, connection: MeshConnection, message: Message) -> None:
@@ -80,11 +80,11 @@ class Announcements:
             raise ProtocolError("a notify has a key, and may have 'del'")
         key = as_key(message.payload[1])
         if message.type == flags.BROADCAST:
-            self._node.emit("delete" if len(message.payload) == 3 else "add", self._node, key)
+            self._node._emit("delete" if len(message.payload) == 3 else "add", self._node, key)
 
     def _handle(self, message: Message, entries: list[Any]) -> None:
         old = [link for link in self._node.routing_table.values() if not link.ours]
-        listened = self._node.has_listeners("add") or self._node.has_listeners("delete")
+        listened = self._node._has_listeners("add") or self._node._has_listeners("delete")
         if not old and not listened:
             return
         for entry in entries:
@@ -95,11 +95,11 @@ class Announcements:
     def _handle_entry(self, message: Message, key: bytes, deleted: bool, old: list[MeshConnection]) -> None:
         payload = (flags.NOTIFY, key, DELETED) if deleted else (flags.NOTIFY, key)
         notify = Message.build(flags.BROADCAST, message.sender, message.time, payload)
-        if self._node.met_before(notify):
+        if self._node._met_before(notify):
             return
         for link in old:
             link.send_message(in_dialect(notify, link.dialect))
-        self._node.emit("delete" if deleted else "add", self._node, key)
+        self._node._emit("delete" if deleted else "add", self._node, key)
 
 
 def as_key(value: Any) -> bytes:

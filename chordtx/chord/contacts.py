@@ -23,7 +23,7 @@ _UNKNOWN_SECONDS = 60.0
 class Contacts:
     """One node's links, for its parts that think in contacts.
 
-    :param node: the service: makes links (``link_to``).
+    :param node: the service: makes links (``_link_to``).
     :param call_timeout_seconds: for one call, before it is given up.
     """
 
@@ -135,7 +135,7 @@ class Contacts:
             link: MeshConnection = await within(
                 self._call_timeout_seconds,
                 self._node.reactor,
-                self._node.link_to(address, encode_id(contact.id)),
+                self._node._link_to(address, encode_id(contact.id)),
                 lambda: PeerLost(f"{address} does not answer"),
             )
         except Unreachable as error:

@@ -41,7 +41,7 @@ Change = Callable[[Record | None, Version], Record]
 class Coordinator:
     """Carries out one node's reads and writes.
 
-    :param node: the service: ``reactor``, ``ask_contact``, ``round_trip_seconds``, ``sleep``.
+    :param node: the service: ``reactor``, ``_ask_contact``, ``_round_trip_seconds``, ``sleep``.
     :param own_id: our id when we are a replica ourselves; such calls need no network.
     """
 
@@ -139,9 +139,9 @@ class Coordinator:
         One that does not answer has told nobody of any such write: then the record stands.
         """
         try:
-            await self._node.refresh_from_old(key)
+            await self._node._refresh_from_old(key)
         except ChordError as error:
-            self._node.limited_log.info("an old peer could not be asked: {error}", error=str(error))
+            self._node._limited_log.info("an old peer could not be asked: {error}", error=str(error))
 
     def _next_version(self, newest: Version | None) -> Version:
         now = self._wall_ms()
@@ -170,7 +170,7 @@ class Coordinator:
         def answered_late() -> None:
             if self._routing.arcs.epoch != epoch:
                 poll.when_late(None)
-                self._node.background(self._store_if_other(key, record, members))
+                self._node._background(self._store_if_other(key, record, members))
 
         poll.when_late(answered_late)
 
@@ -262,7 +262,7 @@ class Coordinator:
             await self._node.sleep(_FINISH_CHECK_SECONDS)
 
     def _asker(self, method: str, arguments: tuple[Any, ...]) -> Ask:
-        local, own_id, ask_contact = self._local[method], self._own_id, self._node.ask_contact
+        local, own_id, ask_contact = self._local[method], self._own_id, self._node._ask_contact
 
         def ask(poll: Poll, contact: Contact) -> None:
             if contact.id == own_id:
@@ -276,7 +276,7 @@ class Coordinator:
         self._writes_under_way -= 1
 
     def _nearest_first(self, members: Sequence[Contact]) -> list[Contact]:
-        own_id, seconds = self._own_id, self._node.round_trip_seconds
+        own_id, seconds = self._own_id, self._node._round_trip_seconds
         return sorted(members, key=lambda contact: 0.0 if contact.id == own_id else seconds(contact.id))
 
     def _look_into(self, poll: Poll) -> None:

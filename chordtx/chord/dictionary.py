@@ -27,28 +27,28 @@ class RingDict(DictMixin):
         _announcements: Announcements
         _listing: Listing
 
-        def wall_ms(self) -> int: ...
-        def expiry_ms(self, ttl_seconds: float) -> int: ...
+        def _wall_ms(self) -> int: ...
+        def _expiry_ms(self, ttl_seconds: float) -> int: ...
 
-    async def read_packed(self, key: bytes) -> bytes | None:
+    async def _read_packed(self, key: bytes) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         record = await self._coordinator.read(key)
-        return None if record is None else record.packed_value(self.wall_ms())
+        return None if record is None else record.packed_value(self._wall_ms())
 
-    async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
+    async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        expiry_ms = None if ttl is None else self.expiry_ms(ttl)
+        expiry_ms = None if ttl is None else self._expiry_ms(ttl)
         existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, blob, expiry_ms))
         if not existed:
             self._announcements.announce(key, deleted=False)
 
-    async def remove(self, key: bytes) -> None:
+    async def _delete_key(self, key: bytes) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, None))
         if existed:
             self._announcements.announce(key, deleted=True)
 
-    async def write_fields(
+    async def _write_fields(
         self, key: bytes, fields: dict[bytes, bytes], ask_old: bool = True
     ) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`; ``ask_old`` as for :meth:`Coordinator.write`."""
@@ -57,23 +57,23 @@ class RingDict(DictMixin):
             base = present or NEVER_WRITTEN
             self._must_be_map(base)
             changed = base.with_fields(version, fields)
-            self.record_limits.must_be_written(key, changed, self.wall_ms())
+            self._record_limits.must_be_written(key, changed, self._wall_ms())
             return changed
 
         existed, record = await self._coordinator.write(key, change, whole=True, ask_old=ask_old)
         if not existed:
             self._announcements.announce(key, deleted=False)
-        return record.packed_value(self.wall_ms())
+        return record.packed_value(self._wall_ms())
 
-    def pages(self) -> AsyncGenerator[list[bytes], None]:
+    def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         return self._listing.pages()
 
     async def _contains(self, key: bytes) -> bool:
         record = await self._coordinator.read(key)
-        return record is not None and record.alive(self.wall_ms())
+        return record is not None and record.alive(self._wall_ms())
 
     def _must_be_map(self, record: Record) -> None:
-        packed: Any = record.packed_value(self.wall_ms())
-        if packed is not None and not isinstance(self.unpacked(packed), dict):
+        packed: Any = record.packed_value(self._wall_ms())
+        if packed is not None and not isinstance(self._unpacked(packed), dict):
             raise TypeError("a delta can only be applied to a map")

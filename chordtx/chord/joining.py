@@ -31,7 +31,7 @@ _SETTLE_SECONDS = 2.0  # until then those that are started together have found e
 class Joining:
     """The way into the ring.
 
-    :param node: the service: ``members``, ``routing_table``, ``refused``, ``leeching``, ``keep`` and so on.
+    :param node: the service: ``_members``, ``routing_table``, ``_refused``, ``_keep`` and so on.
     :param peers: what people gave, for messages. :param timeout_seconds: after which those who wait are told.
     :param joined: opened once the node is in a ring. It fails when that takes too long, and is opened all the
         same when it comes later.
@@ -82,7 +82,7 @@ class Joining:
         def try_once() -> Awaitable[bool]:
             return self._try_once(attempt, through, begin)
 
-        self._loop = self._node.keep("joining the ring", try_once, self._pause_seconds)
+        self._loop = self._node._keep("joining the ring", try_once, self._pause_seconds)
 
     def stop(self) -> None:
         """Look no more; an attempt that is under way ends."""
@@ -92,7 +92,7 @@ class Joining:
             loop.cancel()
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node.rng.random()
+        drawn: float = self._node._rng.random()
         return _RETRY_SECONDS * (0.5 + drawn)
 
     async def _try_once(self, attempt: int, through: Through, begin: Begin) -> bool:
@@ -115,7 +115,7 @@ class Joining:
 
     async def _try(self, through: Through, begin: Begin) -> bool:
         node = self._node
-        member = next(iter(node.members()), None)
+        member = next(iter(node._members()), None)
         if member is not None:
             await through(member)
             return True
@@ -136,12 +136,12 @@ class Joining:
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             for address in self._remembered:
-                self._node.connect_quietly(address)
+                self._node._connect_quietly(address)
         if now - self._began_at < min(_SETTLE_SECONDS, self._timeout_seconds):
             return False
         others = [link for link in self._node.routing_table.values() if link.ours]
         waiting = [link for link in others if await self._waits_too(link)]
-        if self._node.members():
+        if self._node._members():
             return False  # somebody was faster
         is_late = now - self._began_at >= self._timeout_seconds and not self._peers
         if waiting and not all(link.id_10 < self._node.id_10 for link in waiting):

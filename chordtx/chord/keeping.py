@@ -23,7 +23,7 @@ _PEERS_KEPT_MAX = 64
 class Keeping:
     """One node's data folder, or none.
 
-    :param node: the service: ``reactor``, ``id``, ``subnet``, ``wall_ms``, ``known_addresses``, ``keep``.
+    :param node: the service: ``reactor``, ``id``, ``subnet``, ``_wall_ms``, ``_known_addresses``, ``_keep``.
     :param path: of the folder; None keeps nothing. :param age: the ring's.
     """
 
@@ -64,7 +64,7 @@ class Keeping:
     def go_on(self) -> None:
         """Note now and then whom the node knows, and that it runs."""
         if self._folder is not None:
-            self._node.keep("noting in the data folder", self._note_what_is_new, lambda: _LOOK_SECONDS)
+            self._node._keep("noting in the data folder", self._note_what_is_new, lambda: _LOOK_SECONDS)
 
     def _note_what_is_new(self) -> None:
         is_due = self._node.reactor.seconds() - self._noted_at >= _NOTE_SECONDS
@@ -72,7 +72,7 @@ class Keeping:
             self._note(self._folder)
 
     def _peers(self) -> list[str]:
-        return sorted(str(address) for address in self._node.known_addresses()[-_PEERS_KEPT_MAX:])
+        return sorted(str(address) for address in self._node._known_addresses()[-_PEERS_KEPT_MAX:])
 
     def _note(self, folder: DataFolder) -> None:
         self._noted_peers, self._noted_at = self._peers(), self._node.reactor.seconds()

@@ -49,7 +49,7 @@ class Listing:
         self._settings = settings
         self._wall_ms = wall_ms
         self._knows_all = knows_all
-        node.methods["keys"] = self._keys
+        node._methods["keys"] = self._keys
 
     async def pages(self) -> AsyncGenerator[list[bytes], None]:
         """Every key, in pages, from the greatest position down.
@@ -93,7 +93,7 @@ class Listing:
             reply = self._keys(None, *arguments)
         else:
             try:
-                reply = await self._node.call_contact(contact, "keys", *arguments)
+                reply = await self._node._call_contact(contact, "keys", *arguments)
             except ChordError as error:
                 self._routing.call_failed(contact.id, error)
                 raise
@@ -154,9 +154,9 @@ class Listing:
 
     async def _visit(self, contact: Contact) -> tuple[dict[str, Any], Sequence[Contact]]:
         if contact.id == self._ring.me.id:
-            return self._node.status_summary(), self._ring.successors
-        status = await self._node.call_contact(contact, "status")
-        neighbours = await self._node.call_contact(contact, "neighbours")
+            return self._node._status_summary(), self._ring.successors
+        status = await self._node._call_contact(contact, "status")
+        neighbours = await self._node._call_contact(contact, "neighbours")
         if len(status) != 1 or not isinstance(status[0], dict):
             raise ProtocolError("a status is a map")
         if len(neighbours) != 2 or not isinstance(neighbours[1], list):

@@ -30,7 +30,7 @@ _ASKED_FOR_PLACE_MAX = 8
 class Membership:
     """One node's dealings with its neighbours.
 
-    :param node: the service: gives ``reactor``, ``rng``, ``background``, ``keep``, ``members`` and so on.
+    :param node: the service: gives ``reactor``, ``_rng``, ``_background``, ``_keep``, ``_members`` and so on.
     :param changed: called after each change of our neighbours.
     """
 
@@ -53,7 +53,7 @@ class Membership:
         self._loop: Loop | None = None
         self._stopped = False
         self._given_up: dict[int, None] = {}
-        node.methods.update(
+        node._methods.update(
             find=self._find,
             neighbours=self._neighbours,
             notify=self._notified,
@@ -105,7 +105,7 @@ class Membership:
         contacts = {contact.id: contact for contact in self._ring.successors}
         if self._ring.predecessor is not None:
             contacts[self._ring.predecessor.id] = self._ring.predecessor
-        told = [self._node.call_contact(contact, "left") for contact in contacts.values()]
+        told = [self._node._call_contact(contact, "left") for contact in contacts.values()]
         await DeferredList(told, consumeErrors=True)
 
     # What others ask
@@ -136,7 +136,7 @@ class Membership:
         if caller.address is None or not caller.address.reachable:
             raise NotJoined("a node that names no address cannot be in a ring: nobody could reach it")
         before = self._ring.predecessor
-        self._carry_out(self._ring.notified(self._node.calling_member(caller)))
+        self._carry_out(self._ring.notified(self._node._calling_member(caller)))
         after = self._ring.predecessor
         if before is not None and after is not None and before != after:
             # The one displaced has a new successor, and finds that out by asking us.
@@ -144,14 +144,14 @@ class Membership:
         return []
 
     def _nudge(self, caller: MeshConnection) -> list[Any]:
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         if self._loop is not None:
             self._loop.wake(_NUDGED_SECONDS)
         return []
 
     def _left(self, caller: MeshConnection) -> list[Any]:
         # It says already that it stores nothing: so not from members, but from whom it concerns.
-        if not self._node.has_place(caller):
+        if not self._node._has_place(caller):
             raise NotJoined("somebody else has the link to this id")
         caller.leeching = True
         self._routing.forget(caller.id_10)
@@ -185,7 +185,7 @@ class Membership:
         if is_silent:
             self.failed(neighbour)
         elif neighbour.id not in self._asking:
-            self._node.background(self._carry_out_ask(neighbour))
+            self._node._background(self._carry_out_ask(neighbour))
 
     def failed(self, contact: Contact) -> None:
         """A node is dead, or cannot be reached, which is the same to us."""
@@ -200,10 +200,10 @@ class Membership:
 
     def _keep_going(self) -> None:
         first_after_seconds = self._settings.stabilize_interval_seconds
-        self._loop = self._node.keep("membership", self._round, self._pause_seconds, first_after_seconds)
+        self._loop = self._node._keep("membership", self._round, self._pause_seconds, first_after_seconds)
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node.rng.random()
+        drawn: float = self._node._rng.random()
         return self._settings.stabilize_interval_seconds * (0.75 + 0.5 * drawn)
 
     def _round(self) -> None:
@@ -214,7 +214,7 @@ class Membership:
 
     def _strangers(self) -> Iterable[Contact]:
         listed = {contact.id for contact in self._ring.successors}
-        return [contact_of(link) for link in self._node.members() if link.id_10 not in listed]
+        return [contact_of(link) for link in self._node._members() if link.id_10 not in listed]
 
     def _fix_finger(self) -> None:
         # A ring that fits into our links needs no fingers.
@@ -225,7 +225,7 @@ class Membership:
             return
         target = self._routing.fingers.next_target(successor)
         if target is not None:
-            self._node.background(self._routing.lookup(target))
+            self._node._background(self._routing.lookup(target))
 
     # Effects
 
@@ -237,27 +237,27 @@ class Membership:
                     self._changed()
                 case Ask(contact):
                     if contact.id not in self._asking:
-                        self._node.background(self._carry_out_ask(contact))
+                        self._node._background(self._carry_out_ask(contact))
                 case Notify(contact):
                     self._tell(contact, "notify")
                 case Nudge(contact):
                     self._tell(contact, "nudge")
 
     def _tell(self, contact: Contact, method: str) -> None:
-        self._node.call_contact(contact, method).addErrback(lambda _: None)
+        self._node._call_contact(contact, method).addErrback(lambda _: None)
 
     async def _carry_out_ask(self, contact: Contact) -> None:
         self._asking.add(contact.id)
         try:
             predecessor, successors = await self._ask(contact)
         except ChordError as error:
-            self._node.limited_log.debug(
+            self._node._limited_log.debug(
                 "{contact} does not answer: {error}", contact=str(contact.port), error=str(error)
             )
             self._asking.discard(contact.id)
             # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
             # the others its work too, and then them. The next round asks again.
-            is_late = isinstance(error, CallTimeout) and self._node.is_linked(contact.id)
+            is_late = isinstance(error, CallTimeout) and self._node._is_linked(contact.id)
             if not self._stopped and not is_late:
                 self.failed(contact)
             return
@@ -268,7 +268,7 @@ class Membership:
             self._carry_out(self._ring.neighbours_answered(contact, predecessor, successors))
 
     async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
-        call = self._node.call_contact(contact, "neighbours")
+        call = self._node._call_contact(contact, "neighbours")
         seconds = _SUSPECT_SECONDS + self._settings.call_timeout_seconds
         reply = await within(
             seconds, self._node.reactor, call, lambda: CallTimeout("it does not answer in time")

@@ -65,7 +65,7 @@ class Adopter:
 
     def hint(self, key: bytes) -> None:
         """Tell the adopter of a key that an old peer may have written it."""
-        self._node.background(self._at_host(places_of(key)[0].position, "old_hint", key))
+        self._node._background(self._at_host(places_of(key)[0].position, "old_hint", key))
 
     async def hinted(self, key: Any) -> list[Any]:
         """``old_hint(key)``: an old peer may have written this; its adopter looks into it."""
@@ -75,7 +75,7 @@ class Adopter:
             self._adopting[key] = True
         else:
             self._adopting[key] = False
-            self._node.background(self._adopt(key))
+            self._node._background(self._adopt(key))
         return []
 
     async def refresh(self, key: Any) -> list[Any]:
@@ -98,7 +98,7 @@ class Adopter:
     async def _adopt_once(self, key: bytes) -> None:
         for seconds in _DELAYS_SECONDS:
             await self._node.sleep(seconds)
-            begun = self._clock.tick(self._node.wall_ms())
+            begun = self._clock.tick(self._node._wall_ms())
             if await self._try_to_adopt(key):
                 break
         await self._tell_settled(key, begun)
@@ -132,24 +132,24 @@ class Adopter:
                 opinions.append([Opinion.from_wire(wire, self._limits) for wire in reply])
         for opinion in chain.from_iterable(opinions):
             if opinion.stamp is not None:
-                self._clock.observe(opinion.stamp, self._node.wall_ms())
+                self._clock.observe(opinion.stamp, self._node._wall_ms())
         return opinions
 
     async def _write(self, key: bytes, value: Any, is_delta: bool) -> None:
         if is_delta:
             fields = {self._host.pack(name): self._host.pack(field) for name, field in value.items()}
-            await self._node.write_fields(key, fields, ask_old=False)
+            await self._node._write_fields(key, fields, ask_old=False)
             return
         blob = None if value is None else self._host.pack(value)
         existed, _ = await self._coordinator.write(key, lambda _, version: Record(version, blob))
         if existed and value is None:
-            self._node.background(self._announce_deletion(key))
+            self._node._background(self._announce_deletion(key))
 
     async def _announce_deletion(self, key: bytes) -> None:
         """js2p never says what it deletes. py2p does, but its word may come after its stores."""
         await self._node.sleep(_OWN_WORD_SECONDS)
         if self._told_deleted.pop(key, _UNTOLD) is _UNTOLD:
-            self._node.announce(key, deleted=True)
+            self._node._announce(key, deleted=True)
 
     async def _tell_settled(self, key: bytes, begun: Version) -> None:
         told = [

@@ -153,7 +153,7 @@ class OldHost:
             await within(seconds, self._node.reactor, work, lambda: ChordError("it took too long"))
         except ChordError as error:
             text = "{link} has not confirmed an entry: {error}"
-            self._node.limited_log.info(text, link=link, error=str(error))
+            self._node._limited_log.info(text, link=link, error=str(error))
 
     async def _put_unless_there(self, link: MeshConnection, place: Place, key: bytes) -> None:
         record = self._store.get(key)
@@ -177,12 +177,12 @@ class OldHost:
             await self._tables.put(link, place, value)
         except ChordError as error:
             text = "{link} has not confirmed an entry: {error}"
-            self._node.limited_log.info(text, link=link, error=str(error))
+            self._node._limited_log.info(text, link=link, error=str(error))
 
     def value(self, record: Record) -> Any:
         """A record's value, None when it has none."""
-        packed = record.packed_value(self._node.wall_ms())
-        return None if packed is None else self._node.unpacked(packed)
+        packed = record.packed_value(self._node._wall_ms())
+        return None if packed is None else self._node._unpacked(packed)
 
     # What is asked of a host
 
@@ -198,7 +198,7 @@ class OldHost:
         key = self._key_at(place)
         if key is not None and self._is_copy(key, bool(is_delta), value) and self.entries.get(place) is None:
             return []  # handed over, and known here already
-        self.entries.add(place, Entry(value, bool(is_delta), self._clock.tick(self._node.wall_ms())))
+        self.entries.add(place, Entry(value, bool(is_delta), self._clock.tick(self._node._wall_ms())))
         if key is not None:
             self._hint(key)
         return []
@@ -207,7 +207,7 @@ class OldHost:
         if is_delta:
             self._tables.pass_on(link, place, value)
         else:
-            self._node.background(self._put_quietly(link, place, value))
+            self._node._background(self._put_quietly(link, place, value))
 
     def _is_copy(self, key: bytes, is_delta: bool, value: Any) -> bool:
         record = self._store.get(key)

@@ -82,7 +82,7 @@ class OldPeers:
             "old_refresh": self._adopter.refresh,
         }
         for name, method in self._methods.items():
-            node.methods[name] = _served(method, node.calling_member if name in _FOR_MEMBERS else None)
+            node._methods[name] = _served(method, node._calling_member if name in _FOR_MEMBERS else None)
 
     # Messages of old peers
 
@@ -105,7 +105,7 @@ class OldPeers:
         except (TypeError, ChordError) as error:
             raise ProtocolError(f"an old peer's value cannot be kept: {error}") from error
         arguments = [place.to_wire(), is_delta, blob, id_bytes(link)]
-        self._node.background(self._at_host(place.position, "old_store", *arguments))
+        self._node._background(self._at_host(place.position, "old_store", *arguments))
 
     def retrieve_received(self, link: MeshConnection, message: Message) -> None:
         """``retrieve [12, method, position]``, answered by ``retrieved``."""
@@ -113,7 +113,7 @@ class OldPeers:
             raise ProtocolError("a retrieve has a table and a position")
         place = Place.from_old(*message.payload[1:])
         self._tables.asked_back(link, place)
-        self._node.background(self._answer(link, place, message.payload[1], message.payload[2]))
+        self._node._background(self._answer(link, place, message.payload[1], message.payload[2]))
 
     async def _answer(self, link: MeshConnection, place: Place, method: Any, position: Any) -> None:
         reply = await self._at_host(place.position, "old_retrieve", place.to_wire(), id_bytes(link))
@@ -144,13 +144,13 @@ class OldPeers:
             for other in self._node.routing_table.values():
                 if other.ours:
                     other.send(flags.PEERS, told)
-        self._node.background(self._host.hand_entries(link))
+        self._node._background(self._host.hand_entries(link))
 
     def ring_changed(self) -> None:
         """We may be the host of other positions now."""
         if self._host.any_store() and not self._handing:
             self._handing = True
-            self._node.background(self._hand_entries())
+            self._node._background(self._hand_entries())
 
     async def _hand_entries(self) -> None:
         try:
@@ -163,14 +163,14 @@ class OldPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """An old peer is connected: it is told the keys that we own."""
-        self._node.background(self._tell_keys(link))
+        self._node._background(self._tell_keys(link))
 
     def link_closed(self, link: MeshConnection) -> None:
         """An old peer is gone, or its link is."""
         self._tables.link_closed(link)
         self._host.forget(link)
         if not link.leeching and link.address is not None and link.address.reachable:
-            self._node.background(self._reconnect(link))
+            self._node._background(self._reconnect(link))
 
     async def _reconnect(self, lost: MeshConnection) -> None:
         # Links of old peers go down for less than their owners' deaths: a wrong message is enough.
@@ -181,18 +181,18 @@ class OldPeers:
             if lost.id in self._node.routing_table:
                 return
             try:
-                await self._node.link_to(address)
+                await self._node._link_to(address)
                 return
             except ChordError as error:
                 text = "{link} does not come back: {error}"
-                self._node.limited_log.debug(text, link=lost, error=str(error))
+                self._node._limited_log.debug(text, link=lost, error=str(error))
 
     async def _tell_keys(self, link: MeshConnection) -> None:
         """py2p can delete only keys that it was told of."""
         count = 0
         for key in self._store.keys():
             record = self._store.get(key)
-            if record is None or not record.alive(self._node.wall_ms()):
+            if record is None or not record.alive(self._node._wall_ms()):
                 continue
             if self._ring.owns(places_of(key)[3].position) and not link.closed:
                 link.send(flags.NOTIFY, key)
@@ -230,7 +230,7 @@ class OldPeers:
             try:
                 if host.id == self._ring.me.id:
                     return await self._methods[method](*arguments)
-                reply: list[Any] = await self._node.call_contact(host, method, *arguments)
+                reply: list[Any] = await self._node._call_contact(host, method, *arguments)
                 return reply
             except ChordError as failure:
                 error = failure

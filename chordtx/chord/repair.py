@@ -54,7 +54,7 @@ _FORGETS_IN_TOMBSTONE_TIME = 20
 class Repair:
     """One node's comparisons with others, and what it may vote on.
 
-    :param node: the service: ``reactor``, ``background``, ``keep``, ``call_contact``, ``sleep``, ``rng``.
+    :param node: the service: ``reactor``, ``_background``, ``_keep``, ``_call_contact``, ``sleep``, ``_rng``.
     """
 
     _log = Logger()
@@ -92,7 +92,7 @@ class Repair:
         self._exchanging = DeferredSemaphore(_EXCHANGES_AT_ONCE)
         self._first = Gate()
         replica.knows = self.knows
-        node.methods.update(tree=self._tree, leaves=self._leaves, missed=self._missed)
+        node._methods.update(tree=self._tree, leaves=self._leaves, missed=self._missed)
 
     # What we may vote on
 
@@ -179,7 +179,7 @@ class Repair:
 
     def _missed(self, caller: MeshConnection) -> list[Any]:
         """``missed()``: the caller had given us up, and may have seen to writes without us -> nothing."""
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         self._doubt()
         return []
 
@@ -197,7 +197,7 @@ class Repair:
     def keep_whole(self) -> None:
         """Compare with everyone after each change that may have given us keys, and now and then."""
         self._compare_due_at = self._node.reactor.seconds()
-        self._loop = self._node.keep("repair", self._round, lambda: _LOOK_SECONDS)
+        self._loop = self._node._keep("repair", self._round, lambda: _LOOK_SECONDS)
 
     async def _round(self) -> None:
         if not self.is_settled:
@@ -210,7 +210,7 @@ class Repair:
             await self._tidy()
             await self._forget()
             interval = self._settings.repair_interval_seconds
-            self._compare_due_at = self._node.reactor.seconds() + interval * (0.5 + self._node.rng.random())
+            self._compare_due_at = self._node.reactor.seconds() + interval * (0.5 + self._node._rng.random())
 
     async def _wait_for_a_restart(self) -> None:
         """Whoever is gone may be back at once. Those that keep its keys in its stead have no vote on them
@@ -243,7 +243,7 @@ class Repair:
                         self._settled_in(view, is_late)
                         return
                     continue
-            await self._node.sleep(_RETRY_SECONDS * (0.5 + self._node.rng.random()))
+            await self._node.sleep(_RETRY_SECONDS * (0.5 + self._node._rng.random()))
 
     def _settled_in(self, view: Neighbourhood, is_late: bool) -> None:
         if is_late:
@@ -255,7 +255,7 @@ class Repair:
         self._pending = []
         self._known.clear()
         self._first.opened()
-        self._node.background(self._tidy())
+        self._node._background(self._tidy())
 
     async def _others(self) -> list[Contact] | None:
         try:
@@ -332,7 +332,7 @@ class Repair:
     def _tree(self, caller: MeshConnection, ids: Any, is_whole: Any, root: Any) -> Deferred[list[Any]]:
         """``tree(neighbourhood, is it the whole ring, root)`` -> nothing when all that we share is the same;
         else the leaves. Refused when we see the caller's neighbourhood otherwise."""
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         if not isinstance(ids, list) or not 0 < len(ids) <= self._settings.replicas + 1:
             raise ProtocolError("tree takes a neighbourhood and a root")
         view = [position_from_wire(id) for id in ids]
@@ -349,7 +349,7 @@ class Repair:
 
     def _leaves(self, caller: MeshConnection, leaves: Any) -> list[Any]:
         """``leaves(numbers)`` -> ``[key, digest], ...``: what we share with the caller in these leaves."""
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         return [
             listed_to_wire(key, digest)
             for leaf in leaf_numbers_from_wire(leaves)

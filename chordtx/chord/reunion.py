@@ -24,7 +24,7 @@ from chordtx.ring import RingNode
 class Reunion:
     """One node's part.
 
-    :param node: the service: ``link_to``, ``members``, ``remembered``, ``call_contact``, ``keep``, ``rng``.
+    :param node: the service: ``_link_to``, ``_members``, ``_remembered``, ``_call_contact`` and so on.
     """
 
     _log = Logger()
@@ -38,7 +38,7 @@ class Reunion:
 
     def keep_looking(self) -> None:
         """Look, again and again, until :meth:`stop`."""
-        self._loop = self._node.keep("reunion", self._look_once, self._pause_seconds, self._pause_seconds())
+        self._loop = self._node._keep("reunion", self._look_once, self._pause_seconds, self._pause_seconds())
 
     def stop(self) -> None:
         """Look no more."""
@@ -46,7 +46,7 @@ class Reunion:
             self._loop.stop()
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node.rng.random()
+        drawn: float = self._node._rng.random()
         return self._settings.reunion_interval_seconds * (0.5 + drawn)
 
     async def _look_once(self) -> None:
@@ -62,14 +62,14 @@ class Reunion:
         if link is None or not link.ours or link.leeching:
             return
         place = self._ring.me.id.to_bytes(ID_BYTES, "big")
-        found = Found.from_wire(await self._node.call_contact(contact_of(link), "find", place, 0))
+        found = Found.from_wire(await self._node._call_contact(contact_of(link), "find", place, 0))
         self._membership.place_found(found.chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
         """A link to somebody that we have none to, or else to anybody."""
-        remembered: list[Address] = self._node.remembered()
+        remembered: list[Address] = self._node._remembered()
         if remembered:
-            link: MeshConnection = await self._node.link_to(self._node.rng.choice(remembered))
+            link: MeshConnection = await self._node._link_to(self._node._rng.choice(remembered))
             return link
-        members: list[MeshConnection] = self._node.members()
-        return self._node.rng.choice(members) if members else None
+        members: list[MeshConnection] = self._node._members()
+        return self._node._rng.choice(members) if members else None

@@ -39,14 +39,14 @@ class _Node(Protocol):
     """What is needed of the service."""
 
     reactor: Any
-    methods: dict[str, Callable[..., Any]]
-    members: Callable[[], list[MeshConnection]]
-    coming_member: Callable[[MeshConnection], Contact]
+    _methods: dict[str, Callable[..., Any]]
+    _members: Callable[[], list[MeshConnection]]
+    _coming_member: Callable[[MeshConnection], Contact]
 
-    def wall_ms(self) -> int: ...
+    def _wall_ms(self) -> int: ...
     def sleep(self, seconds: float) -> Deferred[None]: ...
-    def keep(self, name: str, round: Callable[[], None], pause: Callable[[], float]) -> Any: ...
-    def background(self, work: Any) -> Deferred[Any]: ...
+    def _keep(self, name: str, round: Callable[[], None], pause: Callable[[], float]) -> Any: ...
+    def _background(self, work: Any) -> Deferred[Any]: ...
 
 
 @frozen
@@ -87,7 +87,7 @@ class RingAge:
         self._kept = Kept()
         self._since_ms: int | None = None
         self._counted_at: float = node.reactor.seconds()
-        node.methods["ring_age"] = self._told
+        node._methods["ring_age"] = self._told
 
     # From one run to the next
 
@@ -104,7 +104,7 @@ class RingAge:
 
     def go_on(self) -> None:
         """Count."""
-        self._node.keep("counting the ring's age", self._count, lambda: _COUNT_SECONDS)
+        self._node._keep("counting the ring's age", self._count, lambda: _COUNT_SECONDS)
 
     def _count(self) -> None:
         now = self._node.reactor.seconds()
@@ -112,18 +112,18 @@ class RingAge:
         self._counted_at = now
         if self._is_member():
             kept = self._kept
-            self._kept = evolve(kept, seen_ms=self._node.wall_ms(), age_ms=(kept.age_ms or 0) + passed_ms)
+            self._kept = evolve(kept, seen_ms=self._node._wall_ms(), age_ms=(kept.age_ms or 0) + passed_ms)
 
     def going_on_seconds(self) -> float:
         """For how long the ring has been going on without a break; 0 when we are in none."""
-        return 0.0 if self._since_ms is None else (self._node.wall_ms() - self._since_ms) / 1000
+        return 0.0 if self._since_ms is None else (self._node._wall_ms() - self._since_ms) / 1000
 
     # Coming back
 
     def begin(self) -> None:
         """We begin a ring."""
         self._come_back()
-        self._since_ms = self._node.wall_ms()
+        self._since_ms = self._node._wall_ms()
 
     async def join(self, member: MeshConnection) -> None:
         """We are about to join a ring through this member. :raises ChordError: when it does not answer."""
@@ -133,11 +133,11 @@ class RingAge:
     def met(self, link: MeshConnection) -> None:
         """There is a member of a ring, ours or another one."""
         if self._is_member() and self._kept.doubt_ms is not None:
-            self._node.background(self._compare_quietly(link))
+            self._node._background(self._compare_quietly(link))
 
     def _come_back(self) -> None:
         self._since_ms, seen_ms = None, self._kept.seen_ms
-        if seen_ms is not None and self._node.wall_ms() - seen_ms > self._absence_ms_max:
+        if seen_ms is not None and self._node._wall_ms() - seen_ms > self._absence_ms_max:
             self._kept = evolve(self._kept, doubt_ms=seen_ms + self._absence_ms_max)
 
     async def _compare_quietly(self, link: MeshConnection) -> None:
@@ -158,7 +158,7 @@ class RingAge:
         that has been going on without a break; nil when it is in none. All in milliseconds."""
         if not self._is_member():
             raise NotJoined("this node is in no ring")
-        self._node.coming_member(caller)  # who asks before it joins does not store yet
+        self._node._coming_member(caller)  # who asks before it joins does not store yet
         age_ms, since_ms = _from_wire([age, since])
         if age_ms is not None or since_ms is not None:
             self._heard(age_ms, since_ms)
@@ -173,7 +173,7 @@ class RingAge:
         age_ms = max(age_ms or 0, self._kept.age_ms or 0)
         self._kept = evolve(self._kept, age_ms=age_ms)
         if since_ms is not None:
-            self._since_ms = max(self._since_ms or 0, min(since_ms, self._node.wall_ms()))
+            self._since_ms = max(self._since_ms or 0, min(since_ms, self._node._wall_ms()))
         if ahead_ms > self._absence_ms_max:
             self._drop(ahead_ms)
 
@@ -185,20 +185,20 @@ class RingAge:
         if age_ms is not None and self._kept.age_ms is not None:
             return age_ms - self._kept.age_ms
         # An earlier version has not kept it: at the longest since we were away, or the ring was started.
-        return self._node.wall_ms() - max(doubt_ms - self._absence_ms_max, since_ms or 0)
+        return self._node._wall_ms() - max(doubt_ms - self._absence_ms_max, since_ms or 0)
 
     def _drop(self, ahead_ms: int) -> None:
         assert self._kept.doubt_ms is not None
         count = self._drop_until(self._kept.doubt_ms)
-        self._kept = evolve(self._kept, doubt_ms=None, seen_ms=self._node.wall_ms())
+        self._kept = evolve(self._kept, doubt_ms=None, seen_ms=self._node._wall_ms())
         text = (
             "the ring went on for {seconds:.0f} s without this node, longer than absence_seconds_max:"
             " {count} old records are dropped"
         )
         self._log.warn(text, seconds=ahead_ms / 1000, count=count)
         if self._is_member():
-            for link in self._node.members():
-                self._node.background(self._compare_quietly(link))
+            for link in self._node._members():
+                self._node._background(self._compare_quietly(link))
 
 
 def _from_wire(told: Sequence[Any]) -> tuple[int | None, int | None]:

@@ -77,8 +77,8 @@ class ChordService(RingDict, MeshService):
     _log = Logger()
     _keeps_messages = False
     _event_names = (*MeshService._event_names, "add", "delete")
-    seeks_lost = False  # the ring has its own ways, see Reunion
-    joins_by_a_link = False  # see Joining
+    _seeks_lost = False  # the ring has its own ways, see Reunion
+    _joins_by_a_link = False  # see Joining
     _old_peers: OldPeers
 
     def __init__(
@@ -99,45 +99,45 @@ class ChordService(RingDict, MeshService):
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
         self.leeching = leech or listen is None
-        self.chord_settings = check_settings(settings, ChordSettings).validate()
-        mesh = self.chord_settings.mesh
+        self._chord_settings = check_settings(settings, ChordSettings).validate()
+        mesh = self._chord_settings.mesh
         MeshService.__init__(
             self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng, wall_clock
         )
-        self.key_bytes_max = self.chord_settings.key_bytes_max
-        self.value_bytes_max = self.chord_settings.value_bytes_max
-        self.value_limits = mesh.limits
-        self.record_limits = RecordLimits(self.value_bytes_max, mesh.limits)
+        self._key_bytes_max = self._chord_settings.key_bytes_max
+        self._value_bytes_max = self._chord_settings.value_bytes_max
+        self._value_limits = mesh.limits
+        self._record_limits = RecordLimits(self._value_bytes_max, mesh.limits)
         if node_id is not None:
-            self.be(node_id)
+            self._be(node_id)
         self._clock = HybridClock(
-            self.rng.randbytes(16), int(self.chord_settings.clock_drift_seconds_max * 1000)
+            self._rng.randbytes(16), int(self._chord_settings.clock_drift_seconds_max * 1000)
         )
-        self._ring = RingNode(Contact(self.id_10, "", 0), self.chord_settings.successors_max)
-        absence_seconds_max = self.chord_settings.absence_seconds_max
+        self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
+        absence_seconds_max = self._chord_settings.absence_seconds_max
         self._age = RingAge(self, lambda: self._ring.is_member, absence_seconds_max, self._drop_until)
         self._keeping = Keeping(self, data, self._age)
         self._replica = Replica(
             MemoryStore() if store is None else store,
             self._clock,
-            self.chord_settings,
+            self._chord_settings,
             lambda: self._ring.is_member,
-            self.wall_ms,
+            self._wall_ms,
             self._age.going_on_seconds,
-            self.record_limits,
+            self._record_limits,
         )
-        self._announcements = Announcements(self, self.chord_settings.announce_interval_seconds)
-        self._contacts = Contacts(self, self.chord_settings.call_timeout_seconds)
-        self.members = self._contacts.members
-        self.call_contact = self._contacts.call
-        self.ask_contact = self._contacts.ask
-        self.is_linked = self._contacts.is_linked
-        self.calling_member = self._contacts.member
-        self.coming_member = self._contacts.coming_member
-        self.has_place = self._contacts.has_place
-        self.round_trip_seconds = self._contacts.round_trip_seconds
+        self._announcements = Announcements(self, self._chord_settings.announce_interval_seconds)
+        self._contacts = Contacts(self, self._chord_settings.call_timeout_seconds)
+        self._members = self._contacts.members
+        self._call_contact = self._contacts.call
+        self._ask_contact = self._contacts.ask
+        self._is_linked = self._contacts.is_linked
+        self._calling_member = self._contacts.member
+        self._coming_member = self._contacts.coming_member
+        self._has_place = self._contacts.has_place
+        self._round_trip_seconds = self._contacts.round_trip_seconds
         self._joining = Joining(
-            self, self._bootstrap, self.chord_settings.join_timeout_seconds, self._life.joined
+            self, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
         )
         self._remember_from_before(remembered)
         self._started = []
@@ -161,8 +161,8 @@ class ChordService(RingDict, MeshService):
         }
 
     def _put_together(self) -> None:
-        settings, replica = self.chord_settings, self._replica
-        self._routing = Routing(self._ring, settings, self.members, self.call_contact)
+        settings, replica = self._chord_settings, self._replica
+        self._routing = Routing(self._ring, settings, self._members, self._call_contact)
         self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
         self._reunion = Reunion(self, self._ring, self._membership, settings)
         self._coordinator = Coordinator(
@@ -172,55 +172,55 @@ class ChordService(RingDict, MeshService):
             replica,
             self._clock,
             settings,
-            self.wall_ms,
-            self.record_limits,
+            self._wall_ms,
+            self._record_limits,
         )
         self._old_peers = OldPeers(
             self, self._ring, self._routing, replica.store, self._coordinator, self._clock, settings
         )
         replica.stored = self._old_peers.stored
         replica.may_have_changed = self._old_peers.may_have_changed
-        self.refresh_from_old = self._old_peers.refresh
+        self._refresh_from_old = self._old_peers.refresh
         replica.has_old_peers = self._old_peers.any_store
         shares = Shares(self, self.id_10, self._routing, replica.store)
         replica.merged = shares.merged
         replica.agrees = self._routing.agrees
         self._transfer = Transfer(
-            self, self._ring, self._routing, replica, shares, settings, self.record_limits
+            self, self._ring, self._routing, replica, shares, settings, self._record_limits
         )
         self._repair = Repair(self, self._ring, self._routing, replica, shares, self._transfer, settings)
         self._listing = Listing(
-            self, self._ring, self._routing, replica, settings, self.wall_ms, lambda: self._repair.is_settled
+            self, self._ring, self._routing, replica, settings, self._wall_ms, lambda: self._repair.is_settled
         )
-        self.methods.update(
+        self._methods.update(
             read=replica.read, version=replica.version, write=replica.write, status=self._status
         )
-        self.methods.update(may_begin=self._joining.may_begin)
+        self._methods.update(may_begin=self._joining.may_begin)
 
     # The service
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """See :class:`~chordtx.MeshService`: open the data folder, and be who we were."""
         folder = self._keeping.open()
         if folder is not None:
             self._replica.store = folder.store
             folder.store.on_lost = lambda key: self._repair.lost(key)
             if folder.node_id is not None:
-                self.be(folder.node_id)
+                self._be(folder.node_id)
             self._remember_from_before(folder.peers)
         elif self._is_store_closed:
             raise Stopped("the store that was given is closed: make a new service to start again")
-        self._joining.remember(self.known_addresses())  # when this is not the first start
+        self._joining.remember(self._known_addresses())  # when this is not the first start
 
     def _remember_from_before(self, peers: Iterable[str]) -> None:
         addresses = []
         for peer in peers:
             with suppress(ValueError):
                 addresses.append(Address.parse(peer))
-        self.remember(addresses)
+        self._remember(addresses)
         self._joining.remember(addresses)
 
-    async def finish(self) -> None:
+    async def _finish(self) -> None:
         """See :class:`~chordtx.MeshService`: the store is closed last."""
         await self._keeping.close()
         try:
@@ -242,16 +242,16 @@ class ChordService(RingDict, MeshService):
         """
         return super().when_joined()
 
-    def started(self) -> None:
+    def _port_opened(self) -> None:
         """The port is open: find the ring."""
-        address = self.own_address()
+        address = self._own_address()
         self._ring = RingNode(
-            Contact(self.id_10, address.host, address.port), self.chord_settings.successors_max
+            Contact(self.id_10, address.host, address.port), self._chord_settings.successors_max
         )
         self._leaving = False
         self._spreading.clear()
         self._put_together()
-        super().started()
+        super()._port_opened()
         self._age.go_on()
         self._keeping.go_on()
         self._look_for_ring()
@@ -263,11 +263,11 @@ class ChordService(RingDict, MeshService):
     def _look_for_ring(self) -> None:
         self._joining.look(self._join_through, self._begin_ring)
 
-    async def leave(self) -> None:
+    async def _leave(self) -> None:
         """Leave the ring politely: hand over, and say goodbye."""
         self._joining.stop()
         self._announcements.flush()
-        await self._coordinator.finish_writes(self.chord_settings.call_timeout_seconds)
+        await self._coordinator.finish_writes(self._chord_settings.call_timeout_seconds)
         self._announcements.flush()
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
@@ -282,7 +282,7 @@ class ChordService(RingDict, MeshService):
 
     async def _hand_over_and_go(self) -> None:
         self._repair.stop()
-        settings = self.chord_settings
+        settings = self._chord_settings
         if self._ring.successors:
             handed_over = Deferred.fromCoroutine(self._transfer.hand_over())
             seconds = settings.leave_timeout_seconds
@@ -318,7 +318,7 @@ class ChordService(RingDict, MeshService):
             self._membership.create()
             self._tell_state(leeching=False)
             if others_waiting:
-                await self._wait_for(min(others_waiting, self.chord_settings.successors_max))
+                await self._wait_for(min(others_waiting, self._chord_settings.successors_max))
             else:
                 self._repair.begin_ring()
             self._keep_our_place()
@@ -331,7 +331,7 @@ class ChordService(RingDict, MeshService):
 
     async def _wait_for(self, others: int) -> None:
         """Those that were in the ring with us know what we missed: compare with them before we vote."""
-        late = self.reactor.seconds() + self.chord_settings.settle_timeout_seconds
+        late = self.reactor.seconds() + self._chord_settings.settle_timeout_seconds
         while len(self._ring.successors) < others and self.reactor.seconds() < late:
             await self.sleep(_JOIN_RETRY_SECONDS)
 
@@ -353,7 +353,7 @@ class ChordService(RingDict, MeshService):
         """
         if not self._listening.accepts:
             raise ValueError("a node that does not listen cannot store: nobody could reach it")
-        if Outward.NEEDED.lacks(self.own_address()):
+        if Outward.NEEDED.lacks(self._own_address()):
             raise ValueError(
                 "a node cannot store without an address that peers can connect to: give advertise"
             )
@@ -363,7 +363,7 @@ class ChordService(RingDict, MeshService):
         self._joining.stop()  # a leech that has not found any ring yet
         self._life.joined.reset()
         if self._life.phase is Phase.UP:  # else it looks for the ring by itself once it is started
-            self.background(self._join_once_unjoined())
+            self._background(self._join_once_unjoined())
         return self.when_joined()
 
     async def _join_once_unjoined(self) -> None:
@@ -384,7 +384,7 @@ class ChordService(RingDict, MeshService):
             self.leeching = True
             self._joining.stop()
             if self._unjoining is None:
-                self._unjoining = Shared(self.run(self._unjoin()))
+                self._unjoining = Shared(self._run(self._unjoin()))
         under_way = self._unjoining
         if under_way is None:
             return succeed(None)
@@ -403,17 +403,17 @@ class ChordService(RingDict, MeshService):
 
     # What the parts need
 
-    def remembered(self) -> list[Address]:
+    def _remembered(self) -> list[Address]:
         """Where nodes were reached that we have no link to now."""
         return self._exchange.unlinked()
 
-    def met_before(self, message: Message) -> bool:
+    def _met_before(self, message: Message) -> bool:
         """Whether this broadcast was met before; it counts as met from now on."""
         return not self._broadcasts.first_time(message, message.id)
 
     # What happens
 
-    def own_arc_start(self) -> bytes | None:
+    def _own_arc_start(self) -> bytes | None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
         ring = self._ring
         if not ring.is_member:
@@ -422,12 +422,12 @@ class ChordService(RingDict, MeshService):
             return ring.predecessor.id.to_bytes(48, "big")
         return ring.me.id.to_bytes(48, "big") if ring.complete and not ring.successors else None
 
-    def arc_told(self, connection: MeshConnection) -> None:
+    def _arc_told(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
         if connection.arc_start is not None and not connection.leeching:
             self._routing.arc_told(connection, int.from_bytes(connection.arc_start, "big"))
 
-    def link_opened(self, link: MeshConnection) -> None:
+    def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
         self._contacts.link_opened(link)
         link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
@@ -436,7 +436,7 @@ class ChordService(RingDict, MeshService):
         else:
             self._old_peers.link_opened(link)
 
-    def link_closed(self, link: MeshConnection, reason: Exception) -> None:
+    def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """See :class:`~chordtx.MeshService`."""
         if self._contacts.link_closed(link):
             if not link.ours:
@@ -444,7 +444,7 @@ class ChordService(RingDict, MeshService):
             elif not link.leeching and not self._closing:
                 self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
 
-    def peer_met(self, peer: str, address: Address) -> None:
+    def _peer_met(self, peer: str, address: Address) -> None:
         """A peer was named: a member of a ring as small as our links go keeps one to everybody."""
         if (
             self.leeching
@@ -457,8 +457,8 @@ class ChordService(RingDict, MeshService):
         # Both sides hear of each other at about the same time: the one with the greater id goes first, so
         # that there is one link and not two of which one must go again.
         first = self.id > peer
-        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self.rng.random())
-        self.background(self._connect_unless_linked(peer, address, delay))
+        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self._rng.random())
+        self._background(self._connect_unless_linked(peer, address, delay))
 
     async def _connect_unless_linked(self, peer: str, address: Address, delay_seconds: float) -> None:
         self._spreading.add(address)
@@ -467,15 +467,15 @@ class ChordService(RingDict, MeshService):
         finally:
             self._spreading.discard(address)
         if peer not in self.routing_table:
-            self.connect_quietly(address)
+            self._connect_quietly(address)
 
-    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+    def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.MeshService`: announcements go to our own nodes only."""
         if message.payload[0] == flags.ANNOUNCE and not link.ours:
             return False
-        return super().may_relay(link, message)
+        return super()._may_relay(link, message)
 
-    def announce(self, key: bytes, deleted: bool) -> None:
+    def _announce(self, key: bytes, deleted: bool) -> None:
         """Tell everyone that a key came or went."""
         self._announcements.announce(key, deleted)
 
@@ -540,7 +540,7 @@ class ChordService(RingDict, MeshService):
             **self._keeping.status,
         }
 
-    def status_summary(self) -> dict[str, Any]:
+    def _status_summary(self) -> dict[str, Any]:
         """:attr:`status`, with the number of peers instead of each, and the old peers it hosts."""
         hosted = [
             link
@@ -552,14 +552,14 @@ class ChordService(RingDict, MeshService):
         return {**self.status, "peers": len(self.routing_table), "old_peers": old_peers}
 
     def _status(self, caller: MeshConnection) -> list[Any]:
-        return [self.status_summary()]
+        return [self._status_summary()]
 
     def ring(self) -> Deferred[list[dict[str, Any]]]:
         """The ring, walked once.
 
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
-        return self.run(self._listing.walk())
+        return self._run(self._listing.walk())
 
 
 def _can_be_found(link: MeshConnection) -> bool:

@@ -58,7 +58,7 @@ def _others(contacts: Iterable[Contact], own_id: int) -> tuple[Members, bool]:
 class Shares:
     """One node's trees.
 
-    :param node: the service: ``sleep``, ``run``. :param own_id: ours. :param routing: tells who keeps a key.
+    :param node: the service: ``sleep``, ``_run``. :param own_id: ours. :param routing: tells who keeps a key.
     """
 
     def __init__(self, node: Any, own_id: int, routing: Routing, store: IStore) -> None:
@@ -116,7 +116,7 @@ class Shares:
         """
         while self._filed_epoch != self._routing.arcs.epoch or self._has_unfiled:
             if self._refreshing is None or self._refreshing.is_done:
-                self._refreshing = Shared(self._node.run(self._file_all()))
+                self._refreshing = Shared(self._node._run(self._file_all()))
             await self._refreshing.wait()
 
     async def _file_all(self) -> None:

@@ -38,7 +38,7 @@ _BATCH_PAUSE_SECONDS = 0.005
 class Transfer:
     """One node's share in moving records.
 
-    :param node: the service: ``call_contact``, ``sleep``.
+    :param node: the service: ``_call_contact``, ``sleep``.
     """
 
     _log = Logger()
@@ -60,7 +60,7 @@ class Transfer:
         self._shares = shares
         self._settings = settings
         self._record_limits = record_limits
-        node.methods.update(fetch=self._fetch, offer=self._offer, take=self._take)
+        node._methods.update(fetch=self._fetch, offer=self._offer, take=self._take)
 
     # Fetching and giving
 
@@ -125,7 +125,7 @@ class Transfer:
 
     def ask(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Make a call that moves or compares many records."""
-        call: Deferred[list[Any]] = self._node.call_contact(
+        call: Deferred[list[Any]] = self._node._call_contact(
             contact, method, *arguments, timeout_seconds=self._settings.bulk_timeout_seconds
         )
         return call
@@ -188,7 +188,7 @@ class Transfer:
 
     def _offer(self, caller: MeshConnection, offered: Any) -> list[Any]:
         """``offer([[key, digest], ...])`` -> the indexes of those that we do not have just so."""
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
         if not isinstance(offered, list):
@@ -201,7 +201,7 @@ class Transfer:
 
     def _take(self, caller: MeshConnection, entries: Any) -> Deferred[list[Any]] | list[Any]:
         """``take([[key, record], ...])``: what we said that we lack."""
-        self._node.calling_member(caller)
+        self._node._calling_member(caller)
         if not self._ring.is_member:
             raise NotJoined("this node stores nothing")
         refused, waits = self._keep(entries)

@@ -49,7 +49,7 @@ class MeshFactory(Factory):
         self._on_trial = {link: since for link, since in self._on_trial.items() if link.leeching}
         if not has_place and len(self._on_trial) >= self._owner.settings.connections_max:
             text = "a connection from {host} is turned away: too many are open"
-            self._owner.limited_log.warn(text, host=host)
+            self._owner._limited_log.warn(text, host=host)
             return None
         link = MeshConnection(self._owner, outgoing=False, remote_host=host)
         self._links[link] = None

@@ -15,7 +15,7 @@ from chordtx.wire import Message, flags, must_fit
 class Broadcasts:
     """One node's part in spreading them.
 
-    :param mesh: the service: ``id``, ``routing_table``, ``may_relay``, ``reactor``, ``limited_log``.
+    :param mesh: the service: ``id``, ``routing_table``, ``_may_relay``, ``reactor``, ``_limited_log``.
     :param seen: which were met before. :param wall_seconds: what the neighbourhood takes for the time, UTC.
     :param handle: called with each that is new, and the link that it came by.
     :param passed_on: called with each that is passed on.
@@ -66,7 +66,7 @@ class Broadcasts:
         try:
             self._pass_on(message, link)
         except ValueTooLarge as error:
-            self._mesh.limited_log.info("a broadcast is not passed on: {error}", error=str(error))
+            self._mesh._limited_log.info("a broadcast is not passed on: {error}", error=str(error))
 
     def _is_handled(self, link: MeshConnection, message: Message) -> bool:
         """Handle what came by way of ``link``; what is wrong with it is its origin's doing.
@@ -77,11 +77,11 @@ class Broadcasts:
             self._handle(link, message)
         except ProtocolError as error:
             text = "a broadcast is dropped that came by {link}: {error}"
-            self._mesh.limited_log.info(text, link=link, error=str(error))
+            self._mesh._limited_log.info(text, link=link, error=str(error))
             return False
         except Exception:
             text = "a broadcast could not be handled that came by {link}"
-            self._mesh.limited_log.failure(text, link=link)
+            self._mesh._limited_log.failure(text, link=link)
             return False
         return True
 
@@ -96,5 +96,5 @@ class Broadcasts:
         self._passed_on(message)
         origin = message.sender_text
         for peer, link in tuple(self._mesh.routing_table.items()):
-            if link is not source and peer != origin and self._mesh.may_relay(link, message):
+            if link is not source and peer != origin and self._mesh._may_relay(link, message):
                 link.send_message(message if link.ours else in_dialect(message, link.dialect))

@@ -85,22 +85,22 @@ class MeshConnection(Protocol):
         self.calls = Calls(
             self._send_calls,
             self._send_replies,
-            lambda: owner.wants_flush(self),
+            lambda: owner._wants_flush(self),
             settings.calls_pending_max,
-            owner.limited_log,
+            owner._limited_log,
         )
         self._liveness = Liveness()
         self._codec = Codec(
-            settings.limits, owner.methods_offered, settings.compress_bytes_min, has_greeted=False
+            settings.limits, owner._methods_offered, settings.compress_bytes_min, has_greeted=False
         )
-        bounds = owner.bounds
+        bounds = owner._bounds
         self._outbox = Outbox(settings.send_buffer_bytes_max, bounds.unsent, owner.reactor.seconds, self)
         per_second = settings.decoded_bytes_per_second_max
         quota = Quota(per_second, per_second)
         self._inflow = Inflow(owner.reactor, self._codec, bounds.turns, quota, bounds.unfinished, self)
         self._handshake: Handshake | None = Handshake(
             owner.id,
-            owner.protocol_id,
+            owner._protocol_id,
             outgoing,
             self._send_hello,
             self._send_handshake,
@@ -134,7 +134,7 @@ class MeshConnection(Protocol):
         self._liveness.heard(self.owner.reactor.seconds())
         seconds = self.owner.settings.handshake_timeout_seconds
         self._timer = self.owner.reactor.callLater(seconds, self._handshake_timed_out)
-        self.owner.connection_made(self)
+        self.owner._connection_made(self)
         if self._handshake is not None and not self.closed:
             self._handshake.connected()
 
@@ -153,13 +153,13 @@ class MeshConnection(Protocol):
             self.refuse(self._explained(error))
         else:
             text = "{connection} is closed: a message could not be handled"
-            self.owner.limited_log.failure(text, connection=self)
+            self.owner._limited_log.failure(text, connection=self)
             self.close(ChordError(f"a message could not be handled: {error!r}"))
 
     def _explained(self, error: ProtocolError) -> Exception:
         if self.id is None and self._began_with.startswith(_TLS_BEGINS):
             text = "the peer speaks TLS, and we do not: encryption must be the same"
-            return WrongSubnet(text, ours=self.owner.protocol_id)
+            return WrongSubnet(text, ours=self.owner._protocol_id)
         return error
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
@@ -172,7 +172,7 @@ class MeshConnection(Protocol):
         self._inflow.stop()
         self._outbox.discard()
         # First the owner: calls that fail now can be made again over a link that takes this one's place.
-        self.owner.connection_closed(self, error)
+        self.owner._connection_closed(self, error)
         self.calls.lost(error)
         self.settle(error)
         # Nobody holds the link any more, none of its parts either: so it is gone, and all that it held.
@@ -227,14 +227,14 @@ class MeshConnection(Protocol):
     def refuse(self, error: Exception) -> None:
         """End the link because of what the peer did, and say so in the log."""
         if not self.closed:
-            limited_log = self.owner.limited_log
+            limited_log = self.owner._limited_log
             log = limited_log.warn if isinstance(error, WrongSubnet) else limited_log.info
             log("{connection} is refused: {error}", connection=self, error=str(error))
             self.close(error)
 
     def floods(self) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        self.owner.limited_log.info("{connection} floods us, and is slowed down", connection=self)
+        self.owner._limited_log.info("{connection} floods us, and is slowed down", connection=self)
 
     def takes_too_much(self) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
@@ -242,7 +242,7 @@ class MeshConnection(Protocol):
 
     def cut(self, error: Exception) -> None:
         """End the link at once because of what the peer does not do, and say so in the log."""
-        self.owner.limited_log.info("{connection} is cut off: {error}", connection=self, error=str(error))
+        self.owner._limited_log.info("{connection} is cut off: {error}", connection=self, error=str(error))
         self.abort(error)
 
     def overflowed(self) -> None:
@@ -272,7 +272,7 @@ class MeshConnection(Protocol):
         :raises ValueTooLarge: when it would not fit into a frame.
         """
         sender = self.dialect.text(self.owner.id)
-        message = Message.build(type, sender, self.owner.now_whole_seconds(), payload)
+        message = Message.build(type, sender, self.owner._now_whole_seconds(), payload)
         self.send_message(message)
         return message
 
@@ -402,11 +402,11 @@ class MeshConnection(Protocol):
             self._renegotiate(message.payload)
         elif flag in _BETWEEN_TWO and message.type == flags.BROADCAST:
             text = "{connection} passes on what is between two nodes: ignored"
-            self.owner.limited_log.debug(text, connection=self)
+            self.owner._limited_log.debug(text, connection=self)
         elif flag == flags.HANDSHAKE and len(message.payload) == 5:
             self._greeted_again(Greeting.from_message(message))
         elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
-            self.owner.message_received(self, message)
+            self.owner._message_received(self, message)
         elif self.ours:  # what old peers ignore, we ignore of them
             self.clock_ahead_seconds = message.time - self._liveness.heard_at
             self._extension_received(flag, message)
@@ -414,7 +414,7 @@ class MeshConnection(Protocol):
     def missed_received(self, message: Message) -> None:
         """The peer told us of a broadcast that we missed."""
         if message.type == flags.BROADCAST and message.payload[0] not in _BETWEEN_TWO:
-            self.owner.message_received(self, message)
+            self.owner._message_received(self, message)
 
     def _extension_received(self, flag: int, message: Message) -> None:
         if flag == flags.CALL:
@@ -428,8 +428,8 @@ class MeshConnection(Protocol):
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
         calls, outbox, owner = self.calls, self._outbox, self.owner
         while calls.unserved and outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
-            calls.serve_one(owner.methods, self)
-            if calls.unserved and (not until_turn_is_over or owner.bounds.turns.is_over):
+            calls.serve_one(owner._methods, self)
+            if calls.unserved and (not until_turn_is_over or owner._bounds.turns.is_over):
                 return outbox.waiting_bytes <= _UNREAD_BYTES_MAX
         return False
 
@@ -440,14 +440,14 @@ class MeshConnection(Protocol):
         if arc_start is not None and not (isinstance(arc_start, bytes) and len(arc_start) == 48):
             raise ProtocolError("an arc starts at 48 bytes")
         self.arc_start = arc_start
-        self.owner.arc_told(self)
+        self.owner._arc_told(self)
         seconds = self.calls.replies_received(payload[2], self._liveness.heard_at)
         if seconds is not None:
             self.roundtrip.measured(seconds)
 
     def _greeted_again(self, greeting: Greeting) -> None:
         # js2p answers a handshake with a second one; py2p repeats its own when it begins to store.
-        if greeting.id != self.id or greeting.protocol_id != self.owner.protocol_id:
+        if greeting.id != self.id or greeting.protocol_id != self.owner._protocol_id:
             raise ProtocolError("a second handshake contradicts the first")
         self.address = greeting.address
         self._offered(greeting.methods)
@@ -457,7 +457,7 @@ class MeshConnection(Protocol):
             theirs = methods_from_wire(payload[1])
             # Answered with what both know, when that is not what was offered: so two of our own nodes agree
             # after one answer each at most, since the common part of a common part is itself.
-            common = tuple(method for method in self.owner.methods_offered if method in theirs)
+            common = tuple(method for method in self.owner._methods_offered if method in theirs)
             answer = set(common) != set(theirs) and set(theirs) != set(self._peer_methods)
             self._offered(theirs)
             if answer:
@@ -471,7 +471,7 @@ class MeshConnection(Protocol):
 
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`: let the peer send that again, plain, as the rest."""
-        self.owner.limited_log.info(
+        self.owner._limited_log.info(
             "{connection} is asked to send plain: {error}", connection=self, error=str(error)
         )
         self.send(flags.COMPRESSION, [], type=flags.RENEGOTIATE)
@@ -495,15 +495,15 @@ class MeshConnection(Protocol):
         message = self._build(
             flags.HANDSHAKE,
             dialect.text(owner.id),
-            dialect.text(owner.protocol_id),
-            owner.own_address().to_wire(),
-            list(owner.methods_offered),
+            dialect.text(owner._protocol_id),
+            owner._own_address().to_wire(),
+            list(owner._methods_offered),
         )
         self.send_message(message, plain=True)
 
     def _build(self, *payload: Any) -> Message:
         sender = self.dialect.text(self.owner.id)
-        return Message.build(flags.WHISPER, sender, self.owner.now_whole_seconds(), payload)
+        return Message.build(flags.WHISPER, sender, self.owner._now_whole_seconds(), payload)
 
     def _opened(self, greeting: Greeting, ours: bool) -> None:
         self._stop_timer()
@@ -514,7 +514,7 @@ class MeshConnection(Protocol):
         self.dialect = greeting.dialect
         self.ours = ours
         self._offered(greeting.methods)
-        self.owner.connection_opened(self)
+        self.owner._connection_opened(self)
 
     # Calls
 
@@ -522,4 +522,4 @@ class MeshConnection(Protocol):
         self.send(flags.CALL, calls)
 
     def _send_replies(self, replies: list[Any]) -> None:
-        self.send(flags.REPLY, self.owner.own_arc_start(), replies)
+        self.send(flags.REPLY, self.owner._own_arc_start(), replies)

@@ -61,7 +61,7 @@ class Dialing:
         return len(self._attempts)
 
     def link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
-        """See :meth:`chordtx.MeshService.link_to`."""
+        """See :meth:`chordtx.MeshService._link_to`."""
         for link in self._mesh.routing_table.values():
             if link.address == address and not link.closed and peer in (None, link.id):
                 return succeed(link)
@@ -94,7 +94,7 @@ class Dialing:
     def _not_linked(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
         text = "cannot connect to {address}: {error}"
-        self._mesh.limited_log.debug(text, address=str(address), error=error)
+        self._mesh._limited_log.debug(text, address=str(address), error=error)
 
     def start(self) -> None:
         """Links may be opened from now on."""
@@ -116,8 +116,8 @@ class Dialing:
         if not isinstance(reason, TLSError):
             return reason
         text = f"the peer does not speak TLS as we do ({reason}): encryption must be the same"
-        self._mesh.limited_log.warn("{link} is refused: {error}", link=link, error=text)
-        return WrongSubnet(text, ours=self._mesh.protocol_id)
+        self._mesh._limited_log.warn("{link} is refused: {error}", link=link, error=text)
+        return WrongSubnet(text, ours=self._mesh._protocol_id)
 
     def _ended(self, result: Any, address: Address) -> Any:
         self._attempts.pop(address, None)

@@ -95,7 +95,7 @@ class EventEmitter:
             registered.remove(each)
             each.waiting.clear()
 
-    def emit(self, event: str, *args: Any) -> None:
+    def _emit(self, event: str, *args: Any) -> None:
         """Call the listeners of ``event`` with ``args``."""
         registered = self._listeners[event]
         for each in tuple(registered):
@@ -105,7 +105,7 @@ class EventEmitter:
                 registered.remove(each)
             self._call(each, args)
 
-    def has_listeners(self, event: str) -> bool:
+    def _has_listeners(self, event: str) -> bool:
         """Whether anybody listens to ``event``."""
         return bool(self._listeners[event])
 

@@ -38,7 +38,7 @@ class _Sought:
 class PeerExchange:
     """One node's part in it.
 
-    :param mesh: the service: ``routing_table``, ``link_to``, ``peer_met``, ``seeks_lost`` and so on.
+    :param mesh: the service: ``routing_table``, ``_link_to``, ``_peer_met``, ``_seeks_lost`` and so on.
     :param bootstrap: addresses that people gave. :param limits: how much of what is told counts.
     """
 
@@ -108,7 +108,7 @@ class PeerExchange:
 
         Else the two halves of a network that was split would never meet.
         """
-        if self._mesh.seeks_lost and address.reachable:
+        if self._mesh._seeks_lost and address.reachable:
             now = self._mesh.reactor.seconds()
             self._sought[address] = _Sought(now, now + _CHECK_SECONDS, _CHECK_SECONDS)
             if len(self._sought) > _SOUGHT_MAX:
@@ -132,18 +132,18 @@ class PeerExchange:
                 self._peer_named(link, entry)
             except ProtocolError as error:
                 text = "{link} names a peer that is none: {error}"
-                self._mesh.limited_log.debug(text, link=link, error=str(error))
+                self._mesh._limited_log.debug(text, link=link, error=str(error))
 
     def _peer_named(self, link: MeshConnection, entry: Any) -> None:
         named, peer = peer_from_wire(entry)
         address = believed(named, link.remote_host, names=_is_member(link))
-        if address is None or peer == self._mesh.id or address == self._mesh.own_address():
+        if address is None or peer == self._mesh.id or address == self._mesh._own_address():
             return
         if peer not in self._mesh.routing_table and self._limits.may_tell(
             f"{link.remote_host} {_is_member(link)}", self._mesh.reactor.seconds()
         ):
             self._known.named(address)
-            self._mesh.peer_met(peer, address)
+            self._mesh._peer_met(peer, address)
 
     # Finding the network again
 
@@ -167,7 +167,7 @@ class PeerExchange:
         else:
             seconds = self._retry_seconds
             self._retry_seconds = min(_RETRY_SECONDS_MAX, seconds * 1.6)
-        drawn: float = self._mesh.rng.random()
+        drawn: float = self._mesh._rng.random()
         return seconds * (0.5 + drawn)
 
     def _seek(self) -> None:
@@ -177,27 +177,29 @@ class PeerExchange:
                 del self._sought[address]
             elif now >= sought.due_at:
                 sought.pause_seconds = min(_SOUGHT_AGAIN_SECONDS_MAX, sought.pause_seconds * 1.6)
-                sought.due_at = now + sought.pause_seconds * (0.5 + self._mesh.rng.random())
-                self._mesh.connect_quietly(address)
+                sought.due_at = now + sought.pause_seconds * (0.5 + self._mesh._rng.random())
+                self._mesh._connect_quietly(address)
 
     def unlinked(self) -> list[Address]:
         """Where somebody was once reached, or is by what people gave, and to whom there is no link now."""
         linked = {link.address for link in self._mesh.routing_table.values()}
         known = dict.fromkeys([*self._bootstrap, *self._known.those_met()])
-        return [address for address in known if address not in linked and address != self._mesh.own_address()]
+        return [
+            address for address in known if address not in linked and address != self._mesh._own_address()
+        ]
 
     async def _try_peers(self) -> None:
-        known = self._known.choose(_TRIED_AT_ONCE, self._mesh.rng)
-        own = self._mesh.own_address()
+        known = self._known.choose(_TRIED_AT_ONCE, self._mesh._rng)
+        own = self._mesh._own_address()
         addresses = [address for address in dict.fromkeys([*self._bootstrap, *known]) if address != own]
         attempts = [
-            self._mesh.link_to(address).addErrback(self._not_reached, address) for address in addresses
+            self._mesh._link_to(address).addErrback(self._not_reached, address) for address in addresses
         ]
         await DeferredList(attempts)
 
     def _not_reached(self, failure: Any, address: Address) -> None:
         error = failure.getErrorMessage()
-        self._mesh.limited_log.info("cannot reach {address}: {error}", address=str(address), error=error)
+        self._mesh._limited_log.info("cannot reach {address}: {error}", address=str(address), error=error)
         if address in self._bootstrap and address not in self._sought:
             self.lost(address)  # others may connect to us, and know nothing of it
 

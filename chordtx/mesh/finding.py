@@ -27,7 +27,7 @@ _REQUEST_ID_BYTES_MAX = 256
 class Finding:
     """One node's requests, and its answers to those of others.
 
-    :param mesh: the service: ``routing_table``, ``broadcast``, ``link_to``, ``background`` and so on.
+    :param mesh: the service: ``routing_table``, ``_broadcast``, ``_link_to``, ``_background`` and so on.
     """
 
     def __init__(self, mesh: Any) -> None:
@@ -36,14 +36,14 @@ class Finding:
 
     def find(self, peer: str) -> Deferred[MeshConnection]:
         """A link to a node; fails with :class:`~chordtx.errors.NotJoined` when nobody knows where it is."""
-        request = f"{self._mesh.rng.getrandbits(128):032x}"
+        request = f"{self._mesh._rng.getrandbits(128):032x}"
 
         def forget(_: Any) -> None:
             self._requests.pop(request, None)
 
         found: Deferred[MeshConnection] = Deferred(forget)
         self._requests[request] = (peer, found)
-        self._mesh.broadcast(flags.REQUEST, request, peer.encode("ascii"))
+        self._mesh._broadcast(flags.REQUEST, request, peer.encode("ascii"))
         unknown = f"nobody in the mesh knows the node {peer}"
         return within(_TIMEOUT_SECONDS, self._mesh.reactor, found, lambda: NotJoined(unknown))
 
@@ -67,16 +67,16 @@ class Finding:
             return
         response = (flags.RESPONSE, request, [address.to_wire(), link.encode_ids(peer)])
         if link.dialect is Dialect.BIN:
-            self._mesh.broadcast(*response)
+            self._mesh._broadcast(*response)
         else:
             link.send(*response, type=flags.BROADCAST)
 
     def _address_of(self, peer: str, asking: MeshConnection) -> Address | None:
         if peer == self._mesh.id:
-            own: Address = self._mesh.own_address()
+            own: Address = self._mesh._own_address()
             return own
         known = self._mesh.routing_table.get(peer)
-        if known is None or asking.dialect is Dialect.STR:  # for the latter see MeshService.may_relay
+        if known is None or asking.dialect is Dialect.STR:  # for the latter see MeshService._may_relay
             return None
         address: Address | None = known.address
         return address
@@ -97,11 +97,11 @@ class Finding:
         address = believed(named, link.remote_host)
         if peer == wanted[0] and address is not None:
             del self._requests[request]
-            self._mesh.background(self._connect(wanted[1], address, peer))
+            self._mesh._background(self._connect(wanted[1], address, peer))
 
     async def _connect(self, found: Deferred[MeshConnection], address: Address, peer: str) -> None:
         try:
-            link = self._mesh.routing_table.get(peer) or await self._mesh.link_to(address, peer)
+            link = self._mesh.routing_table.get(peer) or await self._mesh._link_to(address, peer)
             if link.id != peer:
                 raise NotJoined(f"another node answers at {address}")
         except Unreachable as error:

@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.1
 class FirstLink:
     """One node's wait for it.
 
-    :param mesh: the service: ``routing_table``, ``refused``, ``own_address``, ``background`` and so on.
+    :param mesh: the service: ``routing_table``, ``_refused``, ``_own_address``, ``_background`` and so on.
     :param peers: what people gave. :param joined: opened once there is a link. It fails when there is none in
         time, and is opened all the same when one comes later, for a node goes on trying.
     :param timeout_seconds: how long those who wait are kept waiting.
@@ -38,21 +38,21 @@ class FirstLink:
 
     def started(self) -> None:
         """The node listens; its peers are being connected to."""
-        others = [peer for peer in self._peers if peer != self._mesh.own_address()]
+        others = [peer for peer in self._peers if peer != self._mesh._own_address()]
         if others:
-            self._mesh.background(self._wait(others))
+            self._mesh._background(self._wait(others))
         else:
             self._joined.opened()
 
     def linked(self, link: MeshConnection) -> None:
         """There is a link."""
         if not self._joined.is_open:
-            self._mesh.background(self._catch_up(link))
+            self._mesh._background(self._catch_up(link))
 
     async def _catch_up(self, link: MeshConnection) -> None:
         self._catching_up += 1
         try:
-            await self._mesh.catch_up(link)
+            await self._mesh._catch_up(link)
         except ChordError as error:
             self._log.debug("not caught up by {link}: {error}", link=link, error=str(error))
             return
@@ -74,7 +74,7 @@ class FirstLink:
 
 def all_refused(mesh: Any, peers: Sequence[Address]) -> bool:
     """Whether every peer that was given turned out to be of another network."""
-    return len(mesh.refused) >= len(peers) > 0 and not mesh.routing_table and not mesh.awaiting_ids
+    return len(mesh._refused) >= len(peers) > 0 and not mesh.routing_table and not mesh.awaiting_ids
 
 
 def why_not_joined(mesh: Any, peers: Sequence[Address], sought: str) -> Exception:
@@ -82,8 +82,8 @@ def why_not_joined(mesh: Any, peers: Sequence[Address], sought: str) -> Exceptio
 
     :param sought: what it looked for: "no ring", "no node".
     """
-    if mesh.refused and not mesh.routing_table:
-        error: Exception = mesh.refused[-1]
+    if mesh._refused and not mesh.routing_table:
+        error: Exception = mesh._refused[-1]
         return error
-    said = [f"{peer}: {mesh.why_not_reached(peer) or f'{sought} there'}" for peer in peers]
+    said = [f"{peer}: {mesh._why_not_reached(peer) or f'{sought} there'}" for peer in peers]
     return NotJoined(f"{sought} was reached ({'; '.join(said) or 'no peers'}): is a node listening there?")

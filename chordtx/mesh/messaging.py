@@ -41,7 +41,7 @@ class Messaging(ConnectionOwner, EventEmitter):
         _inbox: Inbox
         _flag_handlers: dict[int, FlagHandler]
 
-        def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]: ...
+        def _run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]: ...
 
     # Messages out
 
@@ -53,18 +53,18 @@ class Messaging(ConnectionOwner, EventEmitter):
         :raises ValueTooLarge: when it would not fit into a frame.
         """
         if flag == flags.BROADCAST:
-            self.broadcast(type, *args)
+            self._broadcast(type, *args)
             return
         for link in tuple(self.routing_table.values()):
             link.send(type, *args, type=flag)
 
-    def broadcast(self, *payload: Any) -> Message:
+    def _broadcast(self, *payload: Any) -> Message:
         """Send ``payload`` to everyone in the mesh, once."""
         return self._broadcasts.begin(*payload)
 
     def send_to(self, peer: str, *args: Any) -> Deferred[None]:
         """Whisper ``args`` to a node of which only the id is known; see :meth:`ReceivedMessage.reply`."""
-        return self.run(self._send_to(peer, args))
+        return self._run(self._send_to(peer, args))
 
     async def _send_to(self, peer: str, args: Sequence[Any]) -> None:
         link = self.routing_table.get(peer)
@@ -77,7 +77,7 @@ class Messaging(ConnectionOwner, EventEmitter):
         for link in tuple(self.routing_table.values()):
             link.ask_for_peers()
 
-    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+    def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """Whether this broadcast is for that peer."""
         # js2p connects to whoever a response names and then uses that link without having looked whether it
         # is there, which throws and closes OUR link when it is not: it gets no responses but about ourselves.
@@ -113,7 +113,7 @@ class Messaging(ConnectionOwner, EventEmitter):
         """
         self._inbox.register(handler)
 
-    def message_received(self, connection: MeshConnection, message: Message) -> None:
+    def _message_received(self, connection: MeshConnection, message: Message) -> None:
         """A message came over an open link: handle it, and relay it if it is for everyone."""
         if message.type == flags.BROADCAST:
             self._broadcasts.received(connection, message)
@@ -136,7 +136,7 @@ class Messaging(ConnectionOwner, EventEmitter):
     def _handlers_asked(self, is_taken: bool, received: ReceivedMessage, size_bytes: int) -> None:
         if not is_taken and received.packets[0] in (flags.BROADCAST, flags.WHISPER):
             self._inbox.keep(received, size_bytes)
-            self.emit("message", self)
+            self._emit("message", self)
 
     def _request_received(self, connection: MeshConnection, message: Message) -> None:
         payload = message.payload

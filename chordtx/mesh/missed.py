@@ -33,7 +33,7 @@ class _Kept:
 class MissedBroadcasts:
     """One node's latest broadcasts.
 
-    :param mesh: the service: ``reactor``, ``settings``, ``background``, ``methods``.
+    :param mesh: the service: ``reactor``, ``settings``, ``_background``, ``_methods``.
     """
 
     def __init__(self, mesh: Any) -> None:
@@ -41,7 +41,7 @@ class MissedBroadcasts:
         self._kept: deque[_Kept] = deque()
         self._bytes = 0
         self._began_at = -inf
-        mesh.methods["broadcasts"] = self._broadcasts
+        mesh._methods["broadcasts"] = self._broadcasts
 
     def begin(self) -> None:
         """The service starts: what was passed on before is not for it."""
@@ -64,7 +64,7 @@ class MissedBroadcasts:
 
     def link_opened(self, link: MeshConnection) -> None:
         """Ask a new neighbour for what we have missed."""
-        self._mesh.background(self._ask(link))
+        self._mesh._background(self._ask(link))
 
     async def _ask(self, link: MeshConnection) -> None:
         now = self._mesh.reactor.seconds()
@@ -76,7 +76,7 @@ class MissedBroadcasts:
                 self._received(link, data)
         except ChordError as error:
             text = "{link} told no broadcasts: {error}"
-            self._mesh.limited_log.debug(text, link=link, error=str(error))
+            self._mesh._limited_log.debug(text, link=link, error=str(error))
 
     def _received(self, link: MeshConnection, data: Any) -> None:
         if not isinstance(data, bytes):

@@ -24,42 +24,42 @@ class ConnectionOwner:
     reactor: Any
     settings: MeshSettings
     id: str
-    protocol_id: str
-    methods_offered: tuple[int, ...]
-    methods: dict[str, Method]
-    bounds: LinkBounds
-    limited_log: LimitedLog
+    _protocol_id: str
+    _methods_offered: tuple[int, ...]
+    _methods: dict[str, Method]
+    _bounds: LinkBounds
+    _limited_log: LimitedLog
 
-    def own_arc_start(self) -> bytes | None:
+    def _own_arc_start(self) -> bytes | None:
         """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""
         return None
 
-    def arc_told(self, connection: MeshConnection) -> None:
+    def _arc_told(self, connection: MeshConnection) -> None:
         """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
 
-    def now_whole_seconds(self) -> int:
+    def _now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970, as messages carry it."""
         raise NotImplementedError
 
-    def own_address(self) -> Address:
+    def _own_address(self) -> Address:
         """The outward address that peers are told."""
         raise NotImplementedError
 
-    def connection_made(self, connection: MeshConnection) -> None:
+    def _connection_made(self, connection: MeshConnection) -> None:
         """The transport is up; the handshake begins."""
 
-    def connection_opened(self, connection: MeshConnection) -> None:
+    def _connection_opened(self, connection: MeshConnection) -> None:
         """The handshake is through."""
         raise NotImplementedError
 
-    def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
+    def _connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """The link is gone; also told of one that never opened."""
         raise NotImplementedError
 
-    def message_received(self, connection: MeshConnection, message: Message) -> None:
+    def _message_received(self, connection: MeshConnection, message: Message) -> None:
         """A message came over an open link."""
         raise NotImplementedError
 
-    def wants_flush(self, connection: MeshConnection) -> None:
+    def _wants_flush(self, connection: MeshConnection) -> None:
         """Call ``connection.calls.flush()`` at the end of this turn of the reactor."""
         raise NotImplementedError

@@ -37,12 +37,12 @@ _WAITS_FOR_THE_GREATER = 2  # times as long as that may take to see whether the 
 
 class _Mesh(Protocol):
     reactor: Any
-    limited_log: LimitedLog
+    _limited_log: LimitedLog
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
 
-    def file(self, connection: MeshConnection) -> None:
+    def _file(self, connection: MeshConnection) -> None:
         """Have a link take its place."""
 
 
@@ -86,7 +86,7 @@ class Rivals:
             return  # the one that is left has the place, or gets it
         if not lives:
             text = "{old} is silent: {new} takes its place"
-            self._mesh.limited_log.info(text, old=filed, new=newcomer)
+            self._mesh._limited_log.info(text, old=filed, new=newcomer)
             filed.abort(TimeoutError("the peer is silent, and has connected anew"))
             return
         if newcomer.outgoing != filed.outgoing and not self._filing.decides(newcomer):
@@ -94,7 +94,7 @@ class Rivals:
         if _is_decided(newcomer, filed):
             return
         if self._outranks(newcomer, filed):
-            self._mesh.file(newcomer)
+            self._mesh._file(newcomer)
         else:
             await self._turn_away(newcomer, filed)
 
@@ -112,7 +112,7 @@ class Rivals:
 
     async def _turn_away(self, newcomer: MeshConnection, filed: MeshConnection) -> None:
         text = "{new} claims the id of {old}, which lives: it is closed"
-        self._mesh.limited_log.info(text, new=newcomer, old=filed)
+        self._mesh._limited_log.info(text, new=newcomer, old=filed)
         newcomer.close(ProtocolError("there is a link to this peer, which lives"))
         if not newcomer.outgoing and not filed.outgoing and self._is_to_be_verified(newcomer.id_10):
             await self._verify(newcomer, filed)
@@ -138,7 +138,7 @@ class Rivals:
                     return
             except Exception as error:  # as the transport puts it; nothing is lost by it
                 text = "nobody at {address}: {error}"
-                self._mesh.limited_log.debug(text, address=str(address), error=str(error))
+                self._mesh._limited_log.debug(text, address=str(address), error=str(error))
 
 
 def _is_decided(newcomer: MeshConnection, filed: MeshConnection) -> bool:

@@ -97,9 +97,9 @@ class MeshService(Messaging, Service):
     _log = Logger()
     _event_names: ClassVar[tuple[str, ...]] = ("connect", "message")
     #: Whether a peer is looked for again when the link to it broke, while there are others.
-    seeks_lost = True
+    _seeks_lost = True
     #: Whether its first link is what makes a node that was given peers usable.
-    joins_by_a_link = True
+    _joins_by_a_link = True
 
     def __init__(
         self,
@@ -116,32 +116,32 @@ class MeshService(Messaging, Service):
         check_reactor(reactor, type(self).__name__)
         self.reactor = reactor = steady(reactor)
         self._wall_clock = wall_clock or wall_clock_of(reactor)
-        self.limited_log = LimitedLog(reactor)
-        self._tasks = Tasks(self.limited_log, reactor)
-        EventEmitter.__init__(self, self._event_names, self._tasks, self.limited_log)
+        self._limited_log = LimitedLog(reactor)
+        self._tasks = Tasks(self._limited_log, reactor)
+        EventEmitter.__init__(self, self._event_names, self._tasks, self._limited_log)
         self.settings = check_settings(settings, MeshSettings).validate()
-        self.rng = check_rng(rng)
+        self._rng = check_rng(rng)
         self.encryption = check_encryption(encryption)
         self.subnet = check_subnet(subnet)
-        self.protocol_id = protocol_id(subnet, encryption)
-        self.methods_offered: tuple[int, ...] = offered()
-        self.bounds = LinkBounds.of(reactor, self.settings)
+        self._protocol_id = protocol_id(subnet, encryption)
+        self._methods_offered: tuple[int, ...] = offered()
+        self._bounds = LinkBounds.of(reactor, self.settings)
         self._advertised = check_advertise(advertise)
         self._bootstrap = check_peers(peers)
         self._factory = MeshFactory(self)
         outward = Outward.UNUSED if self._advertised else self._outward()
         listens_on = check_listen(reactor, listen, outward)
         self._listening = Listening(reactor, listens_on, self._factory, encryption == "SSL")
-        own = self.own_address()
-        self.id = node_id(own.host, own.port, self.protocol_id, self.rng.randbytes(32))
+        own = self._own_address()
+        self.id = node_id(own.host, own.port, self._protocol_id, self._rng.randbytes(32))
         self.id_10 = decode_id(self.id, bits_max=384)
 
-        self.methods: dict[str, Method] = {"ping": lambda caller: [], "farewell": _farewell}
+        self._methods: dict[str, Method] = {"ping": lambda caller: [], "farewell": _farewell}
         self.awaiting_ids: list[MeshConnection] = []
-        self.refused: list[Exception] = []
+        self._refused: list[Exception] = []
         self._filing = Filing(self.id_10)
         self.routing_table = self._filing.table
-        self._life = Life(self._start, self.started, self._stop, self._log)
+        self._life = Life(self._start, self._port_opened, self._stop, self._log)
         self._rounds = Rounds(reactor, self._tasks, self._filing.links)
         self._first_link = FirstLink(
             self, self._bootstrap, self._life.joined, self.settings.first_link_timeout_seconds
@@ -151,7 +151,7 @@ class MeshService(Messaging, Service):
         self._rivals = Rivals(self, self._filing, self._dialing, self._limits)
         self._exchange = PeerExchange(self, self._bootstrap, self._limits)
         self._finding = Finding(self)
-        self._inbox = Inbox(self.settings, self._tasks, self.limited_log, self._keeps_messages)
+        self._inbox = Inbox(self.settings, self._tasks, self._limited_log, self._keeps_messages)
         self._seen = SeenBroadcasts(
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
@@ -208,12 +208,12 @@ class MeshService(Messaging, Service):
 
     async def _start(self) -> None:
         self._closing = False
-        self.refused = []
+        self._refused = []
         self._missed.begin()
         self._dialing.start()
         self._tasks.restart()
         self._rounds.start()
-        self.prepare()
+        self._prepare()
         await self._listening.open()
         self._log.info("running as {id}", id=self.id)
 
@@ -237,38 +237,38 @@ class MeshService(Messaging, Service):
         if not self.running:
             self._listening.open_early()
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """What is to be done before the port is opened; for subclasses.
 
         :raises ChordError: when the service cannot start.
         """
 
-    def started(self) -> None:
+    def _port_opened(self) -> None:
         """The port is open; a subclass goes on from here."""
-        if self.seeks_lost or self._bootstrap or self.known_addresses():
+        if self._seeks_lost or self._bootstrap or self._known_addresses():
             self._exchange.keep_connected(self._tasks)
-        if self.joins_by_a_link:
+        if self._joins_by_a_link:
             self._first_link.started()
 
     async def _stop(self, was_up: bool) -> None:
         self._closing = True
         if was_up:
-            await self._or_logged(self.leave())
+            await self._or_logged(self._leave())
         self._tasks.cancel()
         self._finding.stop()
         self._dialing.stop()
         await self._or_logged(self._listening.close())
         self._rounds.stop()
         await self._or_logged(self._close_links())
-        self.bounds.turns.stop()
-        await self._or_logged(self.finish())
+        self._bounds.turns.stop()
+        await self._or_logged(self._finish())
         for _ in range(_CANCELLED_AGAIN_MAX):
             if not self._tasks.count:
                 break
             # What has stopped us, in the middle of a step, can be cancelled in the next turn.
             await self.sleep(0)
             self._tasks.cancel()
-        self.limited_log.tell_dropped()
+        self._limited_log.tell_dropped()
 
     async def _or_logged(self, work: Awaitable[None]) -> None:
         """One step of the end: when it fails, the others are done all the same."""
@@ -277,16 +277,16 @@ class MeshService(Messaging, Service):
         except Exception:
             self._log.failure("something failed while the service was stopped")
 
-    async def catch_up(self, link: MeshConnection) -> None:
+    async def _catch_up(self, link: MeshConnection) -> None:
         """What is to be had from the first neighbour before calls work; for subclasses.
 
         :raises ChordError: when that was not to be had. The next link is another chance.
         """
 
-    async def leave(self) -> None:
+    async def _leave(self) -> None:
         """What is to be done before the links are closed; a subclass leaves its ring here."""
 
-    async def finish(self) -> None:
+    async def _finish(self) -> None:
         """What is to be done at the very end; for subclasses."""
 
     async def _close_links(self) -> None:
@@ -308,7 +308,7 @@ class MeshService(Messaging, Service):
 
     # Who we are, and whom we know
 
-    def be(self, id: str) -> None:
+    def _be(self, id: str) -> None:
         """Take up an id from before, instead of the new one.
 
         :raises ProtocolError: when it is none.
@@ -316,18 +316,18 @@ class MeshService(Messaging, Service):
         self.id_10 = self._filing.number = decode_id(id, bits_max=384)
         self.id = id
 
-    def remember(self, addresses: Iterable[Address]) -> None:
+    def _remember(self, addresses: Iterable[Address]) -> None:
         """Find the network again through these, if need be."""
         for address in addresses:
             self._exchange.met(address)
 
-    def known_addresses(self) -> list[Address]:
+    def _known_addresses(self) -> list[Address]:
         """Where there was a link to, the latest last."""
         return self._exchange.those_met()
 
     # Addresses and time
 
-    def own_address(self) -> Address:
+    def _own_address(self) -> Address:
         """The outward address that peers are told; port 0 when nobody can connect to us."""
         return self._advertised or self._listening.address
 
@@ -344,7 +344,7 @@ class MeshService(Messaging, Service):
     @property
     def out_addr(self) -> tuple[str, int]:
         """The outward address as ``(host, port)``."""
-        address = self.own_address()
+        address = self._own_address()
         return (address.host, address.port)
 
     @property
@@ -353,7 +353,7 @@ class MeshService(Messaging, Service):
         return {
             "id": self.id,
             "kind": "chordtx",
-            "address": str(self.own_address()),
+            "address": str(self._own_address()),
             "subnet": self.subnet,
             "encryption": self.encryption,
             **self._own_status(),
@@ -364,15 +364,15 @@ class MeshService(Messaging, Service):
         """What a subclass has to say of itself."""
         return {}
 
-    def now_whole_seconds(self) -> int:
+    def _now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970."""
         return int(self._wall_clock())
 
-    def wall_ms(self) -> int:
+    def _wall_ms(self) -> int:
         """The wall clock: Unix time, milliseconds."""
         return int(self._wall_clock() * 1000)
 
-    def expiry_ms(self, ttl_seconds: float) -> int:
+    def _expiry_ms(self, ttl_seconds: float) -> int:
         """When what is stored now expires: Unix time, in whole milliseconds, and never sooner than asked."""
         until_seconds = self._wall_clock() + ttl_seconds
         # What floats add below a microsecond must not count as one more millisecond.
@@ -386,14 +386,14 @@ class MeshService(Messaging, Service):
 
     # Work
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def _background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run a coroutine until it ends or the service stops; a failure is logged.
 
         :returns: fires as it ends; cancelling it cancels the work.
         """
         return self._tasks.start(work)
 
-    def keep(
+    def _keep(
         self,
         name: str,
         round: Callable[[], Awaitable[None] | None],
@@ -403,7 +403,7 @@ class MeshService(Messaging, Service):
         """Do something again and again until the service stops; see :meth:`chordtx.mesh.tasks.Tasks.keep`."""
         return self._tasks.keep(name, round, pause, first_after_seconds)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
+    def _run(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """Run a coroutine for a caller who waits, until it ends or the service stops.
 
         Fails at once when the service is not started, could not start, or is stopped.
@@ -445,12 +445,12 @@ class MeshService(Messaging, Service):
         """
         address = Address.parse(str(Address(host, port)))
         self._limits.trust(address)
-        return self.run(self._connect(address))
+        return self._run(self._connect(address))
 
     async def _connect(self, address: Address) -> MeshConnection:
-        return await self.link_to(address)
+        return await self._link_to(address)
 
-    def link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
+    def _link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
         """A link to whoever is reached at ``address``: the one that is open, or a new one.
 
         :param peer: whose link it is to be, when it is one that is open: anybody may claim any address.
@@ -458,11 +458,11 @@ class MeshService(Messaging, Service):
         """
         return self._dialing.link_to(address, peer)
 
-    def why_not_reached(self, address: Address) -> str | None:
+    def _why_not_reached(self, address: Address) -> str | None:
         """Why the last attempt to connect there failed; None when it did not, or there was none."""
         return self._dialing.why_not(address)
 
-    def connect_quietly(self, address: Address) -> None:
+    def _connect_quietly(self, address: Address) -> None:
         """Connect in the background; a failure is only logged.
 
         Nothing is done while very many attempts are under way: any peer can name addresses.
@@ -478,56 +478,56 @@ class MeshService(Messaging, Service):
         link = self.routing_table[peer] if isinstance(peer, str) else peer
         link.part(Stopped("disconnected"))
 
-    def peer_met(self, peer: str, address: Address) -> None:
+    def _peer_met(self, peer: str, address: Address) -> None:
         """Somebody told us of a peer: connect to it while we have few links of our own making."""
         under_way = sum(1 for _ in self.outgoing) + self._dialing.count
         if peer not in self.routing_table and under_way < _OUTGOING_WANTED:
-            self.connect_quietly(address)
+            self._connect_quietly(address)
 
-    def link_opened(self, link: MeshConnection) -> None:
+    def _link_opened(self, link: MeshConnection) -> None:
         """A peer was added to the routing table, or has another link now; for subclasses."""
 
-    def link_closed(self, link: MeshConnection, reason: Exception) -> None:
+    def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """A peer left the routing table; for subclasses."""
 
-    def connection_made(self, connection: MeshConnection) -> None:
+    def _connection_made(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._links[connection] = None
         self.awaiting_ids.append(connection)
 
-    def connection_opened(self, connection: MeshConnection) -> None:
+    def _connection_opened(self, connection: MeshConnection) -> None:
         """A handshake is through: file the link, unless there is another one to the same peer."""
         self.awaiting_ids.remove(connection)
         other = self._filing.other_than(connection)
         if other is None or self._rivals.takes_over_at_once(connection, other):
-            self.file(connection)
+            self._file(connection)
             return
         connection.settle(other)
         if self._filing.wait(connection):
             connection.hold()
-            self.background(self._rivals.decide(connection, other))
+            self._background(self._rivals.decide(connection, other))
         else:
             connection.close(ProtocolError("another link to this peer waits for the place already"))
 
-    def file(self, connection: MeshConnection) -> None:
+    def _file(self, connection: MeshConnection) -> None:
         """Make a link the one to its peer."""
         was_empty = not self.routing_table
         replaced = self._filing.put(connection)
         self._exchange.greeted(connection)
-        self.link_opened(connection)
+        self._link_opened(connection)
         self._exchange.tell(connection)
         if connection.ours:
             self._missed.link_opened(connection)
         if replaced is not None:
             replaced.close(ProtocolError("there is a better link to this peer"))
         if was_empty:
-            self.emit("connect", self)
+            self._emit("connect", self)
         connection.settle(connection)
         connection.release()
-        if self.joins_by_a_link and self._life.phase is Phase.UP:
+        if self._joins_by_a_link and self._life.phase is Phase.UP:
             self._first_link.linked(connection)
 
-    def connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
+    def _connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
         """A link is gone."""
         reason = self._dialing.explained(connection, reason)
         self._links.pop(connection, None)
@@ -537,7 +537,7 @@ class MeshService(Messaging, Service):
             self._factory.connection_closed(connection)
         elif isinstance(reason, WrongSubnet):
             # A copy: who waits for the link is raised the error itself, and with it goes a traceback.
-            self.refused = [*self.refused, copy(reason)][-_REFUSED_KEPT:]
+            self._refused = [*self._refused, copy(reason)][-_REFUSED_KEPT:]
         connection.settle(reason)
         self._unfile(connection, reason)
         if self._all_closed is not None and not self._links:
@@ -547,15 +547,15 @@ class MeshService(Messaging, Service):
     def _unfile(self, connection: MeshConnection, reason: Exception) -> None:
         was_filed, spare = self._filing.remove(connection)
         if spare is not None:
-            self.file(spare)
+            self._file(spare)
         elif was_filed:
             text = "{connection} is gone: {reason}"
-            self.limited_log.debug(text, connection=connection, reason=str(reason))
+            self._limited_log.debug(text, connection=connection, reason=str(reason))
             if not connection.has_parted:
                 self._exchange.parted_from(connection)
-            self.link_closed(connection, reason)
+            self._link_closed(connection, reason)
 
-    def wants_flush(self, connection: MeshConnection) -> None:
+    def _wants_flush(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._rounds.wants_flush(connection)
 

@@ -310,7 +310,7 @@ class Run:
             expected = {contact.id for contact in should}
             kinds = len({repr(record.to_wire()) for record in there.values()})
             if there and (set(there) != expected or kinds > 1):
-                where = " ".join(members[id].own_address().host for id in there)
+                where = " ".join(members[id]._own_address().host for id in there)
                 ought = " ".join(contact.host for contact in should)
                 wrong.append(f"{key!r} is at {where}, not at {ought}; {kinds} versions")
         return wrong

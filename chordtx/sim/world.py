@@ -238,7 +238,7 @@ class World:
         self.network.kill(host.name, is_silent)
         if host.disk is not None:
             host.disk.crash(self.rng)
-            host.disk.values["peers"] = [str(address) for address in host.service.known_addresses()]
+            host.disk.values["peers"] = [str(address) for address in host.service._known_addresses()]
         _silence(host.service)
         self._ended.append(host.service)
         host.service, host.is_down = None, True
@@ -268,7 +268,7 @@ class World:
         services = [host.service for host in self.members() if host.service is not None]
         rings = sorted((service._ring for service in services), key=lambda ring: -ring.me.id)
         order = [ring.me.id for ring in rings]
-        found = [f"{s.own_address()} has not caught up" for s in services if not s._repair.is_settled]
+        found = [f"{s._own_address()} has not caught up" for s in services if not s._repair.is_settled]
         for place, ring in enumerate(rings):
             after = [*order[place + 1 :], *order[:place]]
             if [contact.id for contact in ring.successors] != after[: ring.list_length]:

@@ -38,7 +38,7 @@ _CALL_SECONDS = 20.0
 class Comparing:
     """One node's comparisons.
 
-    :param node: the service: ``background``, ``keep``, ``routing_table``, ``rng``, ``methods``.
+    :param node: the service: ``_background``, ``_keep``, ``routing_table``, ``_rng``, ``_methods``.
     :param received: called with a key, an entry that came, and the link that it came by; tells whether it
         was news.
     """
@@ -57,22 +57,22 @@ class Comparing:
         self._at_once = DeferredSemaphore(_AT_ONCE)
         self._under_way: dict[MeshConnection, Gate] = {}
         self._again: set[MeshConnection] = set()
-        node.methods.update(
+        node._methods.update(
             sync_tree=self._tree, sync_leaves=self._leaves, sync_fetch=self._fetch, sync_take=self._take
         )
 
     def go_on(self) -> None:
         """Compare with one neighbour or another, now and then."""
-        self._node.keep("comparing", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
+        self._node._keep("comparing", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node.rng.random()
+        drawn: float = self._node._rng.random()
         return self._interval_seconds * (0.5 + drawn)
 
     def _begin_somewhere(self) -> None:
         ours = self._ours()
         if ours:
-            self.begin(self._node.rng.choice(ours))
+            self.begin(self._node._rng.choice(ours))
 
     def _ours(self) -> list[MeshConnection]:
         return [link for link in self._node.routing_table.values() if link.ours and not link.closed]
@@ -87,7 +87,7 @@ class Comparing:
             self._again.add(link)
             return ended
         ended = self._under_way[link] = Gate()
-        self._node.background(self._until_done(link, ended))
+        self._node._background(self._until_done(link, ended))
         return ended
 
     def compared(self, link: MeshConnection) -> Deferred[None]:
@@ -110,7 +110,7 @@ class Comparing:
             ended.opened()
         except ChordError as error:
             text = "could not compare with {link}: {error}"
-            self._node.limited_log.debug(text, link=link, error=str(error))
+            self._node._limited_log.debug(text, link=link, error=str(error))
             ended.failed(error)
         except Exception as error:
             ended.failed(ChordError(f"could not compare: {error!r}"))

@@ -24,7 +24,7 @@ _NOTHING_FOR_JS2P = ""
 class OldPeers:
     """One node's dealings with them.
 
-    :param node: the service: ``routing_table``, ``unpacked``, ``wall_ms``, ``sleep``, ``background``.
+    :param node: the service: ``routing_table``, ``_unpacked``, ``_wall_ms``, ``sleep``, ``_background``.
     """
 
     def __init__(self, node: Any, replica: Replica) -> None:
@@ -37,7 +37,7 @@ class OldPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """Tell a new neighbour all there is."""
-        self._node.background(self._tell_all(link))
+        self._node._background(self._tell_all(link))
 
     async def _tell_all(self, link: MeshConnection) -> None:
         for count, key in enumerate(self._replica.keys(), start=1):
@@ -76,8 +76,8 @@ class OldPeers:
         return [link for link in self._node.routing_table.values() if not link.ours and not link.closed]
 
     def _value(self, key: bytes) -> Any:
-        packed = self._replica.packed_value(key, self._node.wall_ms())
-        return None if packed is None else self._node.unpacked(packed)
+        packed = self._replica.packed_value(key, self._node._wall_ms())
+        return None if packed is None else self._node._unpacked(packed)
 
 
 def _is_deletion(payload: Any) -> bool:

@@ -80,28 +80,28 @@ class SyncService(DictMixin, MeshService):
         rng: Random | None = None,
         wall_clock: Callable[[], float] | None = None,
     ) -> None:
-        self.sync_settings = check_settings(settings, SyncSettings).validate()
-        mesh = self.sync_settings.mesh
+        self._sync_settings = check_settings(settings, SyncSettings).validate()
+        mesh = self._sync_settings.mesh
         named = f"{check_subnet(subnet)}{int(leasing)}"
         MeshService.__init__(
             self, reactor, listen, advertise, peers, named, encryption, mesh, rng, wall_clock
         )
-        self.key_bytes_max = self.sync_settings.key_bytes_max
-        self.value_bytes_max = self.sync_settings.value_bytes_max
-        self.value_limits = mesh.limits
+        self._key_bytes_max = self._sync_settings.key_bytes_max
+        self._value_bytes_max = self._sync_settings.value_bytes_max
+        self._value_limits = mesh.limits
         self.leasing = leasing
-        self.record_limits = RecordLimits(self.value_bytes_max, self.value_limits)
-        self._rules = Rules(leasing, self.sync_settings.lease_skew_seconds)
+        self._record_limits = RecordLimits(self._value_bytes_max, self._value_limits)
+        self._rules = Rules(leasing, self._sync_settings.lease_skew_seconds)
         self._owner = self.id.encode("ascii")
-        drift_ms_max = int(self.sync_settings.clock_drift_seconds_max * 1000)
+        drift_ms_max = int(self._sync_settings.clock_drift_seconds_max * 1000)
         self._clock = HybridClock(self._owner, drift_ms_max)
         self._replica = Replica()
         self.data: Mapping[bytes, Any] = View(
-            self._replica, self.wall_ms, lambda _, packed: self.unpacked(packed)
+            self._replica, self._wall_ms, lambda _, packed: self._unpacked(packed)
         )
-        self.metadata: Mapping[bytes, Meta] = View(self._replica, self.wall_ms, lambda entry, _: entry.meta)
+        self.metadata: Mapping[bytes, Meta] = View(self._replica, self._wall_ms, lambda entry, _: entry.meta)
         self._comparing = Comparing(
-            self, self._replica, self.sync_settings.compare_interval_seconds, self._copy_received
+            self, self._replica, self._sync_settings.compare_interval_seconds, self._copy_received
         )
         self._old_peers = OldPeers(self, self._replica)
         self._started = []
@@ -109,13 +109,13 @@ class SyncService(DictMixin, MeshService):
 
     # The service
 
-    def started(self) -> None:
+    def _port_opened(self) -> None:
         """See :class:`~chordtx.MeshService`."""
-        super().started()
+        super()._port_opened()
         self._comparing.go_on()
-        self.keep("expiry", self._tell_expired, lambda: _LOOK_SECONDS, _LOOK_SECONDS)
-        seconds = self.sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
-        self.keep("forgetting", self._forget, lambda: seconds, seconds)
+        self._keep("expiry", self._tell_expired, lambda: _LOOK_SECONDS, _LOOK_SECONDS)
+        seconds = self._sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
+        self._keep("forgetting", self._forget, lambda: seconds, seconds)
 
     def when_joined(self) -> Deferred[None]:
         """As :meth:`chordtx.MeshService.when_joined`; with peers, once what the first of them has is here.
@@ -124,21 +124,21 @@ class SyncService(DictMixin, MeshService):
         """
         return super().when_joined()
 
-    async def catch_up(self, link: MeshConnection) -> None:
+    async def _catch_up(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
         if link.ours:
             await self._comparing.compared(link)
 
-    def link_opened(self, link: MeshConnection) -> None:
+    def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
         if not link.ours:
             self._old_peers.link_opened(link)
         elif link.outgoing:
             self._comparing.begin(link)
 
-    def may_relay(self, link: MeshConnection, message: Message) -> bool:
+    def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.MeshService`."""
-        return super().may_relay(link, message) and self._old_peers.may_hear(link, message)
+        return super()._may_relay(link, message) and self._old_peers.may_hear(link, message)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -154,57 +154,57 @@ class SyncService(DictMixin, MeshService):
 
     # Writing
 
-    async def read_packed(self, key: bytes) -> bytes | None:
+    async def _read_packed(self, key: bytes) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`: from memory."""
-        return self._replica.packed_value(key, self.wall_ms())
+        return self._replica.packed_value(key, self._wall_ms())
 
-    async def write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
+    async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`.
 
         :raises KeyError: while another node has the key leased.
         """
-        expiry_ms = None if ttl is None else self.expiry_ms(ttl)
+        expiry_ms = None if ttl is None else self._expiry_ms(ttl)
         lease, version = self._may_write(key)
         entry = Entry(lease, Record(version, blob, expiry_ms))
-        self.record_limits.must_be_written(key, entry.record, self.wall_ms())
+        self._record_limits.must_be_written(key, entry.record, self._wall_ms())
         self._must_fit(key, entry)
-        self._changed(key, entry, flags.STORE, self.unpacked(blob), expiry_ms)
+        self._changed(key, entry, flags.STORE, self._unpacked(blob), expiry_ms)
 
-    async def remove(self, key: bytes) -> None:
+    async def _delete_key(self, key: bytes) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`; the lease is given up with it.
 
         :raises KeyError: while another node has the key leased.
         """
         lease, version = self._may_write(key)
         present = self._replica.get(key)
-        if present is not None and present.record.alive(self.wall_ms()):
+        if present is not None and present.record.alive(self._wall_ms()):
             self._changed(key, Entry(lease, Record(version, None)), flags.STORE, None, None)
 
-    async def write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
+    async def _write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`.
 
         :raises KeyError: while another node has the key leased.
         """
-        packed = self._replica.packed_value(key, self.wall_ms())
-        if packed is not None and not isinstance(self.unpacked(packed), dict):
+        packed = self._replica.packed_value(key, self._wall_ms())
+        if packed is not None and not isinstance(self._unpacked(packed), dict):
             raise TypeError("a delta can only be applied to a map")
         lease, version = self._may_write(key)
         entry = self._with_fields(key, lease, version, fields)
-        self.record_limits.must_be_written(key, entry.record, self.wall_ms())
+        self._record_limits.must_be_written(key, entry.record, self._wall_ms())
         self._must_fit(key, entry)
-        delta = {self.unpacked(name): self.unpacked(blob) for name, blob in fields.items()}
+        delta = {self._unpacked(name): self._unpacked(blob) for name, blob in fields.items()}
         self._changed(key, entry, flags.DELTA, delta, None)
-        return self._replica.packed_value(key, self.wall_ms())
+        return self._replica.packed_value(key, self._wall_ms())
 
-    async def pages(self) -> AsyncGenerator[list[bytes], None]:
+    async def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         keys = self._replica.keys()
         for place in range(0, len(keys), _PAGE):
-            now_ms = self.wall_ms()
+            now_ms = self._wall_ms()
             yield [key for key in keys[place : place + _PAGE] if self._replica.is_alive(key, now_ms)]
 
     def _may_write(self, key: bytes) -> tuple[Lease, Version]:
-        present, now_ms = self._replica.get(key), self.wall_ms()
+        present, now_ms = self._replica.get(key), self._wall_ms()
         lease = self._rules.lease_for(present, self._owner, now_ms)
         if present is not None:
             self._clock.observe(self._late_enough(present, now_ms), now_ms)
@@ -232,7 +232,7 @@ class SyncService(DictMixin, MeshService):
         return Entry(lease, base.with_fields(version, fields))
 
     def _must_fit(self, key: bytes, entry: Entry) -> None:
-        settings = self.sync_settings
+        settings = self._sync_settings
         growth_bytes = self._replica.growth_bytes(key, entry)
         if growth_bytes > 0 and self._replica.bytes_used + growth_bytes > settings.store_bytes_max:
             limit = f"store_bytes_max = {settings.store_bytes_max}"
@@ -294,7 +294,7 @@ class SyncService(DictMixin, MeshService):
         if message.time < 0:
             raise ProtocolError("a change is from before 1970")
         present = self._replica.get(key)
-        return self._rules.by_old_peer(present, owner, message.time, self.wall_ms(), is_delta=is_delta)
+        return self._rules.by_old_peer(present, owner, message.time, self._wall_ms(), is_delta=is_delta)
 
     def _old_copy_received(
         self, link: MeshConnection, key: bytes, blob: bytes | None, owner: Any, seconds: Any
@@ -310,7 +310,7 @@ class SyncService(DictMixin, MeshService):
         if present is not None and present.seconds >= seconds:
             self._old_peers.tell_again(link, key, present)
             return
-        decided = self._rules.by_old_peer(present, name, seconds, self.wall_ms())
+        decided = self._rules.by_old_peer(present, name, seconds, self._wall_ms())
         if decided is None:
             assert present is not None
             self._old_peers.tell_again(link, key, present)
@@ -323,7 +323,7 @@ class SyncService(DictMixin, MeshService):
 
     def _copy_received(self, key: bytes, entry: Entry, link: MeshConnection) -> bool:
         """Something came by a comparison. :returns: whether it was news."""
-        if len(key) > self.key_bytes_max:
+        if len(key) > self._key_bytes_max:
             raise ProtocolError("a key is too long")
         is_news = self._take(key, entry, link, is_copy=True)
         if is_news:
@@ -336,16 +336,16 @@ class SyncService(DictMixin, MeshService):
             self._old_peers.spread(key, entry, source)
 
     def _take(self, key: bytes, entry: Entry, link: MeshConnection, is_copy: bool = False) -> bool:
-        self._clock.observe(entry.record.newest, self.wall_ms())
+        self._clock.observe(entry.record.newest, self._wall_ms())
         if self._is_forgettable(entry) and self._replica.get(key) is None:
             return False  # from somebody who has not forgotten it yet
         after = joined(self._replica.get(key), entry)
         assert after is not None
         try:
-            self.record_limits.must_be_kept(key, after.record, self.wall_ms())
+            self._record_limits.must_be_kept(key, after.record, self._wall_ms())
             self._must_fit(key, entry)
         except (StorageFull, ValueTooLarge) as error:
-            self.limited_log.warn("a change is not kept: {error}", error=str(error))
+            self._limited_log.warn("a change is not kept: {error}", error=str(error))
             return False
         return self._merge(key, entry, link, is_copy)
 
@@ -354,33 +354,33 @@ class SyncService(DictMixin, MeshService):
         before, after = self._replica.merge(key, entry)
         if before == after:
             return False
-        now_ms = self.wall_ms()
+        now_ms = self._wall_ms()
         self._replica.expired(now_ms)  # what came when it had expired already was never there
         value = after.record.packed_value(now_ms)
         was = None if before is None else before.record.packed_value(now_ms)
         if value is None:
             self._old_peers.deleted(key, after, source)
             if was is not None:
-                self.emit("delete", self, key)
+                self._emit("delete", self, key)
         elif not (is_copy and before is not None and was == value and before.meta == after.meta):
             # (An old peer's change may have got another version elsewhere, and is still the same change.)
             self._tell_updated(key, value, after.meta)
         return True
 
     def _tell_updated(self, key: bytes, packed: bytes, meta: Meta) -> None:
-        if self.has_listeners("update"):  # else the value is unpacked for nobody
-            self.emit("update", self, key, self.unpacked(packed), meta)
+        if self._has_listeners("update"):  # else the value is unpacked for nobody
+            self._emit("update", self, key, self._unpacked(packed), meta)
 
     def _key_of(self, key: Any) -> bytes:
         if isinstance(key, str):
             key = key.encode("utf-8")
-        if not isinstance(key, bytes) or len(key) > self.key_bytes_max:
+        if not isinstance(key, bytes) or len(key) > self._key_bytes_max:
             raise ProtocolError("a key is bytes, and not too many")
         return key
 
     def _packed_of(self, value: Any) -> bytes:
         try:
-            return pack_value(value, self.value_bytes_max, self.value_limits)
+            return pack_value(value, self._value_bytes_max, self._value_limits)
         except (TypeError, ValueTooLarge) as error:
             raise ProtocolError(f"a value cannot be kept: {error}") from error
 
@@ -388,18 +388,18 @@ class SyncService(DictMixin, MeshService):
 
     def _tell_expired(self) -> None:
         """Tell that values have expired, as that happens."""
-        now_ms = self.wall_ms()
+        now_ms = self._wall_ms()
         for key in self._replica.expired(now_ms):
             entry, value = self._replica.get(key), self._replica.packed_value(key, now_ms)
             assert entry is not None
             if value is None:
-                self.emit("delete", self, key)
+                self._emit("delete", self, key)
             else:  # fields that were written since
                 self._tell_updated(key, value, entry.meta)
             self._old_peers.spread(key, entry, None)
 
     def _is_forgettable(self, entry: Entry) -> bool:
-        return entry.record.forgettable(self.wall_ms(), int(self.sync_settings.tombstone_seconds * 1000))
+        return entry.record.forgettable(self._wall_ms(), int(self._sync_settings.tombstone_seconds * 1000))
 
     async def _forget(self) -> None:
         """Drop what was deleted or has expired long ago."""

@@ -301,7 +301,7 @@ def test_an_earlier_version_in_the_ring_counts_as_one_that_went_on(ring: Ring) -
     nodes = filled(ring, 4)
     deleted_while_away(ring, nodes, nodes[3])
     for node in nodes[:3]:
-        del node.methods["ring_age"]
+        del node._methods["ring_age"]
     back = ring.joined("d", nodes[0])
     ring.cluster.run(20.0)
     assert [ring.has(node) for node in [*nodes[:3], back]] == [LEFT - {b"key 1"}] * 4

@@ -68,7 +68,7 @@ GOOD_ARGUMENTS: dict[str, list[Any]] = {
 
 def calls(node: ChordService, rng: Random, count: int) -> Iterator[list[Any]]:
     """Calls of all methods, with arguments of any kind."""
-    names = sorted(set(node.methods) - {"nudge"})
+    names = sorted(set(node._methods) - {"nudge"})
     for number in range(count):
         name = rng.choice(names)
         good = GOOD_ARGUMENTS.get(name)

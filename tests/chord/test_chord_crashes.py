@@ -92,7 +92,7 @@ async def test_the_second_of_two_goes_on_alone(nodes: Nodes) -> None:
 async def test_without_a_majority_there_is_an_error_and_no_guess(nodes: Nodes) -> None:
     leech = await filled(nodes, 1)
     nodes.crash(nodes.members[0])
-    impatient = leech.chord_settings
+    impatient = leech._chord_settings
     object.__setattr__(leech._coordinator, "_settings", impatient.__class__(operation_timeout_seconds=0.3))
     for work in (leech.get(b"key 1"), leech.set(b"key 1", 2), leech.delete(b"key 1")):
         with pytest.raises(NoMajority):

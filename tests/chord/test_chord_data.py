@@ -71,7 +71,7 @@ async def test_who_remembers_a_ring_joins_it(nodes: Nodes, tmp_path: Path) -> No
     folder = opened(tmp_path / "data", "chord")
     assert {*folder.peers} >= {address(first), address(second)}
     assert folder.node_id == node.id
-    assert folder.seen_ms == pytest.approx(node.wall_ms(), abs=60_000)
+    assert folder.seen_ms == pytest.approx(node._wall_ms(), abs=60_000)
     from twisted.internet.defer import Deferred
 
     await Deferred.fromCoroutine(folder.close())

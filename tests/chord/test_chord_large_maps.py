@@ -153,7 +153,7 @@ def test_what_an_earlier_version_stored_harms_nobody(copies: int) -> None:
     ring = Ring(3)
     fields = {b"\xcd" + number.to_bytes(2, "big"): b"\x01" for number in range(256, 32_256)}
     first = ring.members[0]
-    clock = first.wall_ms() << 16
+    clock = first._wall_ms() << 16
     large = Record(Version(clock, b"old"), b"\x80").with_fields(Version(clock + 1, b"old"), fields)
     for node in ring.members[:copies]:
         node._replica.store.merge(b"map", large)

@@ -21,7 +21,7 @@ class Nowhere(ChordService):
 
     address = NOBODY
 
-    def own_address(self) -> Address:
+    def _own_address(self) -> Address:
         return self.address
 
 
@@ -78,7 +78,7 @@ def test_whoever_names_an_unusable_contact_is_heard_all_the_same(address: Addres
 
 def name_strangers(node: ChordService, contact: list[Any]) -> None:
     """Put ``contact`` into every answer of this node that names contacts."""
-    neighbours, find = node.methods["neighbours"], node.methods["find"]
+    neighbours, find = node._methods["neighbours"], node._methods["find"]
 
     def more_neighbours(caller: Any) -> list[Any]:
         _, successors = neighbours(caller)
@@ -92,4 +92,4 @@ def name_strangers(node: ChordService, contact: list[Any]) -> None:
         answer = find(caller, *arguments)
         return lengthen(answer) if isinstance(answer, list) else answer.addCallback(lengthen)
 
-    node.methods.update(neighbours=more_neighbours, find=longer_chain)
+    node._methods.update(neighbours=more_neighbours, find=longer_chain)

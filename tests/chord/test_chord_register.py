@@ -136,7 +136,7 @@ async def play(nodes: Nodes, history: History, clients: list[ChordService], roun
             act = history.write if nodes.rng.random() < 0.4 else history.read
             await act(node, nodes.rng.choice(KEYS))
 
-    await everything([client.run(play_one(client)) for client in clients])
+    await everything([client._run(play_one(client)) for client in clients])
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3], indirect=True)

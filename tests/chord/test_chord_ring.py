@@ -53,7 +53,7 @@ async def find_everything(nodes: Nodes) -> None:
     positions = [rng.randrange(SIZE) for _ in range(5)]
     lookups = [(node, position) for node in nodes.members for position in positions]
     found: list[Found] = await everything(
-        [node.run(node._routing.lookup(position)) for node, position in lookups]
+        [node._run(node._routing.lookup(position)) for node, position in lookups]
     )
     assert [each.chain[0] for each in found] == [nodes.owner(position) for _, position in lookups]
 

@@ -20,13 +20,13 @@ ROUNDS_SECONDS = 4.0  # several rounds of stabilization, and time-outs of calls
 async def test_a_late_node_stays_in_the_ring(nodes: Nodes) -> None:
     members = await nodes.ring(4, QUICK)
     late = members[-1]
-    served = dict(late.methods)
+    served = dict(late._methods)
 
     def never(*_: Any) -> Deferred[Any]:
         return Deferred()
 
     for method in ("neighbours", "find", "version", "read", "write", "keys", "tree"):
-        late.methods[method] = never
+        late._methods[method] = never
     others = members[:-1]
     epochs = [node._routing.arcs.epoch for node in others]
     await deferLater(nodes.reactor, ROUNDS_SECONDS)
@@ -36,7 +36,7 @@ async def test_a_late_node_stays_in_the_ring(nodes: Nodes) -> None:
     assert [node._routing.arcs.epoch for node in others] == epochs
     for node in others:
         assert late._ring.me in node._ring.successors
-    late.methods.update(served)
+    late._methods.update(served)
     await nodes.settled()
     assert await late.get(b"meanwhile 2") == 2
 
@@ -45,7 +45,7 @@ async def test_a_late_node_stays_in_the_ring(nodes: Nodes) -> None:
 async def test_the_host_of_an_old_peer_that_hangs_is_not_forgotten(nodes: Nodes) -> None:
     members = await nodes.ring(3, QUICK)
     asking, host = members[0], members[1]
-    host.methods["old_refresh"] = lambda *_: Deferred()  # it waits for that peer
+    host._methods["old_refresh"] = lambda *_: Deferred()  # it waits for that peer
     owner = asking._routing.arcs.owner
     keys = (b"key %d" % number for number in range(1000))
     key = next(key for key in keys if owner(places_of(key)[0].position) == host._ring.me)

@@ -61,7 +61,7 @@ class Caller(Stranger):
         super().__init__(node, "ours", rng)
         text = self.dialect.text
         self.say(flags.HELLO, 1)
-        self.say(flags.HANDSHAKE, text(self.id), text(node.protocol_id), list(address), [])
+        self.say(flags.HANDSHAKE, text(self.id), text(node._protocol_id), list(address), [])
         self.say(flags.HANDSHAKE, "0" if stores else "1")
         self._number = 0
 
@@ -98,7 +98,7 @@ def looks(node: ChordService) -> Any:
 def test_every_method_stands_in_the_table() -> None:
     _, members = ring()
     told = [name for methods in table().values() for name in methods if not name.startswith("sync_")]
-    assert sorted(told) == sorted(members[0].methods)
+    assert sorted(told) == sorted(members[0]._methods)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_nobody_says_anything_over_a_link_that_only_claims_an_id() -> None:
     thief._number = 0
     text = thief.dialect.text
     thief.say(flags.HELLO, 1)
-    thief.say(flags.HANDSHAKE, text(other.id), text(node.protocol_id), ["10.0.0.2", 4000], [])
+    thief.say(flags.HANDSHAKE, text(other.id), text(node._protocol_id), ["10.0.0.2", 4000], [])
     before = looks(node)
     for name in (*FOR_THE_ONE_CONCERNED, *FOR_MEMBERS, *FOR_COMING_MEMBERS):
         if not thief.gone:
@@ -173,7 +173,7 @@ def test_no_argument_of_any_method_is_a_failure_of_ours() -> None:
     rng = Random(4)
     caller = Caller(node, rng, ("10.7.7.7", 4000), True)
     number = 0
-    for name in sorted(set(node.methods) - {"left", "farewell", "nudge"}):
+    for name in sorted(set(node._methods) - {"left", "farewell", "nudge"}):
         good = GOOD.get(name, [])
         tries = [[], *([odd] for odd in ODD)]
         for place in range(len(good)):

@@ -58,7 +58,7 @@ class Stranger:
     def data(self, *payload: Any, type: int = flags.WHISPER) -> bytes:
         """The bytes of a message."""
         sender = self.dialect.text(self.id)
-        now = self.node.now_whole_seconds()
+        now = self.node._now_whole_seconds()
         return frame(Message.build(type, sender, now, payload).data)
 
     def say(self, *payload: Any, type: int = flags.WHISPER) -> None:
@@ -77,7 +77,7 @@ class Stranger:
         text = self.dialect.text
         if self.kind == "ours":
             self.say(flags.HELLO, 1)
-        self.say(flags.HANDSHAKE, text(self.id), text(self.node.protocol_id), ["127.0.0.1", 0], [])
+        self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), ["127.0.0.1", 0], [])
         assert not self.gone
 
     def heard(self) -> list[Message]:

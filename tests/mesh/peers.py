@@ -133,7 +133,7 @@ class Mesh:
         """Nodes each of which is linked to each other one."""
         nodes = [await self.node() for _ in range(count)]
         for node in nodes:
-            node.peer_met = lambda peer, address: None  # type: ignore[method-assign]
+            node._peer_met = lambda peer, address: None  # type: ignore[method-assign]
         for place, node in enumerate(nodes):
             for other in nodes[:place]:
                 await node.connect(*other.out_addr)

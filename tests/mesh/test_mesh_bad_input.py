@@ -56,7 +56,7 @@ class Strangers:
 @pytest_twisted.ensureDeferred
 async def test_payloads_of_any_kind(mesh: Mesh, kind: str) -> None:
     node = await mesh.node(settings=FAST)
-    node.methods["echo"] = lambda caller, value: [value]
+    node._methods["echo"] = lambda caller, value: [value]
     honest = await mesh.peer(node)
     strangers = Strangers(node, kind, 1)
     for payload in odd_payloads(strangers.rng, FLAGS, 4000):
@@ -75,7 +75,7 @@ def good_payloads(node: MeshService) -> list[tuple[Any, ...]]:
         (flags.RESPONSE, "request", [[HOST, 1], b"abc"]),
         (flags.COMPRESSION, [flags.ZLIB, flags.BZ2]),
         (flags.RESEND,),
-        (flags.HANDSHAKE, b"abc", node.protocol_id.encode(), [HOST, 1], [flags.ZLIB]),
+        (flags.HANDSHAKE, b"abc", node._protocol_id.encode(), [HOST, 1], [flags.ZLIB]),
         (flags.HANDSHAKE, "0"),
         (flags.HELLO, 1),
         (flags.CALL, [[1, "ping"], [2, "echo", [1]]]),
@@ -88,7 +88,7 @@ def good_payloads(node: MeshService) -> list[tuple[Any, ...]]:
 @pytest_twisted.ensureDeferred
 async def test_payloads_that_are_almost_right(mesh: Mesh, kind: str) -> None:
     node = await mesh.node(settings=FAST)
-    node.methods["echo"] = lambda caller, value: [value]
+    node._methods["echo"] = lambda caller, value: [value]
     honest = await mesh.peer(node)
     strangers = Strangers(node, kind, 2)
     rng = strangers.rng
@@ -137,7 +137,7 @@ async def test_messages_may_come_byte_by_byte(mesh: Mesh) -> None:
     node = await mesh.node(settings=FAST)
     stranger = Stranger(node, "bin", Random(5))
     greeting = stranger.data(
-        flags.HANDSHAKE, stranger.id.encode(), node.protocol_id.encode(), [HOST, 0], [flags.ZLIB]
+        flags.HANDSHAKE, stranger.id.encode(), node._protocol_id.encode(), [HOST, 0], [flags.ZLIB]
     )
     said = [stranger.data(flags.WHISPER, number, bytes(2000)) for number in range(5)]
     for byte in b"".join([greeting, *said]):
@@ -191,7 +191,7 @@ ENDS: dict[str, Callable[[Stranger], bytes]] = {
     "a map with a list as key": lambda stranger: frame(_checked(b"\x94\x02\xa1x\x00\x81\x90\xc0")),
     "a bomb": lambda stranger: frame(compression.compress(bytes(1 << 26), flags.BZ2)),
     "another handshake": lambda stranger: stranger.data(
-        flags.HANDSHAKE, "abc", stranger.node.protocol_id, [HOST, 1], []
+        flags.HANDSHAKE, "abc", stranger.node._protocol_id, [HOST, 1], []
     ),
     "another subnet": lambda stranger: stranger.data(flags.HANDSHAKE, stranger.id, "another", [HOST, 1], []),
     "peers that are no list": lambda stranger: stranger.data(flags.PEERS, "everybody"),
@@ -269,7 +269,7 @@ async def test_bug_ends_that_link_and_is_logged(
     await mesh.served(node, honest)
     other = Stranger(node, "ours", Random(11))
     other.greet()
-    passed_on = Message.build(flags.BROADCAST, b"abc", node.now_whole_seconds(), (0x31,))
+    passed_on = Message.build(flags.BROADCAST, b"abc", node._now_whole_seconds(), (0x31,))
     other.write(frame(passed_on.data))
     assert not other.gone
     other.end()
@@ -291,7 +291,7 @@ async def test_memory_stays_bounded(mesh: Mesh) -> None:
         (flags.CALL, [[number, "no such method"] for number in range(50)]),
         (flags.REPLY, None, [[number, 0] for number in range(50)]),
     ]
-    node.peer_met = lambda peer, address: None  # type: ignore[method-assign]
+    node._peer_met = lambda peer, address: None  # type: ignore[method-assign]
     tracemalloc.start()
     try:
         for _ in range(12):

@@ -35,12 +35,12 @@ def test_listeners_are_called_in_order_with_the_arguments() -> None:
     def second(*args: Any) -> None:
         calls.append(("second", *args))
 
-    emitter.emit("add", 1, 2)
-    emitter.emit("other")
+    emitter._emit("add", 1, 2)
+    emitter._emit("other")
     assert calls == [("first", 1, 2), ("second", 1, 2)]
-    assert emitter.has_listeners("add")
+    assert emitter._has_listeners("add")
     emitter.remove_listener("add", second)
-    emitter.emit("add", 3)
+    emitter._emit("add", 3)
     assert calls[2:] == [("first", 3)]
 
 
@@ -50,12 +50,12 @@ def test_once_is_once_even_when_the_listener_emits() -> None:
     @emitter.once("message")
     def listener() -> None:
         calls.append(1)
-        emitter.emit("message")
+        emitter._emit("message")
 
     emitter.once("message", lambda: calls.append(2))
-    emitter.emit("message")
+    emitter._emit("message")
     assert calls == [1, 2]
-    assert not emitter.has_listeners("message")
+    assert not emitter._has_listeners("message")
 
 
 def test_listener_may_remove_another_one_while_they_are_called() -> None:
@@ -66,7 +66,7 @@ def test_listener_may_remove_another_one_while_they_are_called() -> None:
 
     emitter.on("message", lambda: emitter.remove_listener("message", removed))
     emitter.once("message", removed)
-    emitter.emit("message")
+    emitter._emit("message")
     assert calls == []
 
 
@@ -74,7 +74,7 @@ def test_listener_that_fails_is_logged_and_alone(flush_logged_errors: Callable[.
     emitter, calls = Emitter(), []
     emitter.on("message", lambda: 1 / 0)
     emitter.on("message", lambda: calls.append(1))
-    emitter.emit("message")
+    emitter._emit("message")
     assert calls == [1]
     assert len(flush_logged_errors(ZeroDivisionError)) == 1
 
@@ -122,13 +122,13 @@ def test_listener_is_awaited_and_takes_one_event_at_a_time_in_order() -> None:
     emitter.on("add", slow.listener)
     emitter.on("add", quick.append)
     for number in range(3):
-        emitter.emit("add", number)
+        emitter._emit("add", number)
     assert (slow.began, quick) == ([0], [0, 1, 2])
     for number in range(3):
         assert (slow.began[-1], slow.ended) == (number, list(range(number)))
         slow.waits[-1].callback(None)
     assert slow.ended == [0, 1, 2]
-    emitter.emit("add", 3)
+    emitter._emit("add", 3)
     assert slow.began[-1] == 3
     emitter.tasks.cancel()
 
@@ -142,7 +142,7 @@ def test_many_events_that_waited_are_told_when_the_listener_need_not_wait_any_mo
         told.append(number)
 
     for number in range(5000):
-        emitter.emit("add", number)
+        emitter._emit("add", number)
     wait.callback(None)
     assert told == list(range(5000))
 
@@ -151,7 +151,7 @@ def test_events_that_wait_for_a_slow_listener_are_bounded() -> None:
     emitter, slow = Emitter(), Waiting()
     emitter.on("add", slow.listener)
     for number in range(WAITING_MAX + 6):
-        emitter.emit("add", number)
+        emitter._emit("add", number)
     slow.waits[-1].callback(None)
     assert slow.began == [0, 6]
     emitter.tasks.cancel()
@@ -163,7 +163,7 @@ def test_failures_of_what_is_awaited_are_logged_and_the_next_event_is_told(
     emitter, slow = Emitter(), Waiting()
     emitter.on("add", slow.listener)
     for number in range(3):
-        emitter.emit("add", number)
+        emitter._emit("add", number)
     for error in (ZeroDivisionError(), CancelledError(), Stopped("of another service")):
         slow.waits[-1].errback(error)
         assert len(flush_logged_errors(type(error))) == 1
@@ -173,14 +173,14 @@ def test_failures_of_what_is_awaited_are_logged_and_the_next_event_is_told(
 def test_what_is_awaited_is_cancelled_when_the_service_stops() -> None:
     emitter, slow = Emitter(), Waiting()
     emitter.on("add", slow.listener)
-    emitter.emit("add", 0)
-    emitter.emit("add", 1)
+    emitter._emit("add", 0)
+    emitter._emit("add", 1)
     emitter.tasks.cancel()
     assert slow.waits[0].called
-    emitter.emit("add", 2)  # too late: it is not gone on with, and nothing complains
+    emitter._emit("add", 2)  # too late: it is not gone on with, and nothing complains
     assert (slow.began, slow.ended) == ([0], [])
     emitter.tasks.restart()
-    emitter.emit("add", 3)
+    emitter._emit("add", 3)
     slow.waits[-1].callback(None)
     assert slow.ended == [3]
 
@@ -188,10 +188,10 @@ def test_what_is_awaited_is_cancelled_when_the_service_stops() -> None:
 def test_listener_may_return_a_deferred(flush_logged_errors: Callable[..., list[Any]]) -> None:
     emitter, waits = Emitter(), [Deferred[None](), Deferred[None]()]
     emitter.on("add", lambda number: waits[number])
-    emitter.emit("add", 0)
+    emitter._emit("add", 0)
     waits[0].errback(ZeroDivisionError())
     assert len(flush_logged_errors(ZeroDivisionError)) == 1
-    emitter.emit("add", 1)
+    emitter._emit("add", 1)
     emitter.tasks.cancel()
     assert waits[1].called
 
@@ -200,8 +200,8 @@ def test_removed_listener_is_told_nothing_more_and_goes_on_with_what_it_does() -
     emitter, slow = Emitter(), Waiting()
     emitter.once("add", slow.listener)
     emitter.on("add", slow.listener)
-    emitter.emit("add", 0)
-    emitter.emit("add", 1)
+    emitter._emit("add", 0)
+    emitter._emit("add", 1)
     assert slow.began == [0, 0]
     emitter.remove_listener("add", slow.listener)
     for wait in slow.waits:

@@ -161,7 +161,7 @@ class Watched:
         text = stranger.dialect.text
         if kind == "ours":
             stranger.say(flags.HELLO, 1)
-        stranger.say(flags.HANDSHAKE, text(stranger.id), text(self.node.protocol_id), list(address), [])
+        stranger.say(flags.HANDSHAKE, text(stranger.id), text(self.node._protocol_id), list(address), [])
         return stranger
 
     def list_of(self, addresses: list[tuple[str, int]]) -> list[Any]:
@@ -226,17 +226,17 @@ def test_member_may_be_reached_by_its_name() -> None:
     watched = Watched(ChordService)
     member = watched.stranger(address=("node1.example", 4000))
     member.say(flags.HANDSHAKE, "0")
-    assert watched.node.known_addresses() == [Address("node1.example", 4000)]
+    assert watched.node._known_addresses() == [Address("node1.example", 4000)]
     member.say(flags.PEERS, watched.list_of([("node2.example", 4000)]))
     found: list[Address] = []
-    watched.node.connect_quietly = found.append
+    watched.node._connect_quietly = found.append
     watched.nodes.run(3)
     assert found == [Address("node2.example", 4000)]
     stranger = watched.stranger(address=("node3.example", 4000))
     stranger.say(flags.PEERS, watched.list_of([("node4.example", 4000)]))
     watched.nodes.run(3)
     assert found == [Address("node2.example", 4000)]
-    assert watched.node.known_addresses() == [Address("node1.example", 4000)]
+    assert watched.node._known_addresses() == [Address("node1.example", 4000)]
 
 
 def test_link_that_claims_an_address_is_not_taken_for_the_node_there() -> None:
@@ -246,9 +246,9 @@ def test_link_that_claims_an_address_is_not_taken_for_the_node_there() -> None:
     claimer = Stranger(node, "ours", Random(1))
     text = claimer.dialect.text
     claimer.say(flags.HELLO, 1)
-    address = [other.reactor.host, other.own_address().port]
-    claimer.say(flags.HANDSHAKE, text(claimer.id), text(node.protocol_id), address, [])
-    link: MeshConnection = nodes.result(node.link_to(other.own_address(), other.id))
+    address = [other.reactor.host, other._own_address().port]
+    claimer.say(flags.HANDSHAKE, text(claimer.id), text(node._protocol_id), address, [])
+    link: MeshConnection = nodes.result(node._link_to(other._own_address(), other.id))
     assert link.id == other.id
 
 
@@ -258,6 +258,6 @@ def test_address_that_nobody_answers_at_is_refused_after_some_attempts() -> None
     nodes.run(0.1)
     for _ in range(4):
         with pytest.raises(Exception, match="refused"):
-            nodes.result(node.link_to(Address("10.0.0.77", 9)))
+            nodes.result(node._link_to(Address("10.0.0.77", 9)))
     with pytest.raises(DialledTooOften):
-        nodes.result(node.link_to(Address("10.0.0.77", 9)))
+        nodes.result(node._link_to(Address("10.0.0.77", 9)))

@@ -90,8 +90,8 @@ class Turning:
         self.now = 0.0
         self.done: list[str] = []
         self._next: list[Callable[[], None]] = []
-        node.methods["work"] = self._work
-        turns: Any = node.bounds.turns
+        node._methods["work"] = self._work
+        turns: Any = node._bounds.turns
         turns.stop()  # what the handshakes took, by the real clock, is no matter
         turns._spent_seconds = 0.0
         turns._reactor = self
@@ -253,7 +253,7 @@ async def test_peer_that_does_not_read_is_cut_alone(mesh: Mesh) -> None:
 async def test_peer_that_asks_much_and_does_not_read_is_served_no_more(mesh: Mesh) -> None:
     node = await mesh.node()
     served: list[int] = []
-    node.methods["blob"] = lambda caller: [served.append(1), bytes(1 << 18)]
+    node._methods["blob"] = lambda caller: [served.append(1), bytes(1 << 18)]
     peer, honest = await mesh.peer(node, "ours"), await mesh.peer(node)
     transport: Any = peer.transport
     transport.pauseProducing()
@@ -271,7 +271,7 @@ async def test_peer_that_asks_much_and_does_not_read_is_served_no_more(mesh: Mes
 @pytest_twisted.ensureDeferred
 async def test_all_together_leave_no_more_unread_than_they_may(mesh: Mesh) -> None:
     node = await mesh.node(settings=MeshSettings(unsent_bytes_max=4 * MIB))
-    node.methods["blob"] = lambda caller: [bytes(MIB) + caller.id.encode()]
+    node._methods["blob"] = lambda caller: [bytes(MIB) + caller.id.encode()]
     deaf = [await mesh.peer(node, "ours") for _ in range(12)]
     honest = await mesh.peer(node)
     for peer in deaf:
@@ -281,7 +281,7 @@ async def test_all_together_leave_no_more_unread_than_they_may(mesh: Mesh) -> No
         for number in range(40):
             peer.say(flags.CALL, [[number, "blob"]])
     await mesh.until(lambda: len(node.routing_table) < 8, "the end of some")
-    assert node.bounds.unsent.held_bytes <= 4 * MIB
+    assert node._bounds.unsent.held_bytes <= 4 * MIB
     await mesh.served(node, honest)
 
 
@@ -402,10 +402,10 @@ async def test_all_together_begin_no_more_than_they_may(mesh: Mesh) -> None:
     begun = [await mesh.peer(node, kind) for kind in ("bin", "ours") * 4]
     for peer in begun:
         peer.write((8 * MIB).to_bytes(4, "big") + bytes(1 << 18))
-        await mesh.until(lambda peer=peer: node.bounds.unfinished._holders or peer.lost, "it")
+        await mesh.until(lambda peer=peer: node._bounds.unfinished._holders or peer.lost, "it")
     await mesh.until(lambda: begun[0].lost and not begun[-1].lost, "the end of the first")
-    assert node.bounds.unfinished.held_bytes <= MIB
+    assert node._bounds.unfinished.held_bytes <= MIB
     await mesh.served(node, honest)
     for peer in begun:
         peer.end()
-    await mesh.until(lambda: not node.bounds.unfinished.held_bytes, "nothing left")
+    await mesh.until(lambda: not node._bounds.unfinished.held_bytes, "nothing left")

@@ -39,7 +39,7 @@ async def test_two_nodes_link_and_each_knows_who_connected(mesh: Mesh) -> None:
     assert not [*second.incoming, *first.outgoing, *first.awaiting_ids, *second.awaiting_ids]
     link = first.routing_table[second.id]
     assert link.ours
-    assert (link.id_10, link.address) == (second.id_10, second.own_address())
+    assert (link.id_10, link.address) == (second.id_10, second._own_address())
 
 
 @pytest_twisted.ensureDeferred
@@ -70,9 +70,9 @@ async def test_failure_to_connect_is_told_to_all_who_wait(mesh: Mesh, free_port:
     for succeeded, _ in await DeferredList([node.connect(HOST, port) for _ in range(3)], consumeErrors=True):
         assert not succeeded
     assert not node.awaiting_ids
-    node.connect_quietly(Address(HOST, port))
+    node._connect_quietly(Address(HOST, port))
     with pytest.raises(NotJoined):
-        await node.link_to(Address("", 0))
+        await node._link_to(Address("", 0))
 
 
 @pytest_twisted.ensureDeferred
@@ -114,7 +114,7 @@ async def test_ipv6(mesh: Mesh, free_port: Any) -> None:
     await mesh.linked(first, second)
     third = await mesh.node()
     third._bootstrap.append(Address.parse(f"[::1]:{first.out_addr[1]}"))
-    assert (await third.link_to(third._bootstrap[0])).id == first.id
+    assert (await third._link_to(third._bootstrap[0])).id == first.id
 
 
 @pytest.mark.parametrize("kind", ["bin", "str", "ours"])
@@ -132,7 +132,7 @@ async def test_peer_that_connects_is_greeted_in_its_dialect(mesh: Mesh, kind: st
     ]
     (greeting,) = peer.heard(flags.HANDSHAKE)
     text = peer.dialect.text
-    assert greeting[1:4] == (text(node.id), text(node.protocol_id), [HOST, node.out_addr[1]])
+    assert greeting[1:4] == (text(node.id), text(node._protocol_id), [HOST, node.out_addr[1]])
     assert peer.messages[1].sender == text(node.id)
 
 
@@ -193,10 +193,10 @@ async def test_wrong_subnet_is_told_to_both_ends(mesh: Mesh) -> None:
     first, second = await mesh.node(subnet="one"), await mesh.node(subnet="two")
     with pytest.raises(WrongSubnet) as raised:
         await second.connect(*first.out_addr)
-    assert (raised.value.ours, raised.value.theirs) == (second.protocol_id, first.protocol_id)
+    assert (raised.value.ours, raised.value.theirs) == (second._protocol_id, first._protocol_id)
     await mesh.until(lambda: len(mesh.logged("of another network")) == 2, "a line on both ends")
-    assert [type(error) for error in second.refused] == [WrongSubnet]
-    assert first.refused == []  # it is not who tried
+    assert [type(error) for error in second._refused] == [WrongSubnet]
+    assert first._refused == []  # it is not who tried
     assert not first.routing_table
     assert not second.routing_table
 
@@ -244,13 +244,13 @@ async def test_stalled_handshakes_are_cut(mesh: Mesh) -> None:
 def spy_closed(node: MeshService) -> list[str]:
     """Ids of peers that left the table of ``node``."""
     gone: list[str] = []
-    closed = node.link_closed
+    closed = node._link_closed
 
     def link_closed(link: MeshConnection, reason: Exception) -> None:
         gone.append(str(link.id))
         closed(link, reason)
 
-    node.link_closed = link_closed  # type: ignore[method-assign]
+    node._link_closed = link_closed  # type: ignore[method-assign]
     return gone
 
 
@@ -280,15 +280,15 @@ async def test_call_on_the_link_that_goes_can_be_made_on_the_one_that_stays(mesh
         waiting.append(Deferred())
         return waiting[-1]
 
-    first.methods["wait"] = second.methods["wait"] = wait
+    first._methods["wait"] = second._methods["wait"] = wait
     smaller, greater = sorted((first, second), key=lambda node: node.id_10)
     going = await smaller.connect(*greater.out_addr)
     calls = [outcomes(going.call("wait", timeout_seconds=20.0))]
     await mesh.until(lambda: waiting, "the call")
     calls.append(outcomes(greater.routing_table[smaller.id].call("wait", timeout_seconds=20.0)))
     await mesh.until(lambda: len(waiting) == 2, "the other call")
-    factory = MeshFactory(greater, outgoing=True, dialled=smaller.own_address())
-    staying = await greater._dialing.endpoint(smaller.own_address()).connect(factory)
+    factory = MeshFactory(greater, outgoing=True, dialled=smaller._own_address())
+    staying = await greater._dialing.endpoint(smaller._own_address()).connect(factory)
     await mesh.until(lambda: all(calls), "the end of both calls")
     assert [type(outcome[0]) for outcome in calls] == [PeerLost, PeerLost]
     assert greater.routing_table[smaller.id] is staying
@@ -316,7 +316,7 @@ async def test_second_link_of_the_same_side_is_closed_while_the_first_lives(mesh
 async def test_peer_that_falls_silent_is_asked_and_then_given_up(mesh: Mesh, kind: str) -> None:
     node = await mesh.node(settings=QUICK)
     reasons: list[Exception] = []
-    node.link_closed = lambda link, reason: reasons.append(reason)  # type: ignore[method-assign]
+    node._link_closed = lambda link, reason: reasons.append(reason)  # type: ignore[method-assign]
     peer = await mesh.peer(node, kind)
     asked = flags.CALL if kind == "ours" else flags.REQUEST
     await mesh.until(lambda: peer.heard(asked), "a question")
@@ -329,7 +329,7 @@ async def test_peer_that_falls_silent_is_asked_and_then_given_up(mesh: Mesh, kin
 @pytest_twisted.ensureDeferred
 async def test_peer_whose_calls_take_long_is_alive(mesh: Mesh) -> None:
     first, second = await mesh.node(settings=QUICK), await mesh.node(settings=QUICK)
-    first.methods["wait"] = lambda caller, seconds: first.sleep(seconds).addCallback(lambda _: ["done"])
+    first._methods["wait"] = lambda caller, seconds: first.sleep(seconds).addCallback(lambda _: ["done"])
     link = await second.connect(*first.out_addr)
     longer_than_silence = 4 * QUICK.silence_timeout_seconds_max
     assert await link.call("wait", longer_than_silence, timeout_seconds=60.0) == ["done"]
@@ -381,7 +381,7 @@ async def test_stop_ends_links_handshakes_and_attempts_under_way(mesh: Mesh) -> 
         outcomes(node.connect("192.0.2.1", 4444)),
         outcomes(node.connect("localhost", port)),
         outcomes(node.send_to("abc", "x")),
-        outcomes(node.run(_sleep(node))),
+        outcomes(node._run(_sleep(node))),
     ]
     await mesh.until(lambda: len(node._links) >= 3, "links in every state")
     await DeferredList([node.stopService(), node.stopService()])
@@ -444,7 +444,7 @@ async def test_failure_to_leave_does_not_keep_the_node_running(mesh: Mesh, flush
     async def leave() -> None:
         raise AttributeError("a bug")
 
-    node.leave = leave  # type: ignore[method-assign]
+    node._leave = leave  # type: ignore[method-assign]
     await node.stopService()
     assert len(flush_logged_errors(AttributeError)) == 1
     await mesh.until(lambda: peer.lost, "the end")

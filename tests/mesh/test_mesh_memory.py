@@ -107,7 +107,7 @@ async def test_no_link_that_has_come_and_gone_is_left(
     mesh: Mesh, links: WeakSet[MeshConnection], kind: str
 ) -> None:
     node = await mesh.node(settings=SETTINGS)
-    node.methods["wait"] = lambda caller: Deferred()
+    node._methods["wait"] = lambda caller: Deferred()
     rng = Random(1)
     for number in range(LINKS):
         stranger = Stranger(node, kind, rng)
@@ -116,7 +116,7 @@ async def test_no_link_that_has_come_and_gone_is_left(
         if number % 50 == 0:
             await node.sleep(0)  # what was put off to the end of the turn is done
     assert await left(mesh.reactor, links, but=stranger.link) == []  # which is in hand yet
-    assert (node.bounds.unsent.held_bytes, node.bounds.unfinished.held_bytes) == (0, 0)
+    assert (node._bounds.unsent.held_bytes, node._bounds.unfinished.held_bytes) == (0, 0)
     assert len(node._links) == 0
 
 

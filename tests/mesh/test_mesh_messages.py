@@ -288,7 +288,7 @@ async def test_reply_goes_to_the_neighbour(mesh: Mesh) -> None:
 
 
 def _stays_apart(node: MeshService) -> None:
-    node.peer_met = lambda peer, address: None  # type: ignore[method-assign]
+    node._peer_met = lambda peer, address: None  # type: ignore[method-assign]
 
 
 @pytest_twisted.ensureDeferred
@@ -408,7 +408,7 @@ async def test_node_connects_to_whom_it_is_told_of_up_to_four(mesh: Mesh) -> Non
 async def test_entries_that_are_no_peers_are_left_out(mesh: Mesh) -> None:
     node = await mesh.node()
     met: list[str] = []
-    node.peer_met = lambda peer, address: met.append(peer)  # type: ignore[method-assign]
+    node._peer_met = lambda peer, address: met.append(peer)  # type: ignore[method-assign]
     peer = await mesh.peer(node)
     wrong = [None, 5, [], [[HOST, 5]], [[HOST, "5"], b"abc"], [["a b", 5], b"abc"], [[HOST, 5], b"0"], {}]
     wrong += [
@@ -438,7 +438,7 @@ async def test_lists_of_bogus_peers_start_few_attempts(mesh: Mesh, free_port: Ca
     await mesh.served(node, peer)
     assert len(tried) == 4
     for number in range(1000):
-        node.connect_quietly(Address("192.0.2.1", 1 + number))
+        node._connect_quietly(Address("192.0.2.1", 1 + number))
     assert node._dialing.count == node.settings.connections_max
 
 

@@ -90,7 +90,7 @@ async def test_ring_of_nodes_that_are_reached_by_name(
     members: list[ChordService] = []
     for number in range(1, 5):
         port = free_port()
-        peers = [str(members[0].own_address())] if members else []
+        peers = [str(members[0]._own_address())] if members else []
         member = ChordService(
             mesh.reactor,
             listen=f"tcp:{port}:interface={HOST}",

@@ -24,17 +24,17 @@ class Counted(MeshService):
         self.came: list[str] = []
         super().__init__(*arguments, **options)
 
-    def link_opened(self, link: MeshConnection) -> None:
+    def _link_opened(self, link: MeshConnection) -> None:
         self.came.append(str(link.id))
 
-    def link_closed(self, link: MeshConnection, reason: Exception) -> None:
+    def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         self.gone.append(str(link.id))
 
 
 def cluster() -> Cluster:
     """Nodes that connect to nobody but those they are given."""
     made = Cluster(Counted)
-    Counted.peer_met = lambda self, peer, address: None  # type: ignore[method-assign]
+    Counted._peer_met = lambda self, peer, address: None  # type: ignore[method-assign]
     return made
 
 
@@ -42,10 +42,10 @@ def thief_of(
     nodes: Cluster, victim: Counted, target: Counted, advertise: str | None = None, **options: Any
 ) -> Counted:
     """A node that says that it is ``victim``, and connects to ``target``."""
-    address = advertise or str(victim.own_address())
+    address = advertise or str(victim._own_address())
     nodes._started += 1
     thief = nodes.start(host=f"{THIEF[:-1]}{nodes._started}", advertise=address, **options)
-    thief.be(victim.id)
+    thief._be(victim.id)
     nodes.run(0.1)
     thief.connect(*target.out_addr).addErrback(lambda _: None)
     return thief  # type: ignore[no-any-return]
@@ -95,7 +95,7 @@ def test_peer_that_lost_its_power_gets_in_again_within_seconds(is_greater: bool,
     nodes.run(5)
     nodes.kill(peer)
     again = nodes.start(host=host)
-    again.be(id)
+    again._be(id)
     nodes.run(0.1)
     nodes.result(again.connect(*target.out_addr))
     nodes.run(8)
@@ -134,9 +134,9 @@ def test_thief_that_is_connected_to_takes_nothing_over(is_greater: bool) -> None
     target, victim = pair(nodes, is_greater)
     nodes.result(victim.connect(*target.out_addr))
     thief = nodes.start()
-    thief.be(victim.id)
+    thief._be(victim.id)
     nodes.run(0.1)
-    target.connect_quietly(Address(thief.reactor.host, PORT))  # as others named it
+    target._connect_quietly(Address(thief.reactor.host, PORT))  # as others named it
     nodes.run(15)
     assert leads_to(target.routing_table[victim.id]) == victim.reactor.host
     assert target.gone == []
@@ -162,7 +162,7 @@ def test_two_nodes_of_one_id_make_nobody_flap() -> None:
     nodes = cluster()
     target, one = pair(nodes, True)
     other = nodes.start()
-    other.be(one.id)
+    other._be(one.id)
     nodes.run(0.1)
     nodes.result(one.connect(*target.out_addr))
     for _ in range(10):
@@ -182,7 +182,7 @@ def claims(node: Counted, kind: str, id: str, seed: int) -> Stranger:
     text = stranger.dialect.text
     if kind == "ours":
         stranger.say(flags.HELLO, 1)
-    stranger.say(flags.HANDSHAKE, text(id), text(node.protocol_id), ["10.7.7.7", 0], [])
+    stranger.say(flags.HANDSHAKE, text(id), text(node._protocol_id), ["10.7.7.7", 0], [])
     return stranger
 
 

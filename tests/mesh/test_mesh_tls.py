@@ -63,7 +63,7 @@ async def test_tls_peer_is_refused_by_a_plain_node_and_told(mesh: Mesh) -> None:
     with pytest.raises(WrongSubnet):
         await encrypted.connect(*plain.out_addr)
     assert mesh.logged("the peer speaks TLS")
-    assert isinstance(encrypted.refused[0], WrongSubnet)
+    assert isinstance(encrypted._refused[0], WrongSubnet)
 
 
 @pytest_twisted.ensureDeferred

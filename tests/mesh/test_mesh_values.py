@@ -346,11 +346,11 @@ def test_sender_that_is_no_id_is_left_as_it_is(sender: Any) -> None:
 
 @given(st.floats(0, 4e9), st.floats(1e-3, 1e6))
 def test_nothing_expires_sooner_than_asked_nor_a_millisecond_later(now: float, ttl_seconds: float) -> None:
-    expiry_ms = MeshService(Clock(), wall_clock=lambda: now).expiry_ms(ttl_seconds)
+    expiry_ms = MeshService(Clock(), wall_clock=lambda: now)._expiry_ms(ttl_seconds)
     assert -1e-3 < expiry_ms - (now + ttl_seconds) * 1000 < 1
 
 
 def test_what_is_asked_in_whole_milliseconds_expires_then() -> None:
     node = MeshService(Clock(), wall_clock=lambda: 1_700_000_000.123)
-    assert node.expiry_ms(5) == 1_700_000_005_123
-    assert node.expiry_ms(0.3) == 1_700_000_000_423
+    assert node._expiry_ms(5) == 1_700_000_005_123
+    assert node._expiry_ms(0.3) == 1_700_000_000_423

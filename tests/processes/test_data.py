@@ -51,7 +51,7 @@ async def write_until_killed(client: ChordService, nodes: list[Daemon], seconds:
             number += 1
 
     for writer in range(WRITERS):
-        client.background(write(writer))
+        client._background(write(writer))
     await client.sleep(seconds)
     for node in nodes:
         node.signal(signal.SIGKILL)

@@ -89,8 +89,8 @@ def test_peer_that_ends_the_link_or_itself_is_left_alone() -> None:
     first, second, third, fourth = nodes
     attempts: list[Any] = []
     for node in nodes:
-        node.peer_met = lambda peer, address: None
-        node.connect_quietly = attempts.append
+        node._peer_met = lambda peer, address: None
+        node._connect_quietly = attempts.append
     second.disconnect(first.id)
     world.result(fourth.stopService())
     world.run(120)

@@ -41,7 +41,7 @@ def test_a_dead_node_is_noticed_as_soon_as_ever(kind: Any, by: float) -> None:
 def test_a_call_without_an_answer_ends_in_its_time(by: float) -> None:
     world = Cluster(MeshService)
     asking, mute = world.several(2)
-    mute.methods["mute"] = lambda caller: Deferred()
+    mute._methods["mute"] = lambda caller: Deferred()
     world.run(3)
     began = world.time.now
     call = asking.routing_table[mute.id].call("mute", timeout_seconds=5)

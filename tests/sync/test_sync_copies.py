@@ -42,7 +42,7 @@ def test_change_reaches_everybody_and_is_told_once(leasing: bool) -> None:
     for node in nodes:
         assert dict(node.data) == {b"key": {"a": [1, b"two", None]}, b"\xff": "other"}
         assert node.metadata["key"].owner == first.id
-        assert node.metadata["key"].timestamp == first.now_whole_seconds() - 1
+        assert node.metadata["key"].timestamp == first._now_whole_seconds() - 1
     world.result(first.apply_delta("key", {"b": 2}))
     world.result(first.delete("key"))
     world.run(1)
