@@ -13,6 +13,7 @@ from chordtx.errors import ProtocolError
 from chordtx.records import Record, Version
 from chordtx.wire import unpack_value
 
+_POSITIONS = 5
 _MAJORITY_OF_POSITIONS = 3
 
 
@@ -93,11 +94,21 @@ def decide(positions: Sequence[Sequence[Opinion]], record: Record | None, presen
             any(opinion.supports(candidate.value, candidate.is_delta) for opinion in there)
             for there in voters
         )
-        if support >= _MAJORITY_OF_POSITIONS:
+        if support >= _needed(candidate):
             if _changes_nothing(candidate, present):
                 return _STANDS
             return Decision(True, candidate.is_delta, candidate.value)
     return None
+
+
+def _needed(candidate: Opinion) -> int:
+    """At how many positions it has to be told.
+
+    An old peer drops from its table what it hands to a node that is nearer, which we may not know yet. Its
+    deletions differ: they are stored at all positions, so those that are not its own tell of them.
+    """
+    is_dropped_in_silence = candidate.stamp is None and candidate.value is None
+    return _POSITIONS if is_dropped_in_silence else _MAJORITY_OF_POSITIONS
 
 
 def _is_news(opinion: Opinion, record: Record | None) -> bool:
