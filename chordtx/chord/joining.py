@@ -25,6 +25,7 @@ Begin = Callable[[int], Awaitable[None]]
 
 _RETRY_SECONDS = 0.1
 _LOOK_SECONDS = 1.0  # how often a returning node tries those that it remembers
+_NAMED_SECONDS = 3.0  # until then those of ours that an old peer names are connected to
 _SETTLE_SECONDS = 2.0  # until then those that are started together have found each other, or the ring
 
 
@@ -123,13 +124,20 @@ class Joining:
             return False
         if self._is_returning:
             return await self._try_to_begin_again(begin)
-        # Old peers alone hold no ring of ours: so we begin one around them.
-        links = node.routing_table.values()
-        only_old = bool(links) and not any(link.ours for link in links)
-        if self._peers and not only_old:
+        if self._peers and not self._are_old_peers_alone():
             return False
         await begin(0)
         return True
+
+    def _are_old_peers_alone(self) -> bool:
+        """Whether there are only old peers, which hold no ring of ours: so we begin one around them.
+
+        They name others of ours, if there are any, which are connected to first: of two rings around one old
+        peer each would take what it hands to the other for deleted.
+        """
+        links = self._node.routing_table.values()
+        is_early = self._node.reactor.seconds() - self._began_at < min(_NAMED_SECONDS, self._timeout_seconds)
+        return bool(links) and not is_early and not any(link.ours for link in links)
 
     async def _try_to_begin_again(self, begin: Begin) -> bool:
         now = self._node.reactor.seconds()
