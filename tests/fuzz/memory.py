@@ -18,9 +18,8 @@ def held_bytes() -> int:
             _forget_cached(module)
     gc.collect()
     total_bytes = 0
-    seen: set[int] = set()
     waiting: list[Any] = gc.get_objects()
-    seen.add(id(waiting))
+    seen = {id(waiting)}  # neither counts itself
     while waiting:
         found = waiting.pop()
         if id(found) in seen or isinstance(found, type | ModuleType | FunctionType):
