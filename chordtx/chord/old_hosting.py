@@ -59,7 +59,7 @@ class OldHost:
         self._limits = settings.mesh.limits
         self._tables = tables
         self._hint = hint
-        self.entries = Entries(settings.positions_unnamed_max)
+        self.entries = Entries(settings.positions_unnamed_max, settings.positions_unnamed_bytes_max)
         self._index = PlaceIndex()
         # The record whose value was put at each place of an old peer: what it changes there by itself shows.
         # (By weak links: a write may end after its link has.)
@@ -204,7 +204,8 @@ class OldHost:
         key = self._key_at(place)
         if key is not None and self._is_copy(key, bool(is_delta), value) and self.entries.get(place) is None:
             return []  # handed over, and known here already
-        self.entries.add(place, Entry(value, bool(is_delta), self._clock.tick(self._node._wall_ms())))
+        stamp = self._clock.tick(self._node._wall_ms())
+        self.entries.add(place, Entry(value, bool(is_delta), stamp, len(blob)))
         if key is not None:
             self._hint(key)
         return []
