@@ -93,6 +93,8 @@ class Guest(Stranger):
     def listen(self) -> None:
         """Note what the service asks."""
         for message in self.heard():
+            if message.type == flags.BROADCAST:
+                continue  # another stranger's, maybe
             flag = message.payload[0]
             if flag == flags.CALL:
                 self.asked += message.payload[1]

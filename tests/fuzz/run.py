@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from traceback import format_exception
 
 from attrs import frozen
 
@@ -45,8 +46,9 @@ def run(kind: str, seed: int, count: int, first: int = 0) -> Outcome:
             return one.fuzz(count)
         except Exception as error:
             one.give_up()
-            told = f"python -m tests.fuzz --kind {kind} --seed {seed} --count {one.done - first}"
-            raise Failed(f"{told}{f' --from {first}' if first else ''}: {error}") from error
+            told = f"python -m tests.fuzz --kind {kind} --seed {seed} --count {one.done + 1 - first}"
+            what = error if isinstance(error, Failed) else "".join(format_exception(error))
+            raise Failed(f"{told}{f' --from {first}' if first else ''}: {what}") from error
 
 
 class _Run:
