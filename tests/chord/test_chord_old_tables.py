@@ -24,7 +24,7 @@ class Storing(Stranger):
     def __init__(self, node: ChordService, rng: Random, answers: bool) -> None:
         super().__init__(node, "bin", rng)
         self._answers = answers
-        self.say(flags.HANDSHAKE, self.id.encode(), node.protocol_id.encode(), ["10.9.9.9", 4000], [])
+        self.say(flags.HANDSHAKE, self.id.encode(), node._protocol_id.encode(), ["10.9.9.9", 4000], [])
         self.say(flags.HANDSHAKE, "0")
 
     def answer(self) -> None:

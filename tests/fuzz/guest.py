@@ -86,7 +86,7 @@ class Guest(Stranger):
         if self.kind == "ours":
             self.say(flags.HELLO, 1)
         address = self._address if self._is_storing else ["127.0.0.1", 0]
-        self.say(flags.HANDSHAKE, text(self.id), text(self.node.protocol_id), address, [19, 17, 32])
+        self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), address, [19, 17, 32])
         if self._is_storing and not self.gone:
             self.say(flags.HANDSHAKE, "0")
 
@@ -295,7 +295,7 @@ class Guests:
         newcomer = Stranger(guest.node, self._kind.dialect, rng)
         greeting = (
             *(flags.HANDSHAKE, text(rng.choice([words.id_text(), guest.id, newcomer.id]))),
-            *(text(guest.node.protocol_id), words.address(), [19]),
+            *(text(guest.node._protocol_id), words.address(), [19]),
         )
         for payload in rng.choices([(flags.HELLO, 1), greeting, (rng.choice(ODD),)], [2, 4, 1], k=3):
             newcomer.say(*self._changed(payload, rng))

@@ -37,7 +37,7 @@ def test_run_is_the_same_each_time() -> None:
 @pytest.mark.parametrize("service", ["mesh", "chord", "sync"])
 def test_every_method_is_called(service: str) -> None:
     world = World(service, 0, has_short_turns=False)
-    assert sorted(methods_of(service)) == sorted(world.node.methods)
+    assert sorted(methods_of(service)) == sorted(world.node._methods)
     world.stop()
 
 

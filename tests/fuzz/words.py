@@ -37,7 +37,7 @@ class Words:
     def __init__(self, rng: Random, nodes: Sequence[Any]) -> None:
         self.rng = rng
         self._nodes = nodes
-        self._now_ms = nodes[0].wall_ms()
+        self._now_ms = nodes[0]._wall_ms()
 
     # Who, and where
 

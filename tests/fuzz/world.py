@@ -168,7 +168,7 @@ class World:
         self.node: Any = nodes[0]
         self.others: list[Any] = nodes[1:]
         self.has_dict = service != "mesh"
-        self.node.methods["echo"] = lambda caller, value: [value]
+        self.node._methods["echo"] = lambda caller, value: [value]
         self._cluster.run(4.0)
         rng = Random(seed)
         self._old = [Stranger(self.node, kind, rng) for kind in ("bin", "str")]
