@@ -15,7 +15,7 @@ help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
 	@echo "make soak    three minutes of killed processes under load"
-	@echo "make fuzz    a million odd inputs to each kind of service, in about a quarter of an hour"
+	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
 	@echo "make lint    format, style and types"
 	@echo "make docs    the API reference, as HTML in build/api"
 	@echo "make bench   the benchmarks"
