@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import gc
 import sys
-from types import FunctionType, ModuleType
+from collections.abc import Iterable
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
+
+from chordtx.records import Record
+from chordtx.sync.entry import Entry
+from chordtx.sync.lease import Lease
+
+_PLAIN = (dict, list, tuple, set, bytes, str, int, float, MappingProxyType, Record, Entry, Lease)
 
 
 def held_bytes() -> int:
@@ -28,6 +35,20 @@ def held_bytes() -> int:
         total_bytes += sys.getsizeof(found)
         # What has no references of its own (bytes and text, above all) is in no list of the collector.
         waiting += [each for each in gc.get_referents(found) if not gc.is_tracked(each)]
+    return total_bytes
+
+
+def plain_bytes(roots: Iterable[Any]) -> int:
+    """What records and other plain values take that are reached from ``roots`` by way of such alone."""
+    total_bytes = 0
+    seen: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        found = waiting.pop()
+        if id(found) not in seen and isinstance(found, _PLAIN):
+            seen.add(id(found))
+            total_bytes += sys.getsizeof(found)
+            waiting += gc.get_referents(found)
     return total_bytes
 
 

@@ -21,6 +21,7 @@ from chordtx.mesh import MeshConnection
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import NodeReactor, VirtualCall
 from chordtx.wire import flags
+from tests.fuzz.memory import plain_bytes
 from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import DELAY_SECONDS, Cluster
 
@@ -180,10 +181,13 @@ class World:
 
     @property
     def stored_bytes(self) -> int:
-        """About what the records of all nodes take."""
-        if not self.has_dict:
-            return 0
-        return sum(node.status["bytes"] for node in (self.node, *self.others))
+        """What the records of all nodes take."""
+        stores = [getattr(node._replica, "store", node._replica) for node in self._nodes if self.has_dict]
+        return sum(plain_bytes(vars(store).values()) for store in stores)
+
+    @property
+    def _nodes(self) -> list[Any]:
+        return [self.node, *self.others]
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
