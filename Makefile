@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak lint format docs bench clean
+.PHONY: help run test soak fuzz lint format docs bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
 	@echo "make soak    three minutes of killed processes under load"
+	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
 	@echo "make lint    format, style and types"
 	@echo "make docs    the API reference, as HTML in build/api"
 	@echo "make bench   the benchmarks"
@@ -28,6 +29,11 @@ test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
 
 soak: $(VENV)/dev.stamp
 	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py
+
+FUZZ_ARGS ?= --count 1000000 --jobs 2
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -144,6 +144,7 @@ class ChordSettings:
         that rings that a partition made become one.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
+    :ivar positions_unnamed_bytes_max: what these may take together, packed: a value may be large.
     """
 
     successors_max: int = 8
@@ -169,6 +170,7 @@ class ChordSettings:
     reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
     positions_unnamed_max: int = 100_000
+    positions_unnamed_bytes_max: int = 64 * MIB
     mesh: MeshSettings = field(factory=MeshSettings)
 
     def validate(self) -> ChordSettings:

@@ -19,6 +19,7 @@ from chordtx.chord.coordinator import Coordinator
 from chordtx.chord.old_adoption import Opinion, decide
 from chordtx.chord.old_entries import places_of
 from chordtx.chord.old_hosting import OldHost
+from chordtx.chord.old_tables import Place
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
 from chordtx.records import HybridClock, Record, Version
@@ -55,11 +56,11 @@ class Adopter:
         self._limits = limits
         self._at_host = at_host
         self._adopting: dict[bytes, bool] = {}  # key -> whether there was a hint since
-        self._told_deleted: dict[bytes, object] = {}
+        self._told_deleted: dict[Place, object] = {}  # by one place of the key, which may be long
 
     def deletion_told(self, key: bytes) -> None:
         """An old peer has announced that it deleted a key: nobody else needs to."""
-        self._told_deleted[key] = None
+        self._told_deleted[places_of(key)[-1]] = None
         if len(self._told_deleted) > _DELETED_REMEMBERED_MAX:
             del self._told_deleted[next(iter(self._told_deleted))]
 
@@ -148,7 +149,7 @@ class Adopter:
     async def _announce_deletion(self, key: bytes) -> None:
         """js2p never says what it deletes. py2p does, but its word may come after its stores."""
         await self._node.sleep(_OWN_WORD_SECONDS)
-        if self._told_deleted.pop(key, _UNTOLD) is _UNTOLD:
+        if self._told_deleted.pop(places_of(key)[-1], _UNTOLD) is _UNTOLD:
             self._node._announce(key, deleted=True)
 
     async def _tell_settled(self, key: bytes, begun: Version) -> None:

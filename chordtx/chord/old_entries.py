@@ -16,6 +16,7 @@ from chordtx.records import Version
 from chordtx.ring import table_positions
 
 _NAMES_MAX = 50_000
+_NAMES_BYTES_MAX = 8 << 20
 
 
 @frozen
@@ -24,11 +25,13 @@ class Entry:
 
     :ivar value: what it stored, None for a deletion; for a delta, the fields that it wrote.
     :ivar is_delta: whether ``value`` is to be merged into what is there. :ivar stamp: when it came.
+    :ivar size_bytes: what the value takes packed.
     """
 
     value: Any
     is_delta: bool
     stamp: Version
+    size_bytes: int
 
     def over(self, present: Any) -> Any:
         """The value at the place: this, or this merged into ``present``."""
@@ -40,28 +43,39 @@ class Entry:
         """This entry with one that came before it at the same place."""
         if earlier is None or not self.is_delta:
             return self
-        return Entry(self.over(earlier.value), earlier.is_delta, self.stamp)
+        size_bytes = self.size_bytes + earlier.size_bytes
+        return Entry(self.over(earlier.value), earlier.is_delta, self.stamp, size_bytes)
 
 
 class Entries:
     """The entries at this node's positions, and what is known of whose positions they are.
 
-    :param entries_max: entries kept; the oldest goes first.
+    :param entries_max: entries kept; the oldest goes first. :param bytes_max: what they may take packed.
     """
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, entries_max: int, bytes_max: int) -> None:
         self._entries_max = entries_max
+        self._bytes_max = bytes_max
         self._entries: dict[Place, Entry] = {}
+        self._bytes = 0
         self._names: dict[Place, bytes] = {}
+        self._names_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def add(self, place: Place, entry: Entry) -> None:
         """An old peer stored something here."""
-        self._entries[place] = entry.after(self._entries.pop(place, None))
-        while len(self._entries) > self._entries_max:
-            del self._entries[next(iter(self._entries))]
+        self._entries[place] = entry = entry.after(self._taken(place))
+        self._bytes += entry.size_bytes
+        while len(self._entries) > self._entries_max or self._bytes > self._bytes_max:
+            self._taken(next(iter(self._entries)))
+
+    def _taken(self, place: Place) -> Entry | None:
+        entry = self._entries.pop(place, None)
+        if entry is not None:
+            self._bytes -= entry.size_bytes
+        return entry
 
     def get(self, place: Place) -> Entry | None:
         """The entry that stands at a place."""
@@ -71,7 +85,7 @@ class Entries:
         """A record of this version came to stand: older entries are past."""
         entry = self._entries.get(place)
         if entry is not None and entry.stamp.clock < version.clock:
-            del self._entries[place]
+            self._taken(place)
 
     def name(self, key: bytes) -> bool:
         """Learn which places are a key's.
@@ -80,12 +94,16 @@ class Entries:
         """
         found = False
         for place in places_of(key):
-            self._names.pop(place, None)
+            self._forget_name(place)
             self._names[place] = key
+            self._names_bytes += len(key)
             found = found or place in self._entries
-        while len(self._names) > _NAMES_MAX:
-            del self._names[next(iter(self._names))]
+        while len(self._names) > _NAMES_MAX or self._names_bytes > _NAMES_BYTES_MAX:
+            self._forget_name(next(iter(self._names)))
         return found
+
+    def _forget_name(self, place: Place) -> None:
+        self._names_bytes -= len(self._names.pop(place, b""))
 
     def key_at(self, place: Place) -> bytes | None:
         """The key whose place this is, if somebody named it."""

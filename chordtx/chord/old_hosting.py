@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 
@@ -58,10 +59,11 @@ class OldHost:
         self._limits = settings.mesh.limits
         self._tables = tables
         self._hint = hint
-        self.entries = Entries(settings.positions_unnamed_max)
+        self.entries = Entries(settings.positions_unnamed_max, settings.positions_unnamed_bytes_max)
         self._index = PlaceIndex()
         # The record whose value was put at each place of an old peer: what it changes there by itself shows.
-        self._put_for: dict[tuple[MeshConnection, Place], Version] = {}
+        # (By weak links: a write may end after its link has.)
+        self._put_for: WeakKeyDictionary[MeshConnection, dict[Place, Version]] = WeakKeyDictionary()
 
     # Who owns what
 
@@ -126,7 +128,7 @@ class OldHost:
 
     def forget(self, link: MeshConnection) -> None:
         """An old peer is gone."""
-        self._put_for = {slot: version for slot, version in self._put_for.items() if slot[0] is not link}
+        self._put_for.pop(link, None)
 
     # Records come to stand
 
@@ -157,20 +159,24 @@ class OldHost:
 
     async def _put_unless_there(self, link: MeshConnection, place: Place, key: bytes) -> None:
         record = self._store.get(key)
-        if record is not None and self._put_for.get((link, place)) != record.newest:
+        if record is not None and self._version_put(link, place) != record.newest:
             await self._put_current(link, place, key)
 
     async def _put_until_current(self, link: MeshConnection, place: Place, key: bytes) -> None:
         """Store what the record holds by then; again, when it has changed meanwhile."""
         while record := self._store.get(key):
-            self._put_for.pop((link, place), None)
+            put_for = self._put_for.setdefault(link, {})
+            put_for.pop(place, None)
             is_confirmed = await self._tables.put(link, place, self.value(record))
             now = self._store.get(key)
             if now is not None and now.newest == record.newest:
-                self._put_for[link, place] = record.newest
+                put_for[place] = record.newest
                 if not is_confirmed:
                     raise ChordError("it does not answer")
                 return
+
+    def _version_put(self, link: MeshConnection, place: Place) -> Version | None:
+        return self._put_for.get(link, {}).get(place)
 
     async def _put_quietly(self, link: MeshConnection, place: Place, value: Any) -> None:
         try:
@@ -198,7 +204,8 @@ class OldHost:
         key = self._key_at(place)
         if key is not None and self._is_copy(key, bool(is_delta), value) and self.entries.get(place) is None:
             return []  # handed over, and known here already
-        self.entries.add(place, Entry(value, bool(is_delta), self._clock.tick(self._node._wall_ms())))
+        stamp = self._clock.tick(self._node._wall_ms())
+        self.entries.add(place, Entry(value, bool(is_delta), stamp, len(blob)))
         if key is not None:
             self._hint(key)
         return []
@@ -252,7 +259,7 @@ class OldHost:
         if entry is not None:
             opinions.append(Opinion(entry.is_delta, entry.value, entry.stamp))
         for owner in self.owners_at(place):
-            confirmed = self._put_for.get((owner, place))
+            confirmed = self._version_put(owner, place)
             value = await self._answer_of(owner, place)
             if value is _GONE:
                 continue

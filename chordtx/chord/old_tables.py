@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from attrs import frozen
-from twisted.internet.defer import Deferred
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError, ProtocolError
@@ -76,6 +77,23 @@ class Place:
         return link.encode_ids(HASHES[self.table]), link.encode_ids(encode_id(self.number))
 
 
+@define
+class _Known:
+    """What is known of one old peer's tables.
+
+    :ivar asked: who waits for its answers, in the order asked.
+    :ivar passed_on: answers to come that say nothing.
+    :ivar held: what it was last told to have. :ivar seen: what it was last told or seen to have.
+    :ivar busy: the writes under way; each fires as it ends.
+    """
+
+    asked: dict[Place, deque[Deferred[Any]]] = field(factory=lambda: defaultdict(deque))
+    passed_on: Counter[Place] = field(factory=Counter)
+    held: dict[Place, Any] = field(factory=dict)
+    seen: dict[Place, Any] = field(factory=dict)
+    busy: dict[Place, Deferred[None]] = field(factory=dict)
+
+
 class OldTables:
     """Reads and writes of old peers' tables, over the links to them.
 
@@ -86,12 +104,11 @@ class OldTables:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._asked: dict[tuple[MeshConnection, Place], deque[Deferred[Any]]] = defaultdict(deque)
-        self._passed_on: Counter[tuple[MeshConnection, Place]] = Counter()  # answers to come that say nothing
-        # What each was last told to have, and what it was last told or seen to have.
-        self._held: dict[tuple[MeshConnection, Place], Any] = {}
-        self._seen: dict[tuple[MeshConnection, Place], Any] = {}
-        self._busy: dict[tuple[MeshConnection, Place], Deferred[None]] = {}
+        # By weak links: what is under way when a link goes may note something down of it after that.
+        self._known: WeakKeyDictionary[MeshConnection, _Known] = WeakKeyDictionary()
+
+    def _of(self, link: MeshConnection) -> _Known:
+        return self._known.setdefault(link, _Known())
 
     def get(self, link: MeshConnection, place: Place) -> Deferred[Any]:
         """What an old peer has at a place that it owns, None when nothing.
@@ -99,8 +116,10 @@ class OldTables:
         Fails with :class:`~chordtx.mesh.CallTimeout` when it does not answer, or
         :class:`~chordtx.mesh.PeerLost` when the link goes down.
         """
+        if link.closed:
+            return fail(PeerLost("the link to the old peer is down"))
         answer: Deferred[Any] = Deferred()
-        self._asked[link, place].append(answer)
+        self._of(link).asked[place].append(answer)
         link.send(flags.RETRIEVE, *place.to_old(link))
         late = CallTimeout("an old peer does not answer")
         return within(_ANSWER_SECONDS, self._reactor, answer, lambda: late)
@@ -108,39 +127,38 @@ class OldTables:
     def asked_back(self, link: MeshConnection, place: Place) -> None:
         """An old peer asks for a place. When that is what we have asked it, it has passed the question on: it
         is about to cease to store, and has not told us yet. The nil that it answers then says nothing."""
-        if (link, place) in self._asked:
-            self._passed_on[link, place] += 1
+        known = self._of(link)
+        if place in known.asked:
+            known.passed_on[place] += 1
 
     def retrieved(self, link: MeshConnection, message: Message) -> None:
         """An old peer's answer. One that nobody waits for is the second to a question that it passed on."""
         if len(message.payload) != 4:
             raise ProtocolError("a retrieved has a table, a position and a value")
-        place = Place.from_old(message.payload[1], message.payload[2])
-        waiting = self._asked.get((link, place))
+        place, known = Place.from_old(message.payload[1], message.payload[2]), self._of(link)
+        waiting = known.asked.get(place)
         if not waiting:
             return
         # In the order asked: one given up for lateness stays in line, or its answer passed for the next's.
         answer = waiting.popleft()
         if not waiting:
-            del self._asked[link, place]
-        passed_on = self._passed_on.pop((link, place), 0)
+            del known.asked[place]
+        passed_on = known.passed_on.pop(place, 0)
         if passed_on > 1:
-            self._passed_on[link, place] = passed_on - 1
+            known.passed_on[place] = passed_on - 1
         if passed_on:
             if not answer.called:
                 answer.errback(CallTimeout("an old peer has passed the question on"))
             return
-        self._seen[link, place] = message.payload[3]
+        known.seen[place] = message.payload[3]
         if not answer.called:
             answer.callback(message.payload[3])
 
     def link_closed(self, link: MeshConnection) -> None:
         """Nothing more will come over this link."""
-        for known in (self._held, self._seen, self._passed_on):
-            for slot in [slot for slot in known if slot[0] is link]:
-                del known[slot]
-        for asked in [slot for slot in self._asked if slot[0] is link]:
-            for answer in self._asked.pop(asked):
+        known = self._known.pop(link, None)
+        for asked in () if known is None else known.asked.values():
+            for answer in asked:
                 if not answer.called:
                     answer.errback(PeerLost("the link to the old peer is down"))
 
@@ -151,28 +169,30 @@ class OldTables:
             over this link, :meth:`was_changed` can tell.
         :raises ChordError: when it could not even be sent.
         """
-        while (link, place) in self._busy:
-            await shared_end(self._busy[link, place])
+        busy = self._of(link).busy
+        while place in busy:
+            await shared_end(busy[place])
         done: Deferred[None] = Deferred()
-        self._busy[link, place] = done
+        busy[place] = done
         try:
             return await self._put(link, place, value)
         finally:
-            del self._busy[link, place]
+            del busy[place]
             done.callback(None)
 
     async def _put(self, link: MeshConnection, place: Place, value: Any) -> bool:
-        had = self._seen.get((link, place), _NO_ANSWER)
+        known = self._of(link)
+        had = known.seen.get(place, _NO_ANSWER)
         present = await self._get_if_it_answers(link, place)
         if value is None and present is _NO_ANSWER:
             raise ChordError("py2p falls over when told to delete what it does not have")
-        self._held[link, place] = value
+        known.held[place] = value
         if present == value or (had == value and present is not _NO_ANSWER):
             # Not told again what it has, nor what it had when it was last looked at (as where its own write
             # was adopted): both could undo what it writes there by itself at this moment.
             return True
         for _ in range(2):
-            self._seen[link, place] = value
+            known.seen[place] = value
             link.send(flags.STORE, *place.to_old(link), value)
             answer = await self._get_if_it_answers(link, place)
             if answer is _NO_ANSWER:
@@ -180,7 +200,7 @@ class OldTables:
             if answer == value:
                 return True
         # It cannot hold this value as it is, as js2p great integers: what it made of it counts as unchanged.
-        self._held[link, place] = answer
+        known.held[place] = answer
         return True
 
     async def _get_if_it_answers(self, link: MeshConnection, place: Place) -> Any:
@@ -191,7 +211,8 @@ class OldTables:
 
     def was_changed(self, link: MeshConnection, place: Place, value: Any) -> bool:
         """Whether an old peer, asked over the same link, has another value than it was last told to have."""
-        return (link, place) in self._held and bool(self._held[link, place] != value)
+        held = self._of(link).held
+        return place in held and bool(held[place] != value)
 
     def pass_on(self, link: MeshConnection, place: Place, delta: dict[Any, Any]) -> None:
         """Hand a delta to the old peer that owns the place."""

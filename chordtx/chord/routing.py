@@ -8,7 +8,6 @@ closest one preceding the position, and the answer comes back the same way. What
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +19,7 @@ from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection, PeerLost
 from chordtx.records import Neighbourhood, ReplicaSet, Unknown, WholeRing, replica_set, tag_names
 from chordtx.ring import (
+    REMEMBERED_KEY_BYTES_MAX,
     SIZE,
     ArcTable,
     Contact,
@@ -27,6 +27,7 @@ from chordtx.ring import (
     Positions,
     RingNode,
     in_arc,
+    remembered,
     ring_positions,
     usable_contacts,
 )
@@ -38,7 +39,7 @@ _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
 _SETS_KEPT_MAX = 20_000
 
-positions_of: Callable[[bytes], Positions] = lru_cache(maxsize=8192)(ring_positions)
+positions_of: Callable[[bytes], Positions] = remembered(ring_positions)
 
 
 @frozen
@@ -190,7 +191,8 @@ class Routing:
             if isinstance(found, Unknown):
                 return found
             known = ReplicaSet.of(found)
-        self._sets[key] = known
+        if len(key) <= REMEMBERED_KEY_BYTES_MAX:
+            self._sets[key] = known
         return known
 
     def whole_ring(self) -> WholeRing | None:

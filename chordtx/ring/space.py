@@ -8,9 +8,10 @@ and what the Chord papers say holds word for word.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 BITS = 384
 SIZE = 1 << BITS
@@ -20,6 +21,10 @@ TOP_BITS = 64
 TOPS = Struct(">5Q")
 #: Where, in what :func:`tops_of` gives, the position begins that names a key when keys are listed.
 NAMING_TOP = TOP_BITS // 8 * HASHES.index("sha384")
+#: Longer keys are not kept with what was worked out for them: peers choose them, and thousands take much.
+REMEMBERED_KEY_BYTES_MAX = 256
+_REMEMBERED_MAX = 8192
+T = TypeVar("T")
 _HASHERS = tuple(getattr(hashlib, name) for name in HASHES)  # asking for them by name takes twice as long
 
 
@@ -55,6 +60,17 @@ def in_arc(position: int, start: int, end: int) -> bool:
     return start == end or 0 < distance(start, position) <= distance(start, end)
 
 
+def remembered(function: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Remember what a function of keys gave for the latest ones, but for long keys."""
+    found = lru_cache(maxsize=_REMEMBERED_MAX)(function)
+
+    @wraps(function)
+    def of(key: bytes) -> T:
+        return found(key) if len(key) <= REMEMBERED_KEY_BYTES_MAX else function(key)
+
+    return of
+
+
 def table_positions(key: bytes) -> Positions:
     """Where old peers file ``key``, one position for each table.
 
@@ -72,7 +88,7 @@ def ring_positions(key: bytes) -> Positions:
     return Positions(sha1, sha224, sha256, sha384, sha512 % SIZE)
 
 
-@lru_cache(maxsize=8192)
+@remembered
 def tops_of(key: bytes) -> bytes:
     """The first :data:`TOP_BITS` of each of :func:`ring_positions`, packed as by :data:`TOPS`, 40 bytes.
 

@@ -10,18 +10,23 @@ import pytest
 
 from chordtx.chord import ChordService
 from chordtx.wire import flags
-from tests.chord.test_chord_bad_input import GOOD_ARGUMENTS, PLACE, RECORD
 from tests.mesh.fuzz import ODD, Stranger, mutated, odd_value
 from tests.sim.cluster import Cluster
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 NOT_JOINED, FAILED = 2, 6
+PLACE = bytes(48)
+RECORD = [1 << 40, bytes(16), b"\x05", None, [[b"\xa1a", 1 << 41, bytes(16), b"\x06"]]]
+#: Arguments of calls, said right; a method that is not named here gets anything.
 GOOD: dict[str, list[Any]] = {
-    **GOOD_ARGUMENTS,
     "read": [b"key", b""],
     "version": [b"key", b""],
     "write": [b"key", RECORD, b""],
+    "find": [PLACE, 1],
     "keys": [b"\xff" * 48, PLACE, 10],
+    "fetch": [[b"key"]],
+    "offer": [[[b"key", 5, bytes(16)]]],
+    "take": [[[b"key", RECORD]]],
     "tree": [[PLACE], False, bytes(8)],
     "leaves": [[1, 2]],
     "old_store": [[0, bytes(64)], False, b"\x01", PLACE],

@@ -99,6 +99,7 @@ async def start_ours(
         node = ChordService(
             reactor, f"tcp:0:interface={HOST}", peers=peers, subnet=subnet, encryption=encryption, **settings
         )
+        node.recv(0)  # messages are kept from now on
         node.startService()
         ours.append(node)
         await node.when_joined()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -12,9 +14,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from chordtx.config import Limits
+from chordtx.errors import ProtocolError
 from chordtx.mesh import Dialect, MeshConnection, MeshService
-from chordtx.wire import Codec, Message, encode_id, flags, preference
-from chordtx.wire.frame import frame
+from chordtx.wire import Message, compression, encode_id, flags, preference
+from chordtx.wire.frame import FrameReader, frame
 
 KINDS = ("bin", "str", "ours")
 #: What stands where something else should. Each is something that msgpack carries.
@@ -48,7 +51,7 @@ class Stranger:
         self.link: MeshConnection = link
         self.transport.protocol = link
         link.makeConnection(self.transport)
-        self._codec = Codec(Limits(), preference())
+        self._frames = FrameReader(Limits().frame_bytes_max)
 
     @property
     def gone(self) -> bool:
@@ -81,14 +84,29 @@ class Stranger:
         assert not self.gone
 
     def heard(self) -> list[Message]:
-        """What the service said since."""
-        self._codec.receive_data(self.transport.value())
+        """What the service said since. (As old peers do: whatever it was expanded from.)"""
+        self._frames.receive_data(self.transport.value())
         self.transport.clear()
-        return list(iter(self._codec.next_message, None))
+        return [_read(data) for data in iter(self._frames.next_frame, None)]
 
     def end(self) -> None:
         """The link is gone."""
         self.transport.end()
+
+
+def _read(data: bytes) -> Message:
+    for expand in (_as_it_is, *(partial(_expand, method) for method in preference())):
+        with suppress(ProtocolError):
+            return Message.parse(expand(data), Limits())
+    raise AssertionError("the service said something that nobody can read")
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _expand(method: int, data: bytes) -> bytes:
+    return compression.decompress(data, method, Limits().expanded_bytes_max)
 
 
 class _Transport(StringTransport):
