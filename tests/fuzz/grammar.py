@@ -132,7 +132,7 @@ PAYLOADS: dict[str, list[tuple[int, Say]]] = {
         (flags.STORE, lambda w, text: [w.foreign_key(), w.value()]),
         (
             flags.STORE,
-            lambda w, text: [w.foreign_key(), w.value(), [w.clock(), w._expiry_ms(), 1, w.seconds()]],
+            lambda w, text: [w.foreign_key(), w.value(), [w.clock(), w.expiry_ms(), 1, w.seconds()]],
         ),
         (flags.STORE, lambda w, text: [w.foreign_key(), w.value(), text(w.id_text()), w.seconds()]),
         (flags.DELTA, lambda w, text: [w.foreign_key(), w.map()]),
