@@ -18,6 +18,8 @@ from chordtx.mesh.translation import broadcast_id
 from chordtx.wire import Message
 
 _ID_BYTES = 8  # of a broadcast's id: enough to tell those of one minute apart
+#: Ids in one question: more than a node keeps by default, and looked through within one turn.
+_IDS_MAX = 32_768
 _ANSWER_BYTES = 1 << 20
 _CALL_SECONDS = 20.0
 _BEGIN_SECONDS = 1.0
@@ -69,7 +71,7 @@ class MissedBroadcasts:
     async def _ask(self, link: MeshConnection) -> None:
         now = self._mesh.reactor.seconds()
         self._forget(now)
-        known = b"".join(kept.id for kept in self._kept)
+        known = b"".join([kept.id for kept in self._kept][-_IDS_MAX:])
         try:
             missed = await link.call("broadcasts", known, now - self._began_at, timeout_seconds=_CALL_SECONDS)
             for data in missed:
@@ -93,6 +95,8 @@ class MissedBroadcasts:
         """
         if not isinstance(known, bytes) or len(known) % _ID_BYTES:
             raise ProtocolError("ids come as bytes")
+        if len(known) > _IDS_MAX * _ID_BYTES:
+            raise ProtocolError(f"at most {_IDS_MAX} ids are looked at")
         if not isinstance(seconds, int | float):
             raise ProtocolError("seconds are a number")
         theirs = {known[place : place + _ID_BYTES] for place in range(0, len(known), _ID_BYTES)}

@@ -11,7 +11,8 @@ from typing import Any
 from chordtx.errors import ProtocolError
 
 PIECE_BYTES = 1 << 20
-FETCHED_AT_ONCE = 500  # keys
+#: Keys in one question: each costs a look into the store, which may be on a disk, also when nothing is there.
+FETCHED_AT_ONCE = 500
 #: What an entry counts for beside what its caller says: a message may hold only so many arrays, and each
 #: entry has a few.
 _ENTRY_BYTES = 150
@@ -40,10 +41,10 @@ def pieces_of(keys: Iterable[bytes], found: Found) -> Iterator[list[Any]]:
 def first_piece_of(keys: object, found: Found) -> list[Any]:
     """The first of these pieces, for keys that a peer asks for; what is no key is not there.
 
-    :raises ProtocolError: when it asks for no list.
+    :raises ProtocolError: when it asks for no list, or for too many at once.
     """
-    if not isinstance(keys, list):
-        raise ProtocolError("fetch takes a list of keys")
+    if not isinstance(keys, list) or len(keys) > FETCHED_AT_ONCE:
+        raise ProtocolError(f"fetch takes a list of keys, {FETCHED_AT_ONCE} at most")
     return next(pieces_of((key for key in keys if isinstance(key, bytes)), found), [])
 
 
