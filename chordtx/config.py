@@ -144,7 +144,8 @@ class ChordSettings:
         that rings that a partition made become one.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
-    :ivar positions_unnamed_bytes_max: what these may take together, packed: a value may be large.
+    :ivar positions_unnamed_bytes_max: about what these may take together in memory, decoded: any client can
+        store one, of up to ``value_bytes_max``.
     """
 
     successors_max: int = 8

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
 from chordtx.chord.announcements import as_key
@@ -21,11 +21,15 @@ from chordtx.chord.old_entries import places_of
 from chordtx.chord.old_hosting import OldHost
 from chordtx.chord.old_tables import Place
 from chordtx.config import Limits
-from chordtx.errors import ValueTooLarge
+from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.records import HybridClock, Record, Version
 
 _DELAYS_SECONDS = (0.03, 0.1, 0.3, 1.0, 2.0)
 _DELETED_REMEMBERED_MAX = 1000
+#: Keys that are looked into at once, and those that wait: anybody may name keys, a frame full at a time.
+_LOOKED_INTO_AT_ONCE = 32
+_ADOPTING_MAX = 5_000
+_ADOPTING_BYTES_MAX = 16 << 20
 _OWN_WORD_SECONDS = 1.0
 _UNTOLD = object()
 AtHost = Callable[..., Coroutine[Any, Any, list[Any]]]
@@ -56,7 +60,9 @@ class Adopter:
         self._limits = limits
         self._at_host = at_host
         self._adopting: dict[bytes, bool] = {}  # key -> whether there was a hint since
+        self._adopting_bytes = 0
         self._told_deleted: dict[Place, object] = {}  # by one place of the key, which may be long
+        self._looking = DeferredSemaphore(_LOOKED_INTO_AT_ONCE)
 
     def deletion_told(self, key: bytes) -> None:
         """An old peer has announced that it deleted a key: nobody else needs to."""
@@ -70,20 +76,29 @@ class Adopter:
 
     async def hinted(self, key: Any) -> list[Any]:
         """``old_hint(key)``: an old peer may have written this; its adopter looks into it."""
-        key = as_key(key)
-        self._host.must_host(places_of(key)[0])
+        key = self._hosted(key)
         if key in self._adopting:
             self._adopting[key] = True
+        elif len(self._adopting) >= _ADOPTING_MAX or self._adopting_bytes >= _ADOPTING_BYTES_MAX:
+            text = "{key} is not looked into: there are too many that old peers may have written"
+            self._node._limited_log.warn(text, key=repr(key[:80]))
         else:
             self._adopting[key] = False
+            self._adopting_bytes += len(key)
             self._node._background(self._adopt(key))
         return []
 
+    def _hosted(self, key: Any) -> bytes:
+        """:raises ChordError: when it is no key, or another node is its adopter."""
+        named = as_key(key)
+        if len(named) > self._node._key_bytes_max:
+            raise ProtocolError("the key is too long")
+        self._host.must_host(places_of(named)[0])
+        return named
+
     async def refresh(self, key: Any) -> list[Any]:
         """``old_refresh(key)``: answered once what an old peer may have changed by itself is a write."""
-        key = as_key(key)
-        self._host.must_host(places_of(key)[0])
-        await self._try_to_adopt(key)
+        await self._try_to_adopt(self._hosted(key))
         return []
 
     async def _adopt(self, key: bytes) -> None:
@@ -95,14 +110,19 @@ class Adopter:
                     return
         finally:
             del self._adopting[key]
+            self._adopting_bytes -= len(key)
 
     async def _adopt_once(self, key: bytes) -> None:
         for seconds in _DELAYS_SECONDS:
             await self._node.sleep(seconds)
             begun = self._clock.tick(self._node._wall_ms())
-            if await self._try_to_adopt(key):
+            if await self._looking.run(lambda: Deferred.fromCoroutine(self._look_into(key))):
                 break
         await self._tell_settled(key, begun)
+
+    async def _look_into(self, key: bytes) -> bool:
+        await self._node.sleep(0)  # many in a row would be one long turn
+        return await self._try_to_adopt(key)
 
     async def _try_to_adopt(self, key: bytes) -> bool:
         """Ask all five positions.

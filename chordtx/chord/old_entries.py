@@ -25,7 +25,7 @@ class Entry:
 
     :ivar value: what it stored, None for a deletion; for a delta, the fields that it wrote.
     :ivar is_delta: whether ``value`` is to be merged into what is there. :ivar stamp: when it came.
-    :ivar size_bytes: what the value takes packed.
+    :ivar size_bytes: about what it takes in memory.
     """
 
     value: Any
@@ -50,7 +50,7 @@ class Entry:
 class Entries:
     """The entries at this node's positions, and what is known of whose positions they are.
 
-    :param entries_max: entries kept; the oldest goes first. :param bytes_max: what they may take packed.
+    :param entries_max: entries kept; the oldest goes first. :param bytes_max: the same for what they take.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:

@@ -24,7 +24,7 @@ from chordtx.mesh.waiting import within
 from chordtx.records import HybridClock, Record, Version
 from chordtx.ring import Contact, RingNode, distance
 from chordtx.store import IStore
-from chordtx.wire import pack_value, unpack_value
+from chordtx.wire import pack_value, scan, unpack_value
 
 _CONFIRM_SHARE = 0.75  # of the time-out of a call: who wrote is told before that
 _BATCH = 100
@@ -205,7 +205,7 @@ class OldHost:
         if key is not None and self._is_copy(key, bool(is_delta), value) and self.entries.get(place) is None:
             return []  # handed over, and known here already
         stamp = self._clock.tick(self._node._wall_ms())
-        self.entries.add(place, Entry(value, bool(is_delta), stamp, len(blob)))
+        self.entries.add(place, Entry(value, bool(is_delta), stamp, scan(blob, self._limits)))
         if key is not None:
             self._hint(key)
         return []

@@ -22,6 +22,8 @@ from chordtx.ring import HASHES, SIZE
 from chordtx.wire import Message, decode_id, encode_id, flags
 
 _ANSWER_SECONDS = 1.0
+#: Questions to one old peer that it has not answered: each is kept until it does, or its link is down.
+_UNANSWERED_MAX = 2000
 _POSITION_BITS = 512
 _NO_ANSWER = object()
 _METHODS = {name: index for index, name in enumerate(HASHES)}
@@ -81,13 +83,14 @@ class Place:
 class _Known:
     """What is known of one old peer's tables.
 
-    :ivar asked: who waits for its answers, in the order asked.
+    :ivar asked: who waits for its answers, in the order asked. :ivar unanswered: how many do.
     :ivar passed_on: answers to come that say nothing.
     :ivar held: what it was last told to have. :ivar seen: what it was last told or seen to have.
     :ivar busy: the writes under way; each fires as it ends.
     """
 
     asked: dict[Place, deque[Deferred[Any]]] = field(factory=lambda: defaultdict(deque))
+    unanswered: int = 0
     passed_on: Counter[Place] = field(factory=Counter)
     held: dict[Place, Any] = field(factory=dict)
     seen: dict[Place, Any] = field(factory=dict)
@@ -118,8 +121,12 @@ class OldTables:
         """
         if link.closed:
             return fail(PeerLost("the link to the old peer is down"))
+        known = self._of(link)
+        if known.unanswered >= _UNANSWERED_MAX:
+            return fail(CallTimeout("an old peer does not answer"))
+        known.unanswered += 1
         answer: Deferred[Any] = Deferred()
-        self._of(link).asked[place].append(answer)
+        known.asked[place].append(answer)
         link.send(flags.RETRIEVE, *place.to_old(link))
         late = CallTimeout("an old peer does not answer")
         return within(_ANSWER_SECONDS, self._reactor, answer, lambda: late)
@@ -141,6 +148,7 @@ class OldTables:
             return
         # In the order asked: one given up for lateness stays in line, or its answer passed for the next's.
         answer = waiting.popleft()
+        known.unanswered -= 1
         if not waiting:
             del known.asked[place]
         passed_on = known.passed_on.pop(place, 0)
