@@ -37,6 +37,11 @@ _CLOSE_SECONDS_MAX = 5.0
 _PING_TIMEOUT_SECONDS = 60.0
 #: A peer that leaves more than this unread is not served until it has read on.
 _UNREAD_BYTES_MAX = 256 * 1024
+#: A peer whose answers are large waits for room for them this long while somebody else does not read, or
+#: that long in any case. Then it is served, and who has read nothing for longest is cut.
+_ROOM_SECONDS = 1.0
+_ROOM_SECONDS_MAX = 5.0
+_STUCK_SECONDS = 0.5
 #: A longer message is not kept to be sent again: each link would hold one for as long as it is open.
 _RESENT_BYTES_MAX = 64 * 1024
 #: What nobody says to everybody. A tuple: what a peer sends may have no hash.
@@ -107,6 +112,7 @@ class MeshConnection(Protocol):
             self._opened,
             self.refuse,
         )
+        self._waits_for_room_since: float | None = None
         self._timer: IDelayedCall | None = None
         self._began_with = b""
         self._last_sent: Message | None = None
@@ -170,6 +176,7 @@ class MeshConnection(Protocol):
             error = ConnectionDone()
         self._stop_timer()
         self._inflow.stop()
+        self.owner._bounds.unsent.forget(self)
         self._outbox.discard()
         # First the owner: calls that fail now can be made again over a link that takes this one's place.
         self.owner._connection_closed(self, error)
@@ -222,6 +229,7 @@ class MeshConnection(Protocol):
         self.close_reason = without_traceback(reason)
         self._stop_timer()
         self._inflow.stop()
+        self.owner._bounds.unsent.forget(self)
         return True
 
     def refuse(self, error: Exception) -> None:
@@ -312,6 +320,8 @@ class MeshConnection(Protocol):
         """
         if self.closed or excused:
             return
+        if self._waits_for_room_since is not None:
+            self._inflow.go_on()
         if (
             self.ours
             and not self.calls.are_waiting
@@ -426,12 +436,37 @@ class MeshConnection(Protocol):
 
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
-        calls, outbox, owner = self.calls, self._outbox, self.owner
-        while calls.unserved and outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
+        calls, owner = self.calls, self.owner
+        while calls.unserved and self._may_answer():
             calls.serve_one(owner._methods, self)
             if calls.unserved and (not until_turn_is_over or owner._bounds.turns.is_over):
-                return outbox.waiting_bytes <= _UNREAD_BYTES_MAX
+                return self._may_answer()
         return False
+
+    def _may_answer(self) -> bool:
+        """Whether one more call is served: the peer reads, and all links together have room for the answer.
+
+        Else those who all read well, and ask for much, would have each other cut.
+        """
+        outbox, unsent = self._outbox, self.owner._bounds.unsent
+        if outbox.waiting_bytes > _UNREAD_BYTES_MAX:
+            return False
+        if not outbox.expected_bytes or self.is_member or unsent.has_room(outbox.expected_bytes):
+            self._waits_for_room_since = None
+            return True
+        now = self.owner.reactor.seconds()
+        since = self._waits_for_room_since = self._waits_for_room_since or now
+        if now - since > _ROOM_SECONDS_MAX or (
+            now - since > _ROOM_SECONDS and unsent.has_stuck(now - _STUCK_SECONDS)
+        ):
+            self._waits_for_room_since = None
+            return True
+        unsent.wait(self, outbox.expected_bytes)
+        return False
+
+    def room_made(self) -> None:
+        """See :class:`~chordtx.mesh.pool.Waiter`."""
+        self._inflow.go_on()
 
     def _replies_received(self, payload: Sequence[Any]) -> None:
         if len(payload) < 3:

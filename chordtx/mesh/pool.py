@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+#: Who can wait does so from here on: the rest is for those of whom it is not known how much they will hold.
+_ROOM_SHARE = 2 / 3
+
 
 class Holder(Protocol):
     """A link, as far as it holds memory for its peer."""
@@ -16,6 +19,13 @@ class Holder(Protocol):
         """Let go of what is held: the bound is passed. May not raise."""
 
 
+class Waiter(Protocol):
+    """A link that is to hold more only once there is room for it."""
+
+    def room_made(self) -> None:
+        """There may be room now. May not raise."""
+
+
 class Pool:
     """Bytes that links hold.
 
@@ -25,22 +35,49 @@ class Pool:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
+        self._room_bytes = _ROOM_SHARE * bytes_max
         self._holders: dict[Holder, int] = {}
+        self._waiting: dict[Waiter, int] = {}
         self.held_bytes = 0
 
     def hold(self, holder: Holder, count: int) -> None:
         """``holder`` holds so many bytes now, instead of what it held before."""
         if count == self._holders.get(holder, 0):
             return
-        self.release(holder)
+        self.held_bytes += count - self._holders.pop(holder, 0)
         if count:
-            self._holders[holder] = count
-            self.held_bytes += count
+            self._holders[holder] = count  # the last to be looked at
             self._make_room()
+        self._wake()
 
     def release(self, holder: Holder) -> None:
         """``holder`` holds nothing any more."""
         self.held_bytes -= self._holders.pop(holder, 0)
+        self._wake()
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many bytes more leave some for others. (What is too large for that has room where all is
+        free.)"""
+        return not count or not self._holders or self.held_bytes + count <= self._room_bytes
+
+    def wait(self, waiter: Waiter, count: int) -> None:
+        """Have ``waiter`` told when there is room for so many bytes more: those who came first, first."""
+        self._waiting[waiter] = count
+
+    def forget(self, waiter: Waiter) -> None:
+        """``waiter`` wants nothing any more."""
+        self._waiting.pop(waiter, None)
+
+    def has_stuck(self, since: float) -> bool:
+        """Whether somebody who holds something has been stuck since then, or longer."""
+        return any(holder.precedence[1] <= since for holder in self._holders)
+
+    def _wake(self) -> None:
+        if self._waiting:
+            waiter, count = next(iter(self._waiting.items()))
+            if self.has_room(count):
+                del self._waiting[waiter]
+                waiter.room_made()
 
     def _make_room(self) -> None:
         while self.held_bytes > self._bytes_max:
