@@ -6,7 +6,9 @@ an hour longer; when it is set ahead, every timer fires at once. :func:`steady` 
 1. :class:`SteadyReactor` keeps the calls that are to come in a heap of its own, by monotonic time. It has the
    wrapped reactor call back once, at the time of the earliest.
 2. A clock that is set ahead makes that happen too early: nothing is due, and the rest is waited for.
-3. A clock that is set back would make it happen too late, and the reactor sleeps meanwhile. So
+3. Calls for the next turn, by far the most, never see the heap: they wait in a list, and the wrapped reactor
+   calls back once for all of them.
+4. A clock that is set back would make all this happen too late, and the reactor sleeps meanwhile. So
    :class:`ClockWatch`, one thread for the whole process, looks once a second and wakes the reactor then.
 
 Services get the real clocks from here, unless they are given others. This module knows nothing of services.
@@ -60,6 +62,10 @@ def steady(reactor: Any) -> Any:
     return SteadyReactor(reactor, time.monotonic, _WATCH)
 
 
+def _ignored(call: DelayedCall) -> None:
+    """A call for the next turn cannot be moved to before it."""
+
+
 class SteadyReactor:
     """A reactor with timers of its own; everything else is the wrapped reactor's.
 
@@ -79,6 +85,8 @@ class SteadyReactor:
         self._active = self._cancelled = 0
         self._timer: IDelayedCall | None = None
         self._due = inf  # when the timer fires; -inf while calls are made, for it is set after them
+        self._soon: list[DelayedCall] = []
+        self._soon_timer: IDelayedCall | None = None
         self._ahead_seconds = 0.0
         self._is_told = False
         directlyProvides(self, providedBy(reactor))
@@ -91,6 +99,8 @@ class SteadyReactor:
     ) -> DelayedCall:
         """Twisted's; the delay is monotonic time, and so is what ``getTime()`` of the call gives."""
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
+        if not delay:
+            return self._call_soon(callable, args, kwargs)
         at = self.seconds() + delay
         call = DelayedCall(at, callable, args, kwargs, self._call_cancelled, self._call_moved, self.seconds)
         self._active += 1
@@ -104,7 +114,7 @@ class SteadyReactor:
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """Twisted's; only the calls that were asked for here, not the wrapped reactor's."""
-        return [call for call in (*self._calls, *self._new) if not call.cancelled]
+        return [call for call in (*self._soon, *self._calls, *self._new) if not call.cancelled]
 
     def _call_moved(self, call: DelayedCall) -> None:
         heapify(self._calls)
@@ -129,9 +139,9 @@ class SteadyReactor:
             self._calls.clear()
             self._cancelled = 0
             self._timer, self._due = None, inf
-            self._watch.discard(self)
             if timer is not None:
                 timer.cancel()
+            self._no_timer()
             return
         now = self.seconds()
         self._due = self._calls[0].time
@@ -142,6 +152,11 @@ class SteadyReactor:
             self._watch.add(self)
         else:
             timer.reset(wait_seconds)
+
+    def _no_timer(self) -> None:
+        """One of the two timers is not set any more: without the other one the clock is of no concern."""
+        if self._timer is None and self._soon_timer is None:
+            self._watch.discard(self)
 
     def _fired(self) -> None:
         """Make the calls that are due by now, if any. What one of them raises is the reactor's to log."""
@@ -172,6 +187,64 @@ class SteadyReactor:
                 return call
         return None
 
+    # Calls for the next turn
+
+    def _call_soon(
+        self, callable: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> DelayedCall:
+        now = self.seconds()
+        call = DelayedCall(now, callable, args, kwargs, self._soon_cancelled, _ignored, self.seconds)
+        self._soon.append(call)
+        self._set_soon_timer(now)
+        return call
+
+    def _set_soon_timer(self, now: float) -> None:
+        if self._soon_timer is None:
+            self._soon_timer = self._reactor.callLater(0, self._soon_fired)
+            if self._timer is None:
+                self._ahead_seconds = self._reactor.seconds() - now
+                self._watch.add(self)
+
+    def _soon_cancelled(self, call: DelayedCall) -> None:
+        if call in self._soon:  # else its turn has begun
+            self._soon.remove(call)
+            if not self._soon and self._soon_timer is not None:
+                self._soon_timer.cancel()
+                self._soon_timer = None
+                self._no_timer()
+
+    def _soon_fired(self) -> None:
+        """Make the calls for this turn. What one of them raises is the reactor's to log."""
+        self._soon_timer = None
+        calls, self._soon = self._soon, []
+        begun = 0
+        try:
+            for call in calls:
+                begun += 1
+                if call.cancelled:
+                    continue
+                if call.delayed_time > 0:
+                    self._put_off(call)
+                    continue
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        finally:
+            rest = calls[begun:]
+            if rest:
+                self._soon[:0] = rest
+                self._set_soon_timer(self.seconds())
+            if self._soon_timer is None:
+                self._no_timer()
+
+    def _put_off(self, call: DelayedCall) -> None:
+        """It was for this turn, and was moved to a later time."""
+        call.activate_delay()
+        call.canceller, call.resetter = self._call_cancelled, self._call_moved
+        self._active += 1
+        heappush(self._calls, call)
+        if call.time < self._due:
+            self._set_timer()
+
     # The clock of the wrapped reactor
 
     def look_at_clock(self) -> None:
@@ -183,8 +256,11 @@ class SteadyReactor:
 
     def _clock_set_back(self) -> None:
         self._is_told = False
+        self._ahead_seconds = self._reactor.seconds() - self.seconds()
         if self._timer is not None:
             self._set_timer()
+        if self._soon_timer is not None:
+            self._soon_timer.reset(0)
 
 
 class ClockWatch:

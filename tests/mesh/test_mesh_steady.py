@@ -228,6 +228,64 @@ def test_what_is_called_at_once_is_called_in_the_next_turn() -> None:
     assert len(bench.ticks) == 1 + 10
 
 
+@pytest.mark.parametrize("has_timers", [False, True])
+@pytest.mark.parametrize("by", STEPS)
+def test_the_next_turn_comes_when_the_clock_is_set_before_it(by: float, has_timers: bool) -> None:
+    bench = Bench()
+    if has_timers:
+        bench.reactor.callLater(50, bench.tick, "50")
+    bench.reactor.callLater(0, bench.tick, "0")
+    bench.below.set_clock(by)
+    bench.run(4)
+    assert [(name, at <= LATE) for name, at in bench.ticks] == [("0", True)]
+    assert bench.watch.watched == ({bench.reactor} if has_timers else set())
+
+
+def test_calls_for_the_next_turn_cost_one_timer_and_are_made_in_order(
+    flush_logged_errors: Callable[..., list[Any]],
+) -> None:
+    bench = Bench()
+    for name in "ab":
+        bench.reactor.callLater(0, bench.tick, name)
+    put_off = bench.reactor.callLater(0, bench.tick, "later")
+    bench.reactor.callLater(0, lambda: 1 / 0)
+    cancelled = bench.reactor.callLater(0, bench.tick, "cancelled")
+    for name in "cd":
+        bench.reactor.callLater(0, bench.tick, name)
+    bench.reactor.callLater(0, cancelled.cancel)
+    put_off.delay(1)
+    cancelled.cancel()
+    assert len(bench.below.getDelayedCalls()) == 1
+    assert len(bench.reactor.getDelayedCalls()) == 7
+    bench.run(2)
+    assert [name for name, _ in bench.ticks] == ["a", "b", "c", "d", "later"]
+    assert len(flush_logged_errors(ZeroDivisionError)) == len(flush_logged_errors(AlreadyCancelled)) == 1
+    assert not bench.below.getDelayedCalls()
+
+
+def test_a_call_that_is_put_off_is_as_any_other() -> None:
+    bench = Bench()
+    calls = [bench.reactor.callLater(0, bench.tick, name) for name in ("earlier", "never")]
+    for call in calls:
+        call.delay(50)
+    bench.run(1)
+    earlier, never = calls
+    earlier.reset(1)
+    never.cancel()
+    bench.run(3)
+    assert bench.ticks == [("earlier", 2)]
+    assert not bench.below.getDelayedCalls()
+
+
+def test_a_call_of_the_turn_can_cancel_the_next_one() -> None:
+    bench = Bench()
+    bench.reactor.callLater(0, lambda: later.cancel())
+    later = bench.reactor.callLater(0, bench.tick)
+    bench.run(1)
+    assert not bench.ticks
+    assert not bench.watch.watched
+
+
 #: An operation on timers: which (of those there are), what, eighths of a second, and the clock's step.
 OPERATIONS = st.tuples(
     st.integers(0, 9),
