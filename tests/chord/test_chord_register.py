@@ -155,7 +155,7 @@ async def test_reads_and_writes_are_linearizable_while_nodes_come_and_go(nodes: 
     members = await nodes.ring(6, QUICK)
     clients = [await nodes.leech(members[0], settings=QUICK) for _ in range(4)]
     history = History()
-    playing = clients[0].run(play(nodes, history, clients * 3, 100))
+    playing = clients[0]._run(play(nodes, history, clients * 3, 100))
 
     async def change() -> None:
         await nodes.join(members[0], settings=QUICK)

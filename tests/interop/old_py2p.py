@@ -82,8 +82,17 @@ class Peer:
         self.node.join()
 
     def do_unjoin(self):
-        """Cease to store."""
-        self.node.unjoin()
+        """Cease to store.
+
+        py2p hands its entries on in one thread while another one takes in more: Python ends its loop.
+        """
+        for _ in range(20):
+            try:
+                return self.node.unjoin()
+            except RuntimeError as error:
+                if "changed size during iteration" not in str(error):
+                    raise
+        raise RuntimeError("py2p was given entries each time that it was to hand them on")
 
     def do_be_about_to_unjoin(self):
         """As in the first moment of ``unjoin``: it takes nothing for its own, and has told nobody yet."""
