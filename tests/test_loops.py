@@ -58,6 +58,7 @@ PUT_OFF = {
     "mesh/rounds.py Rounds.wants_flush",
     "mesh/service.py MeshService._close_links",
     "mesh/service.py MeshService.sleep",
+    "mesh/steady.py SteadyReactor._set_soon_timer",
     "mesh/steady.py SteadyReactor._set_timer",
     "mesh/turns.py Turns._call_next",
     "chord/poll.py Poll.hedge",
