@@ -19,6 +19,7 @@ from chordtx import ChordService, MeshService, SyncService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.discovery import Advertisement, key_of
 from chordtx.sim.virtual import WallClock
+from tests.failing import failing_once
 from tests.sim.cluster import PORT, Cluster
 
 PACKAGE = Path(__file__).parents[1] / "chordtx"
@@ -167,7 +168,7 @@ class Healed:
         """Let the next round of every loop fail, and see that there is another."""
         loops = [loop for node in self.nodes for loop in node._tasks.loops]
         assert self.loops == {_plain(loop.name) for loop in loops}
-        failed = [_failing_once(loop, error) for loop in loops]
+        failed = [failing_once(loop, error) for loop in loops]
         self.world.run(80)
         assert all(failed), "some loop has not come to another round"
         before = [loop.rounds for loop in loops]
@@ -182,20 +183,6 @@ class Healed:
 
 def _plain(name: str) -> str:
     return "advertising *" if name.startswith("advertising ") else name
-
-
-def _failing_once(loop: Any, error: Exception) -> list[int]:
-    """:returns: the failure, once it has come."""
-    true_round, failed = loop._round, []
-
-    def fails() -> Any:
-        if failed:
-            return true_round()
-        failed.append(1)
-        raise error
-
-    loop._round = fails
-    return failed
 
 
 class MeshHealed(Healed):

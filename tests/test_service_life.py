@@ -116,6 +116,12 @@ def nothing_is_left(world: Cluster, node: Any) -> None:
     assert not [call for call in waiting if call.reactor is node.reactor], "calls are left on the reactor"
 
 
+def nothing_is_left_and_it_starts_again(world: Cluster, node: Any) -> None:
+    nothing_is_left(world, node)
+    node.startService()
+    works(world, node)
+
+
 def works(world: Cluster, node: Any, other: Any = None) -> None:
     """The node is joined, and of use."""
     assert world.result(node.when_joined()) is None
@@ -207,9 +213,7 @@ def test_a_node_whose_start_failed_can_be_stopped(kind: Any) -> None:
     world.result(node.stopService())
     assert isinstance(at_once(node.when_joined()), Stopped)
     port.stopListening()
-    nothing_is_left(world, node)
-    node.startService()
-    works(world, node)
+    nothing_is_left_and_it_starts_again(world, node)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -364,9 +368,7 @@ def test_start_during_stop_taken_back(kind: Any) -> None:
     assert isinstance(call[0], Stopped)
     world.run(10)
     assert stopped == [[None], [None]]
-    nothing_is_left(world, node)
-    node.startService()
-    works(world, node)
+    nothing_is_left_and_it_starts_again(world, node)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -395,9 +397,7 @@ def test_stop_in_a_callback_of_the_start(kind: Any, wait: str, has_peers: bool) 
     world.result(getattr(node, wait)().addCallback(stop))
     world.run(30)
     assert stopped == [None]
-    nothing_is_left(world, node)
-    node.startService()
-    works(world, node)
+    nothing_is_left_and_it_starts_again(world, node)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -90,7 +90,7 @@ def test_all_options() -> None:
         (["--advertise", ":44"], "--advertise: "),
         (["--advertise", "0.0.0.0:44"], "--advertise: '0.0.0.0:44' stands for every address"),
         (["--listen", "ssl:44"], "SSL as the encryption"),
-        (["--listen", "unix:/tmp/s"], "say one with advertise"),
+        (["--listen", "unix:node.socket"], "say one with advertise"),
         (
             ["--log-level", "warning"],
             "--log-level must be debug, info, warn, error or critical, not",

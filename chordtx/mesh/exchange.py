@@ -90,7 +90,7 @@ class PeerExchange:
     def believed_of(self, link: MeshConnection) -> Address | None:
         """Where a peer is reached by its own word, as far as that is believed."""
         assert link.address is not None
-        return believed(link.address, link.remote_host, names=_is_member(link))
+        return believed(link.address, link.remote_host, names=link.is_member)
 
     def met(self, address: Address) -> None:
         """There is a link to whoever is reached there."""
@@ -136,11 +136,11 @@ class PeerExchange:
 
     def _peer_named(self, link: MeshConnection, entry: Any) -> None:
         named, peer = peer_from_wire(entry)
-        address = believed(named, link.remote_host, names=_is_member(link))
+        address = believed(named, link.remote_host, names=link.is_member)
         if address is None or peer == self._mesh.id or address == self._mesh._own_address():
             return
         if peer not in self._mesh.routing_table and self._limits.may_tell(
-            f"{link.remote_host} {_is_member(link)}", self._mesh.reactor.seconds()
+            f"{link.remote_host} {link.is_member}", self._mesh.reactor.seconds()
         ):
             self._known.named(address)
             self._mesh._peer_met(peer, address)
@@ -214,11 +214,6 @@ def peer_from_wire(value: Any) -> tuple[Address, str]:
     peer = as_text(value[1])
     number_of_id(peer)
     return Address.from_wire(value[0]), peer
-
-
-def _is_member(link: MeshConnection) -> bool:
-    """Whether it says that it is one of our own nodes that stores."""
-    return link.ours and not link.leeching
 
 
 def _entry(link: MeshConnection, asking: MeshConnection) -> list[Any]:

@@ -16,6 +16,7 @@ from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.events import Work, close, work_of
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.waiting import awaited
 
 UserHandler = Callable[[ReceivedMessage, MeshConnection], Any]
 
@@ -95,7 +96,7 @@ class Inbox:
 
     def _answered(self, work: Work) -> Deferred[bool]:
         self._awaited += 1
-        return self._tasks.run(_result_of(work)).addBoth(self._ended, work)
+        return self._tasks.run(awaited(work)).addBoth(self._ended, work)
 
     def _ended(self, result: Any, work: Work) -> bool:
         self._awaited -= 1
@@ -125,7 +126,3 @@ class Inbox:
         message, size_bytes = self._kept.popleft()
         self._bytes -= size_bytes
         return message
-
-
-async def _result_of(work: Work) -> Any:
-    return await work

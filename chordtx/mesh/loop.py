@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError
+from chordtx.mesh.waiting import awaited
 
 #: What is done once; True means that there is no more to do.
 Round = Callable[[], Awaitable[bool | None] | bool | None]
@@ -89,7 +90,7 @@ class Loop:
         try:
             is_done = self._round()
             if isinstance(is_done, Awaitable):
-                self._under_way = Deferred.fromCoroutine(_awaited(is_done))
+                self._under_way = Deferred.fromCoroutine(awaited(is_done))
                 is_done = await self._under_way
             self._is_over |= bool(is_done)
             seconds = self._pause()
@@ -145,7 +146,3 @@ class Loop:
     def _end_pause(self) -> None:
         if self._pausing is not None:
             self._pausing.cancel()
-
-
-async def _awaited(work: Awaitable[bool | None]) -> bool | None:
-    return await work

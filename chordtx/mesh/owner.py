@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ConnectionOwner:
     """The links' side of a service (see :class:`~chordtx.MeshService`).
 
-    :ivar limited_log: for the lines that peers can cause.
+    :ivar _limited_log: for the lines that peers can cause.
     """
 
     reactor: Any

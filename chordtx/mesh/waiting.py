@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
+
+
+async def awaited(work: Awaitable[T]) -> T:
+    """The result of whatever can be awaited, as a coroutine: Twisted runs nothing else."""
+    return await work
 
 
 def within(seconds: float, reactor: Any, work: Deferred[T], error: Callable[[], Exception]) -> Deferred[T]:
@@ -44,12 +50,7 @@ class _Waiting(Generic[T]):
 
     def fail(self, error: Exception) -> bool:
         """:returns: whether anybody was told."""
-        waiting, self._waiting = self._waiting, {}
-        told = [each for each in waiting if not each.called]
-        for each in told:
-            if not each.called:
-                each.errback(error)
-        return bool(told)
+        return self.tell(Failure(error))
 
     def _forget(self, waiting: Deferred[T]) -> None:
         self._waiting.pop(waiting, None)

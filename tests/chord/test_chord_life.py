@@ -15,6 +15,7 @@ from chordtx import ChordService
 from chordtx.errors import Stopped, StorageFailed
 from chordtx.store import DataFolder
 from tests.chord.nodes import LISTEN, Nodes
+from tests.failing import failing_once
 
 ERRORS = (OSError("no space"), StorageFailed("no space"), ConnectionDone(), TimeoutError(), KeyError("a bug"))
 
@@ -88,15 +89,7 @@ async def test_what_is_noted_in_the_folder_is_noted_after_an_error(
 ) -> None:
     node = await nodes.join(data=str(tmp_path / "data"))
     loop = next(loop for loop in node._tasks.loops if loop.name == "noting in the data folder")
-    true_round, failed = loop._round, []
-
-    def fails() -> Any:
-        if failed:
-            return true_round()
-        failed.append(1)
-        raise error
-
-    loop._round = fails
+    failed = failing_once(loop, error)
     await nodes.until(lambda: failed, "a round that fails")
     rounds = loop.rounds
     await nodes.until(lambda: loop.rounds > rounds, "another round")
