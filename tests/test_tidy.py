@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("escaping", "errors", "config"),
     ("wire",),
-    ("ring",),
+    ("ring", "group"),
     ("records",),
     ("store",),
     ("mesh",),
@@ -32,7 +32,7 @@ LAYERS = (
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "records"})
+PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group", "records"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",

@@ -1,0 +1,631 @@
+"""One node's part in one partition's group: a replica, and a candidate or leader at times.
+
+What the node hears of goes in as events; what it wants done is gathered in a
+:class:`~chordtx.group.turn.Turn`.
+
+A lead begins like this: the group *tries* (asks whether a majority would promise, itself included, so that
+nobody who was cut off deposes a good leader), *stands* (promises itself, and asks for promises), *copies* the
+state of the greatest rank when that is another's, *installs* it everywhere, and leads.
+
+An epoch ends like this: newcomers *learn* the records, the leader *seals*, gets promises for the same ballot
+in the next epoch, installs the state there, leads on, and tells those who are in it no more that they are
+*gone*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from chordtx.group.candidate import Candidate, Choice
+from chordtx.group.configuration import Configuration, Member, by_preference
+from chordtx.group.leader import INSTALLING, LEADING, PASSING, SEALED, Leader
+from chordtx.group.lease import NEVER, PairLeases
+from chordtx.group.messages import (
+    NOT_LEADER,
+    Accept,
+    Accepted,
+    Answer,
+    Compare,
+    Differs,
+    Fetch,
+    FetchClients,
+    Give,
+    GiveClients,
+    Gone,
+    Install,
+    Learn,
+    Learned,
+    Message,
+    Moved,
+    Newer,
+    Operation,
+    Prepare,
+    Promise,
+    Refused,
+    Yours,
+)
+from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.replica import Replica, Stored
+from chordtx.group.settings import GroupSettings
+from chordtx.group.state import State
+from chordtx.group.turn import Turn
+
+#: Between those who might stand, so that they seldom do at once.
+_APART_SECONDS = 0.15
+_MARK_BITS = 62
+
+
+@define
+class _Change:
+    """A change of members that is being prepared.
+
+    :ivar learning: newcomers that do not have the records yet.
+    """
+
+    members: tuple[Member, ...]
+    learning: set[NodeId]
+    since: float
+    told: dict[NodeId, float] = field(factory=dict)
+
+
+class Group:
+    """See the module.
+
+    :param me: the node, as a member. :param turn: what it wants done goes there.
+    :param rng: for moments that nobody else chooses too, and the marks of forced epochs.
+    :param stored: what it had before a restart, with ``state`` when it had one.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        me: Member,
+        turn: Turn,
+        pairs: PairLeases,
+        settings: GroupSettings,
+        rng: Random,
+        stored: Stored | None = None,
+        state: State | None = None,
+    ) -> None:
+        self.partition = partition
+        self.me = me
+        self.replica = Replica(partition, me.id, turn, pairs, settings, stored, state)
+        self.candidate: Candidate | None = None
+        self.leader: Leader | None = None
+        self.stand_at: float | None = None
+        self._moving: Candidate | None = None
+        self._change: _Change | None = None
+        self._is_forcing = False
+        self._sequence = 0
+        self._number_seen = 0
+        self._leaving: set[NodeId] = set()
+        self._heard = NEVER
+        self._walls: dict[NodeId, tuple[int, float]] = {}
+        self._turn = turn
+        self._pairs = pairs
+        self._settings = settings
+        self._rng = rng
+
+    # What is known
+
+    @property
+    def configuration(self) -> Configuration:
+        """Of its state, or the newest that it has left."""
+        return self.replica.configuration
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether it serves."""
+        return self.leader is not None and self.leader.stage in (LEADING, SEALED)
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Who leads, as far as it knows."""
+        if self.leader is not None:
+            return self.me.id
+        promised = self.replica.promised
+        return promised.node if promised != NO_BALLOT and promised.node != self.me.id else None
+
+    def who_leads(self) -> NodeId | None:
+        """What a client is told: never this node itself."""
+        leader = self.leader_id
+        return None if leader == self.me.id else leader
+
+    # Messages
+
+    def received(self, by: NodeId, message: Message) -> None:
+        """Something from another member, or from this node to itself."""
+        self._HANDLERS[type(message)](self, by, message)
+
+    def _prepare(self, by: NodeId, asked: Prepare) -> None:
+        leader = self.leader
+        if leader is not None and leader.stage == LEADING and _is_behind(by, asked, leader.configuration):
+            self._turn.send(by, self.partition, Gone(leader.configuration))
+            return
+        self.replica.prepare(by, asked)
+        self._check_overruled()
+
+    def _promise(self, by: NodeId, answer: Promise) -> None:
+        self._walls[by] = (answer.wall_ms, self._turn.now)
+        election = self.candidate or self._moving
+        if election is not None:
+            election.answered(by, answer)
+            self._evaluate()
+
+    def _refused(self, by: NodeId, told: Refused) -> None:
+        self._number_seen = max(self._number_seen, told.promised.number)
+        candidate = self.candidate
+        if (
+            candidate is not None
+            and candidate.ballot == told.ballot
+            and (told.wait_seconds or candidate.trial)
+        ):
+            self._stand_after(told.wait_seconds + self._apart())
+        ballot = self._own_ballot()
+        if ballot is not None and told.promised > ballot:
+            self.replica.promise(told.promised)
+            self._check_overruled()
+
+    def _accept(self, by: NodeId, told: Accept) -> None:
+        self.replica.accept(by, told)
+        self._heard = self._turn.now
+        if self.stand_at is not None or self.leader is not None or self.candidate is not None:
+            self._leader_spoke()
+
+    def _install(self, by: NodeId, told: Install) -> None:
+        self.replica.install(by, told)
+        self._heard = self._turn.now
+        self._leader_spoke()
+
+    def _leader_spoke(self) -> None:
+        self._check_overruled()
+        if self.candidate is None and self.leader is None:
+            self.stand_at = None
+
+    def _accepted(self, by: NodeId, told: Accepted) -> None:
+        leader = self.leader
+        if leader is not None and leader.accepted(by, told):
+            leader.read_on()
+            if leader.stage != LEADING:
+                self._committed_more(leader)
+
+    def _newer(self, by: NodeId, told: Newer) -> None:
+        epoch = told.configuration.epoch
+        if epoch.mark != self.replica.epoch.mark:
+            if epoch > self.replica.epoch:
+                self.replica.change_history(epoch)
+                self._check_overruled()
+            return
+        candidate = self.candidate
+        if candidate is not None:
+            if epoch > self.replica.epoch:
+                candidate.knows_later(by, told.configuration)
+            self._ask(candidate, told.configuration.ids)
+            self._evaluate()
+
+    def _learn(self, by: NodeId, told: Learn) -> None:
+        self.replica.learn(by, told)
+
+    def _learned(self, by: NodeId, told: Learned) -> None:
+        change, leader = self._change, self.leader
+        if change is not None and leader is not None and told.ballot == leader.ballot:
+            change.learning.discard(by)
+            leader.learned(by)
+            self._seal_when_learned()
+
+    def _yours(self, by: NodeId, told: Yours) -> None:
+        if self.replica.promised == told.ballot:
+            self.stand(released=told.ballot, trial=False)
+
+    def _gone(self, by: NodeId, told: Gone) -> None:
+        if self.replica.gone(told.configuration):
+            self._step_down()
+            self.stand_at = None
+
+    def _asked_for_copy(self, by: NodeId, question: Compare | Fetch | FetchClients) -> None:
+        self.replica.asked_for_copy(by, question)
+
+    def _copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
+        self.replica.copy_answered(by, answer)
+        candidate = self.candidate
+        if candidate is None or (candidate.trial and not self._is_forcing):
+            return
+        if self.replica.copy is None:  # it has that state no more: others may
+            candidate.answers.pop(by, None)
+        self._evaluate()
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Any], None]]] = {
+        Prepare: _prepare,
+        Promise: _promise,
+        Refused: _refused,
+        Accept: _accept,
+        Install: _install,
+        Accepted: _accepted,
+        Newer: _newer,
+        Learn: _learn,
+        Learned: _learned,
+        Yours: _yours,
+        Gone: _gone,
+        Compare: _asked_for_copy,
+        Fetch: _asked_for_copy,
+        FetchClients: _asked_for_copy,
+        Differs: _copy_answered,
+        Give: _copy_answered,
+        GiveClients: _copy_answered,
+        Moved: _copy_answered,
+    }
+
+    # Operations
+
+    def do(self, who: object, operation: Operation) -> None:
+        """A client's operation. Who does not lead says who does, as far as it knows."""
+        leader = self.leader
+        if leader is not None:
+            leader.do(who, operation)
+            return
+        if self.who_leads() is None:
+            self.want_leader()
+        answer = Answer(operation.client, operation.number, NOT_LEADER, self.who_leads(), NO_RANK, NO_RANK)
+        self._turn.answer(who, self.partition, answer)
+
+    def confirmed(self) -> None:
+        """A member has answered a confirm for this partition."""
+        if self.leader is not None:
+            self.leader.confirmed()
+
+    def forgotten_by(self, member: NodeId) -> None:
+        """A member that this node leads says that it does not follow."""
+        if self.leader is not None:
+            self.leader.forgotten_by(member)
+
+    # Standing
+
+    def want_leader(self, gone: NodeId | None = None) -> None:
+        """Nobody leads, as far as it knows: it tries, soon or a little later, as it is preferred.
+
+        :param gone: who has led, and is not reached any more.
+        """
+        if self.leader is not None or self.candidate is not None or self.stand_at is not None:
+            return
+        members = [id for id in self.configuration.ids if id != gone]
+        if self.me.id in members:
+            place = by_preference(self.partition, members).index(self.me.id)
+            self._stand_after(place * self._apart())
+
+    def lost(self, node: NodeId) -> None:
+        """The link to a node broke, or fell silent."""
+        if self.replica.promised.node == node and node != self.me.id:
+            self.want_leader(gone=node)
+
+    def _stand_after(self, seconds: float) -> None:
+        at = self._turn.now + seconds
+        self.stand_at = at if self.stand_at is None else max(self.stand_at, at)
+
+    def _apart(self) -> float:
+        return _APART_SECONDS * (1 + self._rng.random())
+
+    def stand(self, *, released: Ballot | None = None, trial: bool = True) -> None:
+        """Become leader, if a majority agrees.
+
+        :param released: the ballot of a leader that has stopped by itself.
+        :param trial: ask first.
+        """
+        replica = self.replica
+        if replica.state is None and replica.left.epoch.number < 0:
+            return  # it knows of no configuration
+        wait = replica.lease_seconds_left(self.me.id, released)
+        if wait:
+            self._stand_after(wait + self._apart())
+            return
+        self._step_down()
+        self.stand_at = None
+        ballot = Ballot(max(replica.promised.number, self._number_seen) + 1, self.me.id)
+        if not trial:
+            replica.promise(ballot)  # its own promise first: no ballot is used twice
+            self._sequence = 0
+        own = replica.report(ballot, trial=trial)
+        candidate = Candidate(self.me.id, ballot, own, released=released, trial=trial, since=self._turn.now)
+        self.candidate = candidate
+        self._ask(candidate)
+        self._evaluate()
+
+    def _ask(self, candidate: Candidate, others: Iterable[NodeId] = ()) -> None:
+        new = candidate.to_ask(others)
+        asked = Prepare(candidate.ballot, candidate.latest.epoch, candidate.released, candidate.trial)
+        if candidate.trial:
+            self._turn.send_at_once(new, self.partition, asked)
+        else:
+            for id in new:
+                self._turn.send(id, self.partition, asked)
+
+    def _evaluate(self) -> None:
+        """Have enough answered?"""
+        if self._moving is not None:
+            self._evaluate_move(self._moving)
+        candidate = self.candidate
+        if candidate is None:
+            return
+        self._ask(candidate)
+        choice = candidate.best if self._is_forcing else candidate.choice
+        if choice is None:
+            return
+        if not candidate.has_place_in(choice):
+            self._step_down()
+        elif candidate.trial and not self._is_forcing:
+            self.stand(released=candidate.released, trial=False)
+        else:
+            self._go_on_with(candidate, choice)
+
+    def _go_on_with(self, candidate: Candidate, choice: Choice) -> None:
+        """Its state is to go on, once it is here."""
+        replica, rank = self.replica, choice.report.rank
+        state = replica.state if choice.source == self.me.id else replica.copied(rank)
+        if state is None:
+            replica.copy_from(choice.source, rank)
+            return
+        if self._is_forcing:
+            self._force_with(candidate, state, rank)
+            return
+        self._leaving |= {id for id, each in candidate.answers.items() if each.rank != NO_RANK}
+        self._adopt(candidate.ballot, state, rank)
+
+    def _adopt(self, ballot: Ballot, state: State, base: Rank) -> None:
+        """From here on it is the leader of this state's epoch, and serves once a majority has the state."""
+        first, held = self._sequence, [] if self.leader is None else self.leader.take_held()
+        rank = Rank(state.configuration.epoch, ballot, first)
+        replica = self.replica
+        self.candidate = self._moving = None
+        if self.me.id in state.configuration.ids:
+            if state is replica.state:
+                replica.rename(rank, state.header)
+            else:
+                replica.take(rank, state)
+        replica.forget_copy()
+        self.leader = Leader(
+            replica, self._turn, self._pairs, self._settings, ballot, state, first, base, self._walls
+        )
+        self._pairs.follows(self.partition, None)
+        self._pairs.leads_no_more(self.partition)
+        self.leader.hold(held)
+        self.leader.begin()
+
+    # Leading
+
+    def _committed_more(self, leader: Leader) -> None:
+        """A majority has the state that it began with, or all of a sealed epoch."""
+        if leader.stage == INSTALLING and leader.commit >= leader.first:
+            if leader.state.next is not None:
+                leader.stage = PASSING
+            elif not leader.is_member:
+                self._retire(leader)
+                return
+            else:
+                leader.stage = LEADING
+                self._retire(leader)
+                leader.serve_held()
+        if leader.stage in (SEALED, PASSING) and leader.commit == leader.newest and self._moving is None:
+            self._move(leader)
+
+    def _retire(self, leader: Leader) -> None:
+        """Its epoch is active: who is in it no more may forget."""
+        told = Gone(leader.configuration)
+        self._turn.send_at_once(sorted(self._leaving - leader.configuration.ids), self.partition, told)
+        self._leaving = set()
+        if not leader.is_member:  # it carried out the change, and is not in the group any more
+            preferred = by_preference(self.partition, leader.configuration.ids)[0]
+            self._turn.send_at_once((preferred,), self.partition, Yours(leader.ballot))
+            self.replica.gone(leader.configuration)
+            self._step_down()
+
+    def _move(self, leader: Leader) -> None:
+        """The epoch is sealed and all of it committed: the same ballot is to be promised in the next one."""
+        following = leader.state.next
+        assert following is not None
+        own = self.replica.report(leader.ballot, trial=False)
+        moving = Candidate(self.me.id, leader.ballot, own, released=None, trial=False, since=self._turn.now)
+        self._moving = moving
+        self._ask_next(moving, leader)
+        self._evaluate()
+
+    def _ask_next(self, moving: Candidate, leader: Leader) -> None:
+        asked = Prepare(moving.ballot, leader.configuration.epoch, None, False)
+        for member in leader.state.next or ():
+            if member.id != self.me.id and member.id not in moving.asked:
+                moving.asked.append(member.id)
+                self._turn.send(member.id, self.partition, asked)
+
+    def _evaluate_move(self, moving: Candidate) -> None:
+        leader = self.leader
+        assert leader is not None
+        assert leader.state.next is not None
+        if moving.latest.epoch > leader.configuration.epoch:
+            self._begun_already(moving, leader)
+            return
+        following = leader.configuration.successor(leader.state.next)
+        if not following.has_majority(moving.answers):
+            return
+        self._sequence = leader.newest + 1
+        self._leaving |= leader.configuration.ids
+        base = leader.rank if not leader.is_member else self.replica.rank
+        state = leader.state
+        if self.me.id in following.ids:
+            state.configuration, state.next = following, None
+        else:
+            state = state.succeed(following)
+        self._adopt(leader.ballot, state, base)
+
+    def _begun_already(self, moving: Candidate, leader: Leader) -> None:
+        """Somebody has been in the next epoch: its state counts, and this leader of the one before reads no
+        more."""
+        self._sequence = leader.newest + 1
+        self._leaving |= leader.configuration.ids
+        held = leader.take_held()
+        leader.stop(None)
+        self.leader = None
+        self._pairs.leads_no_more(self.partition)
+        self._moving, self.candidate = None, moving
+        for who, operation in held:
+            self._turn.answer(
+                who,
+                self.partition,
+                Answer(operation.client, operation.number, NOT_LEADER, None, NO_RANK, NO_RANK),
+            )
+
+    def change_members(self, members: Iterable[Member]) -> None:
+        """The group is to consist of these: newcomers learn the records first."""
+        leader, wanted = self.leader, tuple(sorted(members))
+        if leader is None or leader.stage != LEADING or wanted == leader.configuration.members:
+            return
+        if self._change is not None and self._change.members == wanted:
+            return
+        newcomers = {member.id for member in wanted} - leader.configuration.ids
+        self._change = _Change(wanted, newcomers, self._turn.now)
+        self._teach()
+        self._seal_when_learned()
+
+    def _teach(self) -> None:
+        change, leader, now = self._change, self.leader, self._turn.now
+        assert change is not None
+        assert leader is not None
+        for id in sorted(change.learning):
+            if now >= change.told.get(id, NEVER) + self._settings.copy_timeout_seconds * 2:
+                change.told[id] = now
+                leader.teach(id)
+
+    def _seal_when_learned(self) -> None:
+        change, leader = self._change, self.leader
+        if change is not None and not change.learning and leader is not None:
+            self._change = None
+            leader.seal(change.members)
+
+    def hand_over(self, to: NodeId) -> None:
+        """Another member is to lead: this one stops first, so that its leases are in nobody's way."""
+        leader = self.leader
+        if (
+            leader is None
+            or leader.stage != LEADING
+            or to == self.me.id
+            or to not in leader.configuration.ids
+        ):
+            return
+        leader.flush()
+        self._step_down()
+        self._turn.send_at_once((to,), self.partition, Yours(leader.ballot))
+
+    def _own_ballot(self) -> Ballot | None:
+        if self.leader is not None:
+            return self.leader.ballot
+        return None if self.candidate is None or self.candidate.trial else self.candidate.ballot
+
+    def _check_overruled(self) -> None:
+        """Told of a greater ballot, or of another history, it steps down for good."""
+        ballot = self._own_ballot()
+        if ballot is not None and self.replica.promised != ballot:
+            self._step_down()
+        elif (
+            self.candidate is not None
+            and self.candidate.trial
+            and self.replica.promised.number >= self.candidate.ballot.number
+        ):
+            self.candidate = None
+        following = self.replica.follows if self.leader is None else None
+        self._pairs.follows(self.partition, following)
+
+    def _step_down(self) -> None:
+        """What is under way is unknown; this ballot serves no more."""
+        leader, self.leader, self.candidate, self._moving, self._change = self.leader, None, None, None, None
+        self._is_forcing = False
+        self._leaving = set()
+        if leader is not None:
+            leader.stop(self.who_leads())
+            self._pairs.leads_no_more(self.partition)
+            self.replica.release()
+
+    # By force
+
+    def force(self) -> None:
+        """Go on with those who answer, though they are no majority: what only the others have is lost.
+
+        Asks first; :meth:`force_now` goes on with those who have answered by then.
+        """
+        self._number_seen = max(self._number_seen, self.replica.promised.number)
+        self.stand(trial=True)
+
+    def force_now(self) -> None:
+        """Begin a history of its own with those who have answered."""
+        if self.candidate is not None and self.candidate.trial and self.candidate.best.report.rank != NO_RANK:
+            self._is_forcing = True
+            self._evaluate()
+
+    def _force_with(self, candidate: Candidate, state: State, base: Rank) -> None:
+        members = dict(state.configuration.members) | dict(state.next or ())
+        going_on = tuple(Member(id, members[id]) for id in candidate.answers if id in members)
+        epoch = Epoch(state.configuration.epoch.number + 1, 1 + self._rng.getrandbits(_MARK_BITS))
+        configuration = Configuration(epoch, going_on, base)
+        state = state.succeed(configuration)
+        self._step_down()
+        self.replica.change_history(epoch)
+        ballot = Ballot(1, self.me.id)
+        self.replica.promise(ballot)
+        self._sequence = 0
+        self._adopt(ballot, state, base)
+
+    # Time
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = self._turn.now
+        self.replica.ask_for_copy()
+        leader = self.leader
+        if leader is not None:
+            if not leader.tick():
+                self._step_down()
+                self._stand_after(self._apart())
+            elif self._moving is not None and now > self._moving.since + self._settings.copy_timeout_seconds:
+                self._moving.since = now
+                self._moving.asked.clear()
+                self._ask_next(self._moving, leader)
+            self._tick_change(now)
+        elif (
+            self.candidate is not None
+            and now > self.candidate.since + self._settings.majority_timeout_seconds
+        ):
+            self._step_down()
+            self._stand_after(self._apart() * 2)
+        if self.stand_at is not None and now >= self.stand_at and self.leader is None:
+            self.stand_at = None
+            self.stand()
+
+    def _tick_change(self, now: float) -> None:
+        change = self._change
+        if change is None:
+            return
+        if now > change.since + self._settings.learn_timeout_seconds:
+            self._change = None
+            if self.leader is not None:
+                for id in change.learning:
+                    self.leader.learned(id)
+        else:
+            self._teach()
+
+    def seconds_to_wake(self) -> float | None:
+        """After how long it wants to be ticked at the latest; None for never."""
+        wakes = []
+        if self.stand_at is not None:
+            wakes.append(max(0.0, self.stand_at - self._turn.now))
+        if self.candidate is not None or self.replica.copy is not None or self._moving is not None:
+            wakes.append(self._settings.copy_timeout_seconds / 2)
+        if self._change is not None:
+            wakes.append(self._settings.copy_timeout_seconds)
+        if self.leader is not None and (seconds := self.leader.seconds_to_wake()) is not None:
+            wakes.append(seconds)
+        return min(wakes, default=None)
+
+
+def _is_behind(by: NodeId, asked: Prepare, active: Configuration) -> bool:
+    """Whether a candidate is of an epoch that is over, and not in the one that is active."""
+    return asked.epoch < active.epoch and by not in active.ids

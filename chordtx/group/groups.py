@@ -1,0 +1,225 @@
+"""All groups of one node: what came in goes to the group that it concerns, what they want goes out together.
+
+Whoever drives it calls :meth:`Groups.begin`, then any number of events, then :meth:`Groups.end`, which gives
+what is to be done. The order is fixed: messages of ``at_once`` may go immediately; those of ``when_synced``
+go when these saves, and all before them, are on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from random import Random
+from typing import NamedTuple
+
+from chordtx.group.configuration import Member
+from chordtx.group.confirming import Confirming
+from chordtx.group.group import Group
+from chordtx.group.messages import (
+    NODE_LEVEL,
+    NOT_LEADER,
+    Accept,
+    Answer,
+    Confirm,
+    ConfirmAnswer,
+    Install,
+    Learn,
+    Message,
+    Operation,
+    Prepare,
+    Yours,
+)
+from chordtx.group.rank import FIRST_RANK, NO_RANK, NodeId
+from chordtx.group.replica import Save, Stored
+from chordtx.group.settings import GroupSettings
+from chordtx.group.state import State, first_state
+from chordtx.group.turn import Outgoing, Turn
+
+#: With these a group begins at a node that had none; and they are said for their sender's own ballot.
+_OPENING = (Prepare, Accept, Install, Learn)
+
+#: Groups that have something to do are ticked this often.
+TICK_SECONDS = 0.1
+#: What a group wants later than this waits in a queue of its own.
+_SOON_SECONDS = 0.5
+
+
+class Ended(NamedTuple):
+    """What is to be done after a turn.
+
+    :ivar saves: by partition; empty without a disk. :ivar answers: (who asked, partition, answer).
+    """
+
+    saves: dict[int, Save]
+    at_once: Outgoing
+    when_synced: Outgoing
+    answers: list[tuple[object, int, Answer]]
+
+
+class Groups:
+    """See the module.
+
+    :param me: this node, as a member. Without a disk nothing is saved.
+    :param rng: for moments that no other node chooses too.
+    """
+
+    def __init__(self, me: Member, settings: GroupSettings, rng: Random) -> None:
+        self.me = me
+        self.settings = settings
+        self.groups: dict[int, Group] = {}
+        self.turn = Turn()
+        self.confirming = Confirming(self.turn, settings)
+        self.unreachable: set[NodeId] = set()
+        self._rng = rng
+        self._active: set[int] = set()
+        self._wakes: list[tuple[float, int]] = []
+        self._next_tick = float("-inf")
+
+    # Beginning
+
+    def load(self, partition: int, stored: Stored, state: State | None) -> None:
+        """What was on disk, after a start: the present moment is that of :meth:`begin`."""
+        group = self._make(partition, stored, state)
+        self.confirming.follows(partition, group.replica.follows)
+        group.want_leader()
+
+    def create(self, partitions: Iterable[int]) -> None:
+        """Begin a ring: this node alone keeps all partitions."""
+        for partition in partitions:
+            group = self._make(partition, None, None)
+            state = first_state([self.me])
+            group.replica.take(FIRST_RANK, state)
+            group.stand(trial=False)
+
+    def _make(self, partition: int, stored: Stored | None, state: State | None) -> Group:
+        group = Group(partition, self.me, self.turn, self.confirming, self.settings, self._rng, stored, state)
+        self.groups[partition] = group
+        self._active.add(partition)
+        return group
+
+    # Events
+
+    def begin(self, now: float, wall_ms: int) -> None:
+        """A turn begins.
+
+        :param now: by the lease clock, in seconds. :param wall_ms: by the wall clock.
+        """
+        self.turn.begin(now, wall_ms)
+
+    def received(self, by: NodeId, entries: Iterable[tuple[int, Message]]) -> None:
+        """What another node, or this one, has sent."""
+        groups, active = self.groups, self._active
+        for partition, message in entries:
+            if partition == NODE_LEVEL:
+                self._node_received(by, message)
+                continue
+            group = groups.get(partition)
+            if group is None:
+                if not isinstance(message, _OPENING):
+                    continue
+                group = self._make(partition, None, None)
+            active.add(partition)
+            group.received(by, message)
+
+    def _node_received(self, by: NodeId, message: object) -> None:
+        if isinstance(message, Confirm):
+            self.confirming.received(by, message)
+        elif isinstance(message, ConfirmAnswer):
+            for partition in self.confirming.answered(by, message):
+                if partition in self.groups:
+                    self.groups[partition].forgotten_by(by)
+            self._read_on()
+
+    def _read_on(self) -> None:
+        for partition in list(self.turn.reading):
+            group = self.groups[partition]
+            group.confirmed()
+            if group.leader is None or not group.leader.is_reading:
+                self.turn.reading.discard(partition)
+
+    def do(self, who: object, partition: int, operation: Operation) -> None:
+        """A client's operation. :param who: is named in the answer."""
+        group = self.groups.get(partition)
+        if group is None:
+            answer = Answer(operation.client, operation.number, NOT_LEADER, None, NO_RANK, NO_RANK)
+            self.turn.answer(who, partition, answer)
+        else:
+            self._active.add(partition)
+            group.do(who, operation)
+
+    def lost(self, node: NodeId) -> None:
+        """The link to a node broke, or fell silent."""
+        self.unreachable.add(node)
+        for partition, group in self.groups.items():
+            if group.replica.promised.node == node:
+                self._active.add(partition)
+                group.lost(node)
+
+    def reached(self, node: NodeId) -> None:
+        """There is a link to a node again."""
+        self.unreachable.discard(node)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = self.turn.now
+        while self._wakes and self._wakes[0][0] <= now:
+            self._active.add(heappop(self._wakes)[1])
+        if now < self._next_tick:
+            return
+        self._next_tick = now + TICK_SECONDS
+        for partition in sorted(self._active):
+            group = self.groups[partition]
+            group.tick()
+            seconds = group.seconds_to_wake()
+            if seconds is None or seconds > _SOON_SECONDS:
+                self._active.discard(partition)
+                if seconds is not None:
+                    heappush(self._wakes, (now + seconds, partition))
+
+    def seconds_to_wake(self) -> float | None:
+        """After how long it wants to be ticked; None when nothing is due, ever."""
+        wakes = [self._next_tick] if self._active else []
+        if self._wakes:
+            wakes.append(self._wakes[0][0])
+        return max(0.0, min(wakes) - self.turn.now) if wakes else None
+
+    # The end of a turn
+
+    def end(self) -> Ended:
+        """What is to be done."""
+        turn = self.turn
+        for flush in turn.unflushed:
+            flush()
+        for member in sorted(turn.to_confirm):
+            self.confirming.confirm(member)
+        saves = self._saves()
+        ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers)
+        turn.at_once, turn.when_synced, turn.answers = {}, {}, []
+        turn.unflushed.clear()
+        turn.to_confirm.clear()
+        return ended
+
+    def _saves(self) -> dict[int, Save]:
+        unsaved = self.turn.unsaved
+        if not unsaved:
+            return {}
+        saves = {}
+        for partition in unsaved:
+            replica = self.groups[partition].replica
+            if self.me.has_disk:
+                saves[partition] = replica.take_save()
+            else:
+                replica.touched.records.clear()
+                replica.touched.clients.clear()
+        unsaved.clear()
+        return saves
+
+
+def is_said_for_itself(by: NodeId, message: object) -> bool:
+    """Whether a message that only a ballot's own node may send comes from that one."""
+    match message:
+        case Prepare() | Accept() | Learn() | Yours():
+            return message.ballot.node == by
+        case Install():
+            return message.rank.ballot.node == by
+    return True

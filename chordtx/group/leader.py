@@ -1,0 +1,644 @@
+"""Leading: changes in sequence, answered when a majority has them; reads under leases; sealing an epoch.
+
+Of the state that the leader goes on with there are two views. The *newest* has all changes that it has made:
+on it the next change is computed. The *committed* one has only those that a majority has: it is what reads
+see. The newest is the replica's own state; of what is not committed yet, the leader remembers what was there
+before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple
+
+from chordtx.group import operations
+from chordtx.group.configuration import Configuration, Member
+from chordtx.group.lease import NEVER, NOT_CONFIRMED, Confirmed, Held, PairLeases
+from chordtx.group.messages import (
+    BUSY,
+    FULL,
+    NOT_LEADER,
+    TOO_OLD,
+    UNKNOWN,
+    Accept,
+    Accepted,
+    Answer,
+    Install,
+    Learn,
+    Operation,
+)
+from chordtx.group.operations import GET, GROWS, READS, Moment
+from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
+from chordtx.group.record import Record, is_expired
+from chordtx.group.replica import Replica
+from chordtx.group.settings import GroupSettings
+from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State
+from chordtx.group.turn import Turn
+
+#: A majority is to have the state that it begins with, first: nothing is served yet.
+INSTALLING = "installing"
+#: It serves.
+LEADING = "leading"
+#: Its epoch is sealed by itself: it reads on, and changes wait.
+SEALED = "sealed"
+#: It found its epoch sealed by somebody else, so that the next one may have begun: it serves nothing.
+PASSING = "passing"
+
+_MARKS_EVERY_SECONDS = 5.0
+_RESEND_SECONDS = 0.5
+
+
+class _Waiting(NamedTuple):
+    """An answer that waits for its change to be committed."""
+
+    sequence: int
+    who: object
+    answer: Answer
+
+
+class _Read(NamedTuple):
+    """A read that waits until the lead is certain.
+
+    :ivar above: a majority has to answer a confirm with a number above this one.
+    """
+
+    above: int
+    who: object
+    operation: Operation
+
+
+class _Late(NamedTuple):
+    """A read that waits for changes to be committed.
+
+    :ivar after: their sequence. :ivar now_ms: what was expired by then is removed by them.
+    """
+
+    after: int
+    now_ms: int
+    who: object
+    operation: Operation
+
+
+class _Sent(NamedTuple):
+    """Changes on their way."""
+
+    after: int
+    now_ms: int
+    changes: tuple[Change, ...]
+
+
+class Leader:
+    """One ballot's lead of one epoch.
+
+    :param replica: the node's own. :param ballot: which it leads with.
+    :param state: that it goes on with: the replica's own, when the leader is a member.
+    :param first: the sequence that this state has.
+    :param base: a rank with the same records and clients.
+    :ivar stage: INSTALLING, LEADING, SEALED or PASSING.
+    :ivar commit: a majority has everything up to this sequence.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        turn: Turn,
+        pairs: PairLeases,
+        settings: GroupSettings,
+        ballot: Ballot,
+        state: State,
+        first: int,
+        base: Rank,
+        walls: dict[NodeId, tuple[int, float]],
+    ) -> None:
+        self.ballot = ballot
+        self.state = state
+        self.configuration: Configuration = state.configuration
+        self.stage = INSTALLING
+        self.first = self.newest = first
+        self.commit = first - 1
+        self.base = base
+        self.acknowledged: dict[NodeId, int] = {}
+        self.full: set[NodeId] = set()
+        self._replica = replica
+        self._partition = replica.partition
+        self._me = replica.me
+        self._turn = turn
+        self._pairs = pairs
+        self._settings = settings
+        self.is_member = self._me in self.configuration.ids
+        self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
+        self._held_lease = Held(self._me, self.configuration.ids)
+        self._batch: list[Change] = []
+        self._log: deque[_Sent] = deque()
+        self._log_bytes = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._reads: list[_Read] = []
+        self._late: list[_Late] = []
+        self._held: list[tuple[object, Operation]] = []
+        self._committed: dict[bytes, tuple[Record | None, int]] = {}
+        self._keys: list[bytes] | None = None
+        self._installs: dict[NodeId, float] = {}
+        self._learning: set[NodeId] = set()
+        self._named: set[int] = set()
+        self._last_tick = (turn.now, first)
+        self._expiries = [
+            (record.expires_ms, key) for key, record in state.records.items() if record.expires_ms
+        ]
+        heapify(self._expiries)
+        self.walls = walls
+        self._now_anchor = (state.now_ms, turn.now)
+        self._batch_now_ms = state.now_ms
+        self._marks: deque[tuple[float, Rank]] = deque()
+        self._progress = turn.now
+        self.last_read = NEVER
+
+    @property
+    def rank(self) -> Rank:
+        """Of the newest state."""
+        return Rank(self.configuration.epoch, self.ballot, self.newest)
+
+    @property
+    def committed_rank(self) -> Rank:
+        """Of the newest state that a majority has."""
+        return Rank(self.configuration.epoch, self.ballot, self.commit)
+
+    # Beginning
+
+    def begin(self) -> None:
+        """Everybody's state is to be this one."""
+        for member in self.others:
+            self.install(member)
+        if self.is_member:
+            self._replica.grant()
+            self._acknowledge_own()
+        else:
+            self._replica.offer(self.rank, self.state)
+
+    def install(self, member: NodeId) -> None:
+        """A member's state is to be the newest one."""
+        base = self.base if self.newest == self.first else NO_RANK
+        self._installs[member] = self._turn.now
+        self._named.add(self.newest)
+        told = Install(self.rank, base, self.state.header, self._turn.now)
+        self._turn.send_at_once((member,), self._partition, told)
+
+    def teach(self, newcomer: NodeId) -> None:
+        """One that is about to be a member copies the newest state."""
+        self._learning.add(newcomer)
+        self._named.add(self.newest)
+        self._turn.send_at_once((newcomer,), self._partition, Learn(self.ballot, self.rank))
+
+    def learned(self, newcomer: NodeId) -> None:
+        """It has, or is not waited for any more."""
+        self._learning.discard(newcomer)
+        self._release_copies()
+
+    def _release_copies(self) -> None:
+        if not self._installs and not self._learning:
+            self._named.clear()
+            self._replica.release()
+
+    def _acknowledge_own(self) -> None:
+        """Its own replica has the newest state, once that is on disk."""
+        turn = self._turn
+        told = Accepted(
+            self.ballot, self.configuration.epoch, self.newest, turn.now, turn.wall_ms, self._replica.is_full
+        )
+        turn.send(self._me, self._partition, told)
+
+    # Acknowledgements
+
+    def accepted(self, by: NodeId, told: Accepted) -> bool:
+        """A member tells how far it is.
+
+        :returns: whether more is committed than before.
+        """
+        if (
+            told.ballot != self.ballot
+            or told.epoch != self.configuration.epoch
+            or by not in self.configuration.ids
+        ):
+            return False
+        before = self.acknowledged.get(by, -1)
+        if by != self._me:
+            self._held_lease.granted(by, told.sent)
+            self.walls[by] = (told.wall_ms, self._turn.now)
+        (self.full.add if told.full else self.full.discard)(by)
+        if told.sequence < 0 or told.sequence < before:
+            return False  # what it lacks, the next tick finds
+        if before < 0 and by != self._me:
+            self._pairs.acknowledged_by(by, self._partition, self.ballot, self.configuration.epoch)
+        self.acknowledged[by] = told.sequence
+        if self._installs.pop(by, None) is not None:
+            self._release_copies()
+        return told.sequence > self.commit and self._advance()
+
+    def _advance(self) -> bool:
+        acknowledged = self.acknowledged
+        reached = sorted((acknowledged.get(id, -1) for id in self.configuration.ids), reverse=True)
+        commit = reached[self.configuration.majority - 1]
+        if commit <= self.commit:
+            return False
+        self.commit = commit
+        self._progress = self._turn.now
+        if self._waiting:
+            self._answer_committed()
+        if self._committed:
+            done = [key for key, (_, last) in self._committed.items() if last <= commit]
+            for key in done:
+                del self._committed[key]
+        self._trim_log()
+        return True
+
+    def _answer_committed(self) -> None:
+        waiting, commit, stamp = self._waiting, self.commit, self.committed_rank
+        while waiting and waiting[0].sequence <= commit:
+            _, who, answer = waiting.popleft()
+            self._turn.answer(who, self._partition, answer._replace(stamp=stamp))
+
+    def _trim_log(self) -> None:
+        log, limit = self._log, self._settings.log_bytes_max
+        while log and self._log_bytes > limit and log[0].after + len(log[0].changes) <= self.commit:
+            self._log_bytes -= _size(log.popleft())
+
+    def _send_missing(self, member: NodeId, have: int) -> None:
+        """A member has had the time to acknowledge more than it has."""
+        log = self._log
+        if have >= 0 and log and have >= log[0].after:
+            for sent in log:
+                if sent.after >= have:
+                    self._turn.send_at_once((member,), self._partition, self._accept(sent))
+        elif self._turn.now >= self._installs.get(member, NEVER) + self._settings.copy_timeout_seconds:
+            self.install(member)
+
+    def _accept(self, sent: _Sent) -> Accept:
+        return Accept(self.ballot, self.configuration.epoch, *sent, self._turn.now)
+
+    # Operations
+
+    def do(self, who: object, operation: Operation) -> None:
+        """A client's operation."""
+        if self.stage == LEADING:
+            if operation.kind in READS:
+                self._read(who, operation)
+            else:
+                self._change(who, operation)
+        elif self.stage == SEALED and operation.kind in READS:
+            self._read(who, operation)
+        elif len(self._held) < self._settings.held_operations_max:
+            self._held.append((who, operation))
+        else:
+            self._answer(who, operation, BUSY, None)
+
+    def _answer(
+        self, who: object, operation: Operation, status: int, detail: Any, rank: Rank = NO_RANK
+    ) -> None:
+        answer = Answer(operation.client, operation.number, status, detail, rank, self.committed_rank)
+        self._turn.answer(who, self._partition, answer)
+
+    def _change(self, who: object, operation: Operation) -> None:
+        client, number, answered, stamp, kind, key, arguments = operation
+        state = self.state
+        known = state.clients.get(client)
+        if known is not None:
+            done = known.done.get(number)
+            if done is not None:
+                self._answer_again(who, operation, done)
+                return
+            if number <= known.answered:
+                self._answer(who, operation, TOO_OLD, None)
+                return
+        if stamp < state.evicted:
+            self._answer(who, operation, TOO_OLD, None)
+            return
+        if self.full and kind in GROWS and arguments[0] is not None:
+            self._answer(who, operation, FULL, None)
+            return
+        before = state.records.get(key)
+        now_ms = self._now_of_batch()
+        rank = Rank(self.configuration.epoch, self.ballot, self.newest + 1)
+        after, result = operations.change(
+            kind, before, Moment(rank, now_ms, self._settings.value_bytes_max), arguments
+        )
+        if after is before:
+            change = Change(kind, key, KEEP, b"", 0, client, number, answered, result)
+        elif after is None:
+            change = Change(kind, key, REMOVE, b"", 0, client, number, answered, result)
+        else:
+            change = Change(kind, key, STORE, after.value, after.expires_ms, client, number, answered, result)
+        self._make(change, rank, now_ms, before)
+        self._waiting.append(_Waiting(rank.sequence, who, Answer(client, number, *result, rank, NO_RANK)))
+
+    def _answer_again(self, who: object, operation: Operation, done: Done) -> None:
+        """An operation that was done: its result, once it is committed."""
+        rank = done.rank
+        is_committed = rank[:2] != (self.configuration.epoch, self.ballot) or rank.sequence <= self.commit
+        answer = Answer(operation.client, operation.number, *done.result, rank, self.committed_rank)
+        if is_committed:
+            self._turn.answer(who, self._partition, answer)
+        else:
+            self._waiting.append(_Waiting(rank.sequence, who, answer))
+            if len(self._waiting) > 1 and self._waiting[-2].sequence > rank.sequence:
+                self._waiting = deque(sorted(self._waiting, key=lambda each: each.sequence))
+
+    def _make(self, change: Change, rank: Rank, now_ms: int, before: Record | None) -> None:
+        """The next change in the sequence."""
+        if self.newest in self._named:
+            self._named.discard(self.newest)
+            self._replica.retain()
+        key = change.key
+        if change.effect != KEEP:
+            committed = self._committed.get(key)
+            self._committed[key] = (before if committed is None else committed[0], rank.sequence)
+            self._keys = None
+            if change.expires_ms:
+                heappush(self._expiries, (change.expires_ms, key))
+        self.newest = rank.sequence
+        self._replica.apply_own(change, rank, now_ms)
+        if not self._batch:
+            self._turn.unflushed.append(self.flush)
+        self._batch.append(change)
+        self._now_anchor = (now_ms, self._turn.now)
+
+    def flush(self) -> None:
+        """The turn ends: what was made in it goes to all members, in one message each."""
+        batch = self._batch
+        if batch:
+            self._batch = []
+            sent = _Sent(self.newest - len(batch), self._batch_now_ms, tuple(batch))
+            self._log.append(sent)
+            self._log_bytes += _size(sent)
+            self._turn.send_at_once(self.others, self._partition, self._accept(sent))
+            self._acknowledge_own()
+
+    # The partition's time
+
+    def now_ms(self) -> int:
+        """The greater of the median of the members' wall clocks and the state's time, which goes on by the
+        lease clock."""
+        turn = self._turn
+        from_state, since = self._now_anchor
+        walls = [turn.wall_ms]
+        for told, heard in self.walls.values():
+            walls.append(told + int((turn.now - heard) * 1000))
+        walls.sort()
+        return max(walls[(len(walls) - 1) // 2], from_state + int((turn.now - since) * 1000))
+
+    def _now_of_batch(self) -> int:
+        if not self._batch:
+            self._batch_now_ms = self.now_ms()
+        return self._batch_now_ms
+
+    # Reads
+
+    def _read(self, who: object, operation: Operation) -> None:
+        now = self._turn.now
+        self.last_read = now
+        if now < self._held_lease.until or self.is_leased():
+            self._read_committed(who, operation, self.now_ms())
+        else:
+            self._reads.append(_Read(self._pairs.latest_number, who, operation))
+            self._turn.to_confirm.update(self.others)
+            self._turn.reading.add(self._partition)
+
+    def is_leased(self) -> bool:
+        """Whether a majority's leases run at this moment."""
+        if self.stage not in (LEADING, SEALED):
+            return False
+        if not self.others:
+            return self.is_member  # it alone decides
+        return (
+            self._held_lease.reckon(self._settings.counted_seconds, self._turn.now, self._confirmed())
+            > self._turn.now
+        )
+
+    def _confirmed(self) -> list[Confirmed]:
+        ask, partition, ballot, epoch = (
+            self._pairs.confirmed_by,
+            self._partition,
+            self.ballot,
+            self.configuration.epoch,
+        )
+        return [
+            ask(id, partition, ballot, epoch) if id in self.acknowledged else NOT_CONFIRMED
+            for id in self.others
+        ]
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether reads wait for a confirm."""
+        return bool(self._reads)
+
+    def forgotten_by(self, member: NodeId) -> None:
+        """A member does not follow any more, as far as it says: it is asked how far it is."""
+        self.acknowledged.pop(member, None)
+
+    def confirmed(self) -> None:
+        """A member has answered a confirm: reads that came before it was sent may have their majority."""
+        if not self._reads or self.stage not in (LEADING, SEALED):
+            return
+        numbers = sorted((each.number for each in self._confirmed()), reverse=True)
+        needed = self.configuration.majority - self.is_member
+        newest = numbers[needed - 1]
+        reads, self._reads = self._reads, [read for read in self._reads if read.above >= newest]
+        for read in reads:
+            if read.above < newest:
+                self._read_committed(read.who, read.operation, self.now_ms())
+
+    def _read_committed(self, who: object, operation: Operation, now_ms: int) -> None:
+        """From the newest committed state, for the lead is certain at this moment.
+
+        :param now_ms: what is expired by then is removed by a change first, or another leader, whose time is
+            less far, might still find it.
+        """
+        key = operation.key
+        if operation.kind == GET:
+            record = self._committed[key][0] if key in self._committed else self.state.records.get(key)
+            if is_expired(record, now_ms):
+                self._read_late(who, operation, now_ms, [key])
+            else:
+                self._answer(who, operation, *operations.get(record))
+            return
+        records = self._committed_records()
+        expired = [each for each, record in records.items() if is_expired(record, now_ms)]
+        if expired:
+            self._read_late(who, operation, now_ms, expired)
+        else:
+            self._answer(
+                who, operation, *operations.list_page(self._sorted(records), records, 0, operation.arguments)
+            )
+
+    def _committed_records(self) -> dict[bytes, Record]:
+        records = self.state.records
+        if self._committed:
+            records = dict(records)
+            for key, (record, _) in self._committed.items():
+                if record is not None:
+                    records[key] = record
+                else:
+                    records.pop(key, None)
+        return records
+
+    def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
+        if records is not self.state.records:
+            return sorted(records)
+        if self._keys is None:
+            self._keys = sorted(records)
+        return self._keys
+
+    def _read_late(self, who: object, operation: Operation, now_ms: int, expired: list[bytes]) -> None:
+        if self.stage == LEADING:
+            self.expire(expired)
+        if self.newest > self.commit:
+            self._late.append(_Late(self.newest, now_ms, who, operation))
+        else:
+            self._held.append((who, operation))  # sealed: the next epoch removes it
+
+    def read_on(self) -> None:
+        """More is committed than before: reads may have waited for that."""
+        if not self._late:
+            return
+        commit, late = self.commit, self._late
+        self._late = [read for read in late if read.after > commit]
+        for read in late:
+            if read.after <= commit:
+                self._read_committed(read.who, read.operation, read.now_ms)
+
+    # Its own changes
+
+    def _make_own(self, kind: int, about: Any) -> None:
+        now_ms = self._now_of_batch()
+        rank = Rank(self.configuration.epoch, self.ballot, self.newest + 1)
+        self._make(Change(kind, b"", KEEP, b"", 0, b"", 0, 0, about), rank, now_ms, None)
+
+    def expire(self, keys: list[bytes]) -> None:
+        """Remove what is expired in the newest state."""
+        now_ms, records = self._now_of_batch(), self.state.records
+        due = tuple(key for key in keys if is_expired(records.get(key), now_ms))
+        if due and self.stage == LEADING:
+            for key in due:
+                committed = self._committed.get(key)
+                before = records[key] if committed is None else committed[0]
+                self._committed[key] = (before, self.newest + 1)
+            self._keys = None
+            self._make_own(EXPIRE, due)
+
+    def evict(self, upto: Rank) -> None:
+        """Forget operations up to a committed rank."""
+        if self.stage == LEADING and self.state.evicted < upto <= self.committed_rank:
+            self._make_own(EVICT, upto)
+
+    def seal(self, members: tuple[Member, ...]) -> None:
+        """The last change of the epoch: who decides in the next one."""
+        if self.stage == LEADING and self.state.next is None:
+            self._make_own(SEAL, members)
+            self.stage = SEALED
+
+    # Ends
+
+    def stop(self, who_leads: NodeId | None) -> None:
+        """It leads no more, and never again with this ballot: what is under way may or may not be done."""
+        for _, who, answer in self._waiting:
+            self._turn.answer(
+                who, self._partition, answer._replace(status=UNKNOWN, detail=None, stamp=NO_RANK)
+            )
+        self._waiting.clear()
+        for who, operation in self.take_held():
+            answer = Answer(operation.client, operation.number, NOT_LEADER, who_leads, NO_RANK, NO_RANK)
+            self._turn.answer(who, self._partition, answer)
+
+    def take_held(self) -> list[tuple[object, Operation]]:
+        """Operations that are not done, and that may be done by the next leader, or in the next epoch."""
+        held = [(read.who, read.operation) for read in self._reads]
+        held += [(read.who, read.operation) for read in self._late]
+        held += self._held
+        self._reads, self._late, self._held = [], [], []
+        return held
+
+    def hold(self, held: list[tuple[object, Operation]]) -> None:
+        """From the epoch before."""
+        self._held += held
+
+    def serve_held(self) -> None:
+        """What waited for the lead."""
+        held, self._held = self._held, []
+        for who, operation in held:
+            self.do(who, operation)
+
+    # Time
+
+    def tick(self) -> bool:
+        """Time has passed.
+
+        :returns: whether it still leads: not when it has reached no majority for long.
+        """
+        now, settings = self._turn.now, self._settings
+        if not (self._waiting or self._reads or self._late or self._held) and self.stage == LEADING:
+            self._progress = now
+        elif now - self._progress > settings.majority_timeout_seconds:
+            return False
+        self._send_what_is_missing(now)
+        if self._reads or self._is_to_be_renewed(now):
+            self._turn.to_confirm.update(self.others)
+        if self.stage == LEADING:
+            self._forget_operations(now)
+            self._expire_due()
+        return True
+
+    def _send_what_is_missing(self, now: float) -> None:
+        """Who has not acknowledged, for a while, what was made before: it did not arrive, or its answer."""
+        since, newest = self._last_tick
+        if now < since + _RESEND_SECONDS:
+            return
+        self._last_tick = (now, self.newest)
+        for member in self.others:
+            have = self.acknowledged.get(member, -1)
+            if have < newest:
+                self._send_missing(member, have)
+
+    def _is_to_be_renewed(self, now: float) -> bool:
+        """The lease of what is being read is renewed when less than half of it is left."""
+        if self.last_read + self._settings.lease_seconds <= now or not self._settings.leases:
+            return False
+        self.is_leased()
+        return self._held_lease.until - now < self._settings.counted_seconds / 2
+
+    def _expire_due(self) -> None:
+        """One change removes all whose time is over."""
+        expiries, now_ms = self._expiries, self.now_ms()
+        due = []
+        while expiries and expiries[0][0] <= now_ms:
+            due.append(heappop(expiries)[1])
+        if due:
+            self.expire(list(dict.fromkeys(due)))
+
+    def seconds_to_wake(self) -> float | None:
+        """After how long it wants to be ticked at the latest; None when nothing is due, ever."""
+        if self._waiting or self._reads or self._late or self._held or self.stage != LEADING:
+            return _RESEND_SECONDS / 2
+        if any(self.acknowledged.get(member, -1) < self.newest for member in self.others):
+            return _RESEND_SECONDS
+        if self.last_read + self._settings.lease_seconds > self._turn.now:
+            return self._settings.lease_seconds / 4
+        wakes = [_MARKS_EVERY_SECONDS] if self.state.clients else []
+        if self._expiries:
+            wakes.append(max(0.0, (self._expiries[0][0] - self.now_ms()) / 1000))
+        return min(wakes, default=None)
+
+    def _forget_operations(self, now: float) -> None:
+        """Mark how far it is, now and then; forget what a mark that is old enough says."""
+        marks, seconds = self._marks, self._settings.ids_seconds
+        if self.state.clients and (not marks or now >= marks[-1][0] + min(_MARKS_EVERY_SECONDS, seconds)):
+            marks.append((now, self.committed_rank))
+        upto = NO_RANK
+        while marks and now >= marks[0][0] + seconds:
+            upto = marks.popleft()[1]
+        if upto != NO_RANK and any(
+            done.rank <= upto for each in self.state.clients.values() for done in each.done.values()
+        ):
+            self.evict(upto)
+
+
+def _size(sent: _Sent) -> int:
+    return 64 + sum(128 + len(change.key) + len(change.value) for change in sent.changes)

@@ -1,0 +1,330 @@
+"""What can be done to a key: pure functions of the record that is there.
+
+Each takes the record (None where nothing is), the moment, and the arguments, and gives the record that is
+there afterwards and a result. Only a leader calls them; what it found out travels to the other members as
+the record itself, so no two members can disagree about it.
+
+=================  =====================================  ==================================================
+operation          arguments                              result: a status and what comes with it
+=================  =====================================  ==================================================
+GET                                                       DONE (value, expires_ms, rank); ABSENT
+SET                value, expires                         DONE
+DELETE             version or None                        DONE; ABSENT; CONFLICT rank
+COMPARE_AND_SET    version or None, value, expires        DONE; CONFLICT rank or None
+DELTA              packed fields                          DONE value; WRONG_TYPE; TOO_LARGE
+INCREMENT          packed number                          DONE number; WRONG_TYPE
+TAKE                                                      DONE value; ABSENT
+TOUCH              expires                                DONE; ABSENT
+LIST               prefix, after, limit, with values      DONE (entries, whether there are more)
+=================  =====================================  ==================================================
+
+A *version* is the rank of the change that wrote a record. *Expires* is None for never, a number of
+milliseconds from now for a time to live, or ``[time]`` for a time that is meant absolutely. A value of None
+deletes, as in ``set(key, None)``.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+
+from chordtx.errors import ProtocolError
+from chordtx.group.rank import COUNT_MAX, Rank, rank_from_wire
+from chordtx.group.record import Record, is_expired
+
+GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST = range(9)
+NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list")
+#: What may be answered without being a change.
+READS = frozenset({GET, LIST})
+#: What may make a member hold more than before.
+GROWS = frozenset({SET, COMPARE_AND_SET, DELTA, INCREMENT})
+
+DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
+
+#: Entries in one answer to LIST, and about how many bytes of values.
+LIST_ENTRIES_MAX = 1000
+LIST_BYTES_MAX = 1 << 20
+
+_INTEGER_MIN, _INTEGER_MAX = -(1 << 63), (1 << 64) - 1
+
+
+class Moment(NamedTuple):
+    """Where in a partition's history an operation takes place.
+
+    :ivar rank: of the change that it becomes. :ivar now_ms: the partition's time.
+    :ivar value_bytes_max: what a value may take, in msgpack.
+    """
+
+    rank: Rank
+    now_ms: int
+    value_bytes_max: int
+
+
+Result = tuple[int, Any]
+Outcome = tuple[Record | None, Result]
+Function = Callable[[Record | None, Moment, tuple[Any, ...]], Outcome]
+
+_DONE: Result = (DONE, None)
+_ABSENT: Result = (ABSENT, None)
+
+
+def get(record: Record | None) -> Result:
+    """The value, when it expires, and its version."""
+    return _ABSENT if record is None else (DONE, (record.value, record.expires_ms, record.rank))
+
+
+def _set(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    value, expires = arguments
+    if value is None:
+        return None, _DONE
+    return _written(value, expires_ms(expires, at.now_ms), at), _DONE
+
+
+def _delete(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    (version,) = arguments
+    if record is None:
+        return None, _ABSENT
+    if version is not None and record.rank != version:
+        return record, (CONFLICT, record.rank)
+    return None, _DONE
+
+
+def _compare_and_set(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    version, value, expires = arguments
+    present = None if record is None else record.rank
+    if present != version:
+        return record, (CONFLICT, present)
+    return _set(record, at, (value, expires))
+
+
+def _delta(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    (fields,) = arguments
+    entries = {} if record is None else map_entries(record.value)
+    if entries is None:
+        return record, (WRONG_TYPE, None)
+    entries.update(map_entries(fields) or {})
+    header: bytes = msgpack.Packer().pack_map_header(len(entries))
+    value = header + b"".join(name + packed for name, packed in entries.items())
+    if len(value) > at.value_bytes_max:
+        return record, (TOO_LARGE, len(value))
+    return _rewritten(record, value, at), (DONE, value)
+
+
+def _increment(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    by = msgpack.unpackb(arguments[0])
+    present = 0 if record is None else _number(record.value)
+    if present is None:
+        return record, (WRONG_TYPE, None)
+    total = present + by
+    fits = math.isfinite(total) if isinstance(total, float) else _INTEGER_MIN <= total <= _INTEGER_MAX
+    if not fits:
+        return record, (TOO_LARGE, None)
+    return _rewritten(record, msgpack.packb(total), at), (DONE, total)
+
+
+def _take(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    return None, _ABSENT if record is None else (DONE, record.value)
+
+
+def _touch(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    (expires,) = arguments
+    if record is None:
+        return None, _ABSENT
+    return _written(record.value, expires_ms(expires, at.now_ms), at), _DONE
+
+
+_FUNCTIONS: dict[int, Function] = {
+    SET: _set,
+    DELETE: _delete,
+    COMPARE_AND_SET: _compare_and_set,
+    DELTA: _delta,
+    INCREMENT: _increment,
+    TAKE: _take,
+    TOUCH: _touch,
+}
+
+
+def change(kind: int, record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+    """Do what ``kind`` says to a key. A record whose time is over is as good as none.
+
+    :param record: that is there. :param arguments: as :func:`arguments_from_wire` gives them.
+    :returns: what is there afterwards (``record`` itself when nothing changed), and the result.
+    """
+    return _FUNCTIONS[kind](None if is_expired(record, at.now_ms) else record, at, arguments)
+
+
+def list_page(
+    keys: list[bytes], records: Mapping[bytes, Record], now_ms: int, arguments: tuple[Any, ...]
+) -> Result:
+    """One page of the keys that begin with a prefix, in order.
+
+    :param keys: all there are, sorted.
+    :returns: DONE, (entries, whether there are more); an entry is ``(key, value or None, expires_ms, rank)``.
+    """
+    prefix, after, limit, with_values = arguments
+    entries: list[tuple[Any, ...]] = []
+    room = LIST_BYTES_MAX
+    start = max(bisect_right(keys, after) if after is not None else 0, _first(keys, prefix))
+    for index in range(start, len(keys)):
+        key = keys[index]
+        if not key.startswith(prefix):
+            break
+        record = records[key]
+        if is_expired(record, now_ms):
+            continue
+        value = record.value if with_values else None
+        room -= len(key) + (len(value) if value is not None else 0)
+        if entries and (len(entries) >= limit or room < 0):
+            return DONE, (entries, True)
+        entries.append((key, value, record.expires_ms, record.rank))
+    return DONE, (entries, False)
+
+
+def _first(keys: list[bytes], prefix: bytes) -> int:
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] < prefix:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def expires_ms(expires: Any, now_ms: int) -> int:
+    """When a record is gone, from an operation's argument: 0 for never."""
+    if expires is None:
+        return 0
+    if isinstance(expires, int):
+        return min(now_ms + expires, COUNT_MAX)
+    return int(expires[0])
+
+
+def _written(value: bytes, expires: int, at: Moment) -> Record:
+    return Record(value, expires, at.rank, at.now_ms)
+
+
+def _rewritten(record: Record | None, value: bytes, at: Moment) -> Record:
+    """What comes of a value keeps its time to live."""
+    return _written(value, 0 if record is None else record.expires_ms, at)
+
+
+def _number(packed: bytes) -> int | float | None:
+    try:
+        value = msgpack.unpackb(packed)
+    except (ValueError, msgpack.exceptions.UnpackException):  # no number, whatever it is
+        return None
+    return value if type(value) is int or type(value) is float else None
+
+
+def map_entries(packed: bytes) -> dict[bytes, bytes] | None:
+    """The entries of a packed map, names and values still packed; None when it is no map.
+
+    Nothing inside is decoded, so this costs no more than the bytes do.
+    """
+    if not (packed[:1] in (b"\xde", b"\xdf") or (packed and packed[0] & 0xF0 == 0x80)):
+        return None
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
+    unpacker.feed(packed)
+
+    def span() -> bytes:
+        start = unpacker.tell()
+        unpacker.skip()
+        return packed[start : unpacker.tell()]
+
+    try:
+        return {span(): span() for _ in range(unpacker.read_map_header())}
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return None
+
+
+def arguments_from_wire(kind: int, obj: object, value_bytes_max: int) -> tuple[Any, ...]:
+    """The arguments of an operation, checked.
+
+    :raises ProtocolError: when they are not what ``kind`` takes.
+    """
+    if not isinstance(obj, list | tuple):
+        raise ProtocolError("an operation's arguments are an array")
+    check = _CHECKS[kind]
+    if len(obj) != len(check):
+        raise ProtocolError(f"{NAMES[kind]} takes {len(check)} arguments")
+    return tuple(each(argument, value_bytes_max) for each, argument in zip(check, obj, strict=True))
+
+
+def _value(obj: object, bytes_max: int) -> bytes:
+    if isinstance(obj, bytes) and 0 < len(obj) <= bytes_max:
+        return obj
+    raise ProtocolError(f"a value is 1 to {bytes_max} bytes")
+
+
+def _value_or_none(obj: object, bytes_max: int) -> bytes | None:
+    return None if obj is None else _value(obj, bytes_max)
+
+
+def _version(obj: object, _: int) -> Rank | None:
+    return None if obj is None else rank_from_wire(obj)
+
+
+def _expires(obj: object, _: int) -> Any:
+    match obj:
+        case None:
+            return None
+        case int(milliseconds) if 0 <= milliseconds <= COUNT_MAX and not isinstance(obj, bool):
+            return milliseconds
+        case [int(time)] if 0 < time <= COUNT_MAX:
+            return (time,)
+    raise ProtocolError("an expiry is nil, milliseconds from now, or [a time]")
+
+
+def _fields(obj: object, bytes_max: int) -> bytes:
+    packed = _value(obj, bytes_max)
+    if map_entries(packed) is None:
+        raise ProtocolError("a delta is a map")
+    return packed
+
+
+def _packed_number(obj: object, bytes_max: int) -> bytes:
+    packed = _value(obj, bytes_max)
+    number = _number(packed)
+    if number is None or (isinstance(number, float) and not math.isfinite(number)):
+        raise ProtocolError("an increment is by a number")
+    return packed
+
+
+def _prefix(obj: object, bytes_max: int) -> bytes:
+    if isinstance(obj, bytes) and len(obj) <= bytes_max:
+        return obj
+    raise ProtocolError("a prefix is bytes")
+
+
+def _after(obj: object, bytes_max: int) -> bytes | None:
+    return None if obj is None else _prefix(obj, bytes_max)
+
+
+def _limit(obj: object, _: int) -> int:
+    if type(obj) is int and obj > 0:
+        return min(obj, LIST_ENTRIES_MAX)
+    raise ProtocolError("a limit is a number above 0")
+
+
+def _flag(obj: object, _: int) -> bool:
+    if isinstance(obj, bool):
+        return obj
+    raise ProtocolError("true or false was expected")
+
+
+_CHECKS: dict[int, tuple[Callable[[object, int], Any], ...]] = {
+    GET: (),
+    SET: (_value_or_none, _expires),
+    DELETE: (_version,),
+    COMPARE_AND_SET: (_version, _value_or_none, _expires),
+    DELTA: (_fields,),
+    INCREMENT: (_packed_number,),
+    TAKE: (),
+    TOUCH: (_expires,),
+    LIST: (_prefix, _after, _limit, _flag),
+}

@@ -1,0 +1,108 @@
+"""The two orders of a partition: ballots, and ranks.
+
+Plain tuples with names, so that Python compares them as the protocol does: field by field, the first one
+that differs decides.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+import msgpack
+
+from chordtx.errors import ProtocolError
+
+#: A node's id in its wire form. Compared as bytes, which is the order of the numbers that they spell.
+NodeId = bytes
+
+NODE_ID_BYTES_MAX = 48
+COUNT_MAX = (1 << 63) - 1
+
+
+class Ballot(NamedTuple):
+    """A leader's term: of two, the greater one wins. No ballot is ever used twice.
+
+    :ivar number: above every number that the candidate had seen.
+    :ivar node: whose it is.
+    """
+
+    number: int
+    node: NodeId
+
+
+class Epoch(NamedTuple):
+    """What a configuration is called. Its successor has the next number and the same mark.
+
+    :ivar number: 0 for the first configuration.
+    :ivar mark: 0, or a random number for a history that was begun by force (:mod:`chordtx.group.recovery`).
+    """
+
+    number: int
+    mark: int = 0
+
+    def successor(self) -> Epoch:
+        """The epoch that this one decides on."""
+        return Epoch(self.number + 1, self.mark)
+
+
+class Rank(NamedTuple):
+    """What a state, or the change that led to it, is called. Equal rank, equal state.
+
+    :ivar epoch: of its configuration. :ivar ballot: of the leader that made it.
+    :ivar sequence: the how manieth it is of this ballot; it goes on from epoch to epoch.
+    """
+
+    epoch: Epoch
+    ballot: Ballot
+    sequence: int
+
+
+NO_BALLOT = Ballot(0, b"")
+NO_EPOCH = Epoch(-1)
+#: Below every rank that a state can have.
+NO_RANK = Rank(NO_EPOCH, NO_BALLOT, 0)
+#: The rank of a ring's first state, in each partition.
+FIRST_RANK = Rank(Epoch(0), NO_BALLOT, 0)
+
+
+def ballot_from_wire(obj: object) -> Ballot:
+    """:raises ProtocolError: when ``obj`` is no ballot."""
+    match obj:
+        case [int(number), bytes(node)] if 0 <= number <= COUNT_MAX and len(node) <= NODE_ID_BYTES_MAX:
+            return Ballot(number, node)
+    raise ProtocolError("a ballot is [number, node id]")
+
+
+def epoch_from_wire(obj: object) -> Epoch:
+    """:raises ProtocolError: when ``obj`` is no epoch."""
+    match obj:
+        case [int(number), int(mark)] if -1 <= number <= COUNT_MAX and 0 <= mark <= COUNT_MAX:
+            return Epoch(number, mark)
+    raise ProtocolError("an epoch is [number, mark]")
+
+
+def rank_from_wire(obj: object) -> Rank:
+    """:raises ProtocolError: when ``obj`` is no rank."""
+    match obj:
+        case [epoch, ballot, int(sequence)] if 0 <= sequence <= COUNT_MAX:
+            return Rank(epoch_from_wire(epoch), ballot_from_wire(ballot), sequence)
+    raise ProtocolError("a rank is [epoch, ballot, sequence]")
+
+
+def version_of(rank: Rank) -> str:
+    """A record's version as users see it: opaque text, equal for equal ranks alone."""
+    return base64.urlsafe_b64encode(msgpack.packb(rank)).decode().rstrip("=")
+
+
+def rank_of(version: str) -> Rank:
+    """The opposite of :func:`version_of`.
+
+    :raises ValueError: when ``version`` was not made by it.
+    """
+    try:
+        packed = base64.urlsafe_b64decode(version.encode() + b"=" * (-len(version) % 4))
+        return rank_from_wire(msgpack.unpackb(packed))
+    except (ProtocolError, ValueError, binascii.Error, msgpack.exceptions.UnpackException) as error:
+        raise ValueError("this is no version of chordtx: it is to be used as it was given") from error

@@ -1,0 +1,493 @@
+"""What one member of a group holds and has promised, and how it answers.
+
+On disk, where there is one, synced before it answers: the greatest ballot it has promised; its state and its
+rank, or none; and, when it has dropped its state, the configuration that it has left for good. In memory
+only: the lease that it has granted. After a start it acts as if it had just granted one to the ballot in
+``promised``.
+
+Rules of this file:
+
+1. Nothing with a smaller ballot than promised is accepted; and nothing is promised against a lease that runs.
+2. A change is applied on the rank just before it. Anything else is made good by a whole state, copied aside
+   and put in place in one step: a replica with a rank always has the whole state of that rank.
+3. What belongs to an older epoch is answered with the newer configuration, and does nothing else.
+4. A message of another history (:mod:`chordtx.group.recovery`) counts only when its epoch is the greater one;
+   then what is here is set aside, and this replica begins there as one without rank.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import frozen
+
+from chordtx.group.configuration import NO_CONFIGURATION, Configuration
+from chordtx.group.copying import Copy, Source
+from chordtx.group.lease import NEVER, Granted, PairLeases
+from chordtx.group.messages import (
+    Accept,
+    Accepted,
+    Compare,
+    Differs,
+    Fetch,
+    FetchClients,
+    Give,
+    GiveClients,
+    Install,
+    Learn,
+    Learned,
+    Moved,
+    Newer,
+    Prepare,
+    Promise,
+    Refused,
+)
+from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.record import Record
+from chordtx.group.settings import GroupSettings
+from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
+from chordtx.group.turn import Turn
+
+#: Old states that are kept while others copy them.
+_SOURCES_MAX = 2
+
+
+@frozen
+class Stored:
+    """What a replica has on disk, all but records and clients.
+
+    :ivar left: the newest configuration that it has left for good.
+    :ivar header: of its state; None where it has none.
+    """
+
+    promised: Ballot = NO_BALLOT
+    left: Configuration = NO_CONFIGURATION
+    rank: Rank = NO_RANK
+    header: Header | None = None
+
+
+class Save(NamedTuple):
+    """What has to be on disk, together, before anything that follows from it is said.
+
+    :ivar records: to be stored, or None to be deleted.
+    :ivar clients: (client, number) -> (answered, operation), or None to be deleted.
+    """
+
+    stored: Stored
+    records: dict[bytes, Record | None]
+    clients: dict[tuple[bytes, int], tuple[int, Done] | None]
+
+
+class Aside(NamedTuple):
+    """A state of a history that did not go on: kept, but never used."""
+
+    rank: Rank
+    state: State
+
+
+class Replica:
+    """See the module.
+
+    :param me: its node's id. :param turn: what it wants done goes there.
+    :param stored: what it had before a restart, with ``state`` when it had one.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        me: NodeId,
+        turn: Turn,
+        pairs: PairLeases,
+        settings: GroupSettings,
+        stored: Stored | None = None,
+        state: State | None = None,
+    ) -> None:
+        stored = Stored() if stored is None else stored
+        self.partition = partition
+        self.me = me
+        self.promised = stored.promised
+        self.left = stored.left
+        self.rank = stored.rank
+        self.state = state
+        self.aside: Aside | None = None
+        self.copy: Copy | None = None
+        self.is_full = False
+        self._turn = turn
+        self._pairs = pairs
+        self._settings = settings
+        self._granted = Granted(NO_BALLOT, NEVER)
+        if self.promised != NO_BALLOT:
+            self._granted = Granted(self.promised, turn.now + settings.lease_seconds)
+        self._pending: Install | Learn | None = None
+        self._missed: list[Accept] = []
+        self._copy_asked = NEVER
+        self._sources: dict[Rank, Source] = {}
+        self.touched = Touched([], [])
+
+    # What it knows
+
+    @property
+    def configuration(self) -> Configuration:
+        """Of its state; without one, the newest that it has left."""
+        return self.left if self.state is None else self.state.configuration
+
+    @property
+    def epoch(self) -> Epoch:
+        """Of its configuration."""
+        return self.configuration.epoch
+
+    @property
+    def follows(self) -> tuple[Ballot, Epoch] | None:
+        """The ballot and epoch in which it has a leader's state, and has promised nobody else anything."""
+        rank = self.rank
+        if rank.ballot == self.promised and rank.ballot.node != self.me:
+            return rank.ballot, rank.epoch
+        return None
+
+    def lease_seconds_left(self, asked_by: NodeId, released: Ballot | None) -> float:
+        """How long a lease is in the way of a promise to a node: 0 when none is."""
+        ballot, until = self._granted
+        left = 0.0
+        if ballot.node != asked_by and ballot != released:
+            left = until - self._turn.now
+        promised = self.promised
+        if promised.node != asked_by and promised != released:
+            left = max(left, self._pairs.granted_until(promised.node) - self._turn.now)
+        return left if left > 0 else 0.0
+
+    def report(self, ballot: Ballot, *, trial: bool) -> Promise:
+        """What it tells a candidate."""
+        following = None if self.state is None else self.state.next
+        return Promise(ballot, trial, self.rank, self.configuration, following, self._turn.wall_ms)
+
+    # Promises
+
+    def prepare(self, by: NodeId, asked: Prepare) -> None:
+        """A candidate asks for a promise."""
+        if not self._is_of_this_history(by, asked.epoch, is_binding=not asked.trial):
+            return
+        ballot = asked.ballot
+        wait = self.lease_seconds_left(ballot.node, asked.released)
+        if ballot < self.promised or wait:
+            self._turn.send(by, self.partition, Refused(ballot, self.promised, wait))
+            return
+        if not asked.trial:
+            self.promise(ballot)
+        self._turn.send(by, self.partition, self.report(ballot, trial=asked.trial))
+
+    def promise(self, ballot: Ballot) -> None:
+        """Accept nothing smaller from now on."""
+        if ballot > self.promised:
+            self.promised = ballot
+            self.changed()
+            self._give_up_copy_of_older()
+
+    def _give_up_copy_of_older(self) -> None:
+        if self._pending is not None and self._ballot_of(self._pending) < self.promised:
+            self._pending = self.copy = None
+            self._missed = []
+
+    @staticmethod
+    def _ballot_of(pending: Install | Learn) -> Ballot:
+        return pending.rank.ballot if isinstance(pending, Install) else pending.ballot
+
+    def grant(self) -> None:
+        """The lease of who has the promise begins anew."""
+        self._granted = Granted(self.promised, self._turn.now + self._settings.lease_seconds)
+
+    def _may_accept(self, by: NodeId, ballot: Ballot, epoch: Epoch) -> bool:
+        """Whether something of a leader's counts; if so, it is promised."""
+        if ballot < self.promised and epoch.mark == self.epoch.mark:
+            self._turn.send(by, self.partition, Refused(ballot, self.promised, 0.0))
+            return False
+        if epoch != self.epoch:
+            if not self._is_of_this_history(by, epoch, is_binding=True):
+                return False
+            if epoch < self.epoch:
+                self._turn.send(by, self.partition, Newer(self.configuration))
+                return False
+        self.promise(ballot)
+        return True
+
+    # Changes
+
+    def accept(self, by: NodeId, told: Accept) -> None:
+        """The leader's next changes."""
+        ballot, epoch = told.ballot, told.epoch
+        if (ballot != self.promised or epoch != self.rank.epoch) and not self._may_accept(by, ballot, epoch):
+            return
+        rank = self.rank
+        if rank.sequence == told.after and rank.ballot == ballot and rank.epoch == epoch:
+            if told.changes:
+                self._apply(told)
+        elif self._pending is not None:
+            self._missed.append(told)
+        self._acknowledge(by, ballot, epoch, told.sent)
+
+    def _apply(self, told: Accept) -> None:
+        assert self.state is not None
+        apply, touched, now_ms = self.state.apply, self.touched, told.now_ms
+        ballot, epoch, sequence = told.ballot, told.epoch, told.after
+        rank = self.rank
+        for change in told.changes:
+            sequence += 1
+            rank = Rank(epoch, ballot, sequence)
+            apply(change, rank, now_ms, touched)
+        self.rank = rank
+        self.changed()
+
+    def apply_own(self, change: Change, rank: Rank, now_ms: int) -> None:
+        """A change that this node makes as the leader; it counts once the node tells itself so, from disk."""
+        assert self.state is not None
+        self.state.apply(change, rank, now_ms, self.touched)
+        self.rank = rank
+        self._granted = Granted(rank.ballot, self._turn.now + self._settings.lease_seconds)
+        self._turn.unsaved.add(self.partition)
+
+    def _acknowledge(self, by: NodeId, ballot: Ballot, epoch: Epoch, sent: float) -> None:
+        turn, rank = self._turn, self.rank
+        self._granted = Granted(ballot, turn.now + self._settings.lease_seconds)
+        sequence = rank.sequence if rank.ballot == ballot and rank.epoch == epoch else -1
+        turn.send(by, self.partition, Accepted(ballot, epoch, sequence, sent, turn.wall_ms, self.is_full))
+
+    # Whole states
+
+    def install(self, by: NodeId, told: Install) -> None:
+        """The leader wants its whole state to be here."""
+        rank = told.rank
+        if not self._may_accept(by, rank.ballot, rank.epoch):
+            return
+        if self.rank >= rank:
+            self._acknowledge(by, rank.ballot, rank.epoch, told.sent)
+        elif self.rank == told.base and self.state is not None:
+            self.rename(rank, told.header)
+            self._acknowledge(by, rank.ballot, rank.epoch, told.sent)
+        else:
+            self._begin_copy(by, told)
+
+    def learn(self, by: NodeId, told: Learn) -> None:
+        """It is about to be a member: the sooner it has the records, the better."""
+        if told.ballot < self.promised or self.rank >= told.rank:
+            self._turn.send(by, self.partition, Learned(told.ballot, told.rank))
+        else:
+            self._begin_copy(by, told)
+
+    def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:
+        """Whatever was copied already is what the copy is compared with; a copy of the same goes on."""
+        copy, self._pending = self.copy, pending
+        is_same = copy is not None and copy.rank == pending.rank and copy.source == by and not copy.is_broken
+        if not is_same:
+            self._missed = []
+            base = self.state if copy is None or copy.state is None else copy.state
+            if base is None and self.aside is not None:
+                base = self.aside.state
+            if isinstance(pending, Install) and copy is not None and copy.state and copy.rank == pending.base:
+                self._take_copy(by, copy.state, pending)
+                return
+            self.copy = Copy(by, pending.rank, base)
+        self.ask_for_copy(at_once=True)
+
+    def copy_from(self, source: NodeId, rank: Rank) -> None:
+        """For a candidate: copy the state that another one has."""
+        if self.copy is None or (self.copy.source, self.copy.rank) != (source, rank) or self.copy.is_broken:
+            self._pending, self._missed = None, []
+            self.copy = Copy(source, rank, self.state)
+        self.ask_for_copy(at_once=True)
+
+    def copied(self, rank: Rank) -> State | None:
+        """The finished copy of the state of this rank."""
+        return self.copy.state if self.copy is not None and self.copy.rank == rank else None
+
+    def forget_copy(self) -> None:
+        """It is not needed any more."""
+        self.copy = self._pending = None
+        self._missed = []
+
+    def ask_for_copy(self, *, at_once: bool = False) -> None:
+        """Ask for the next page, or again for one that did not come."""
+        copy, now = self.copy, self._turn.now
+        if copy is None or not (at_once or now >= self._copy_asked + self._settings.copy_timeout_seconds):
+            return
+        question = copy.request()
+        if question is not None:
+            self._copy_asked = now
+            self._turn.send_at_once((copy.source,), self.partition, question)
+
+    def copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
+        """The source of the copy has answered. Afterwards :meth:`copied` may have it."""
+        copy = self.copy
+        if copy is None or copy.source != by or copy.rank != answer.rank or copy.state is not None:
+            return
+        state = copy.answered(answer)
+        if copy.is_broken:
+            self.copy = self._pending = None
+        elif state is None:
+            self.ask_for_copy(at_once=True)
+        elif self._pending is not None:
+            self._copy_finished(by, state, self._pending)
+
+    def _copy_finished(self, by: NodeId, state: State, pending: Install | Learn) -> None:
+        if isinstance(pending, Learn):
+            self._pending = None
+            self._turn.send(by, self.partition, Learned(pending.ballot, pending.rank))
+        else:
+            self._take_copy(by, state, pending)
+
+    def _take_copy(self, by: NodeId, state: State, pending: Install) -> None:
+        missed = self._missed
+        self.copy = self._pending = None
+        self._missed = []
+        if (
+            pending.rank <= self.rank
+            or pending.rank.ballot < self.promised
+            or pending.rank.epoch < self.epoch
+        ):
+            return
+        state.configuration, state.evicted, state.now_ms, state.next = pending.header
+        self.take(pending.rank, state)
+        sent = pending.sent
+        for told in missed:
+            rank = self.rank
+            if (told.ballot, told.epoch, told.after) == (rank.ballot, rank.epoch, rank.sequence):
+                self._apply(told)
+                sent = told.sent
+        self._acknowledge(by, pending.rank.ballot, pending.rank.epoch, sent)
+
+    def take(self, rank: Rank, state: State) -> None:
+        """Put a whole state in place, in one step."""
+        before = self.state
+        records = {} if before is None else before.records
+        for key, record in records.items():
+            if key not in state.records:
+                self.touched.records.append((key, record, None))
+        for key, after in state.records.items():
+            if (present := records.get(key)) is not after and present != after:
+                self.touched.records.append((key, present, after))
+        self._touch_clients({} if before is None else before.clients, state)
+        self.rank, self.state = rank, state
+        self._sources.clear()
+        base = state.configuration.base
+        if self.aside is not None and self.aside.rank <= base:
+            self.aside = None  # the forced history began with it, or with what came after it
+        self.changed()
+
+    def _touch_clients(self, before: dict[bytes, Client], state: State) -> None:
+        for id, number, _ in done_in(before):
+            if id not in state.clients or number not in state.clients[id].done:
+                self.touched.clients.append((id, number, None))
+        for id, number, done in done_in(state.clients):
+            if (
+                id not in before
+                or before[id].done.get(number) != done
+                or before[id].answered != state.clients[id].answered
+            ):
+                self.touched.clients.append((id, number, done))
+
+    def rename(self, rank: Rank, header: Header) -> None:
+        """The same records and clients under another rank."""
+        assert self.state is not None
+        self.state.configuration, self.state.evicted, self.state.now_ms, self.state.next = header
+        self.rank = rank
+        self.forget_copy()
+        self.changed()
+
+    # Giving copies
+
+    def retain(self) -> None:
+        """The state as it is now will be asked for, though it goes on."""
+        assert self.state is not None
+        if self.rank not in self._sources or self._sources[self.rank].is_live:
+            self._sources[self.rank] = Source(self.state.copy(), self.rank)
+            while len(self._sources) > _SOURCES_MAX:
+                del self._sources[next(iter(self._sources))]
+
+    def offer(self, rank: Rank, state: State) -> None:
+        """A state that is not this replica's own will be asked for."""
+        self._sources[rank] = Source(state, rank)
+
+    def release(self) -> None:
+        """Nobody copies an old state any more."""
+        self._sources.clear()
+
+    def asked_for_copy(self, by: NodeId, question: Compare | Fetch | FetchClients) -> None:
+        """Another one copies the state of some rank from here."""
+        source = self._sources.get(question.rank)
+        if source is None and self.rank == question.rank and self.state is not None:
+            source = Source(self.state, self.rank, is_live=True)
+            self._sources = {rank: each for rank, each in self._sources.items() if not each.is_live}
+            self._sources[self.rank] = source
+        if source is None or (source.is_live and self.rank != source.rank):
+            self._turn.send_at_once((by,), self.partition, Moved(question.rank))
+            return
+        answer: Differs | Give | GiveClients
+        if isinstance(question, Compare):
+            answer = source.compare(question)
+        elif isinstance(question, Fetch):
+            answer = source.fetch(question)
+        else:
+            answer = source.fetch_clients(question)
+        self._turn.send(by, self.partition, answer)
+
+    # Ends
+
+    def gone(self, configuration: Configuration) -> bool:
+        """A majority of a later epoch is active, and this node is not in it.
+
+        :returns: whether the state was dropped for that.
+        """
+        if self.epoch >= configuration.epoch or self.me in configuration.ids:
+            return False
+        if configuration.epoch.mark != self.epoch.mark:
+            self._set_aside()
+        self._drop(configuration)
+        return True
+
+    def _drop(self, left: Configuration) -> None:
+        if self.state is not None:
+            self.take(NO_RANK, State(Header(left)))
+        self.rank, self.state, self.left = NO_RANK, None, left
+        self.forget_copy()
+        self.changed()
+
+    # Histories
+
+    def _is_of_this_history(self, by: NodeId, epoch: Epoch, *, is_binding: bool) -> bool:
+        """Whether something of this epoch is of this replica's history, which it may have become by this."""
+        if epoch.mark == self.epoch.mark:
+            return True
+        if epoch < self.epoch:
+            self._turn.send(by, self.partition, Newer(self.configuration))
+            return False
+        if is_binding:
+            self.change_history(epoch)
+        return True
+
+    def change_history(self, epoch: Epoch) -> None:
+        """Another history is the greater one: this replica has no rank in it, and has promised nothing."""
+        self._set_aside()
+        self._drop(Configuration(epoch, ()))
+        self.promised = NO_BALLOT
+        self._granted = Granted(NO_BALLOT, NEVER)
+
+    def _set_aside(self) -> None:
+        if self.state is not None:
+            self.aside = Aside(self.rank, self.state.copy())
+
+    # What has to be saved
+
+    def changed(self) -> None:
+        """Something that has to be on disk is different."""
+        self._turn.unsaved.add(self.partition)
+
+    def take_save(self) -> Save:
+        """What has to be saved since it was last asked for."""
+        state, touched = self.state, self.touched
+        header = None if state is None else state.header
+        records = {key: after for key, _, after in touched.records}
+        clients: dict[tuple[bytes, int], tuple[int, Done] | None] = {}
+        for id, number, done in touched.clients:
+            answered = 0 if state is None or id not in state.clients else state.clients[id].answered
+            clients[id, number] = None if done is None else (answered, done)
+        touched.records.clear()
+        touched.clients.clear()
+        return Save(Stored(self.promised, self.left, self.rank, header), records, clients)

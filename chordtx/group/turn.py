@@ -1,0 +1,66 @@
+"""One turn of the loop that a node's groups run in: when it is, and what is to be done at its end.
+
+Events of many groups may come in one turn. What they want is gathered here: frames to other nodes, answers to
+clients, and what has to be on disk. The order is the promise that all safety rests on:
+
+- what must not be said before it is on disk waits until this turn's saves, and all earlier ones, are synced;
+- what promises nothing (a leader's changes on their way, a request to be told) goes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from chordtx.group.messages import Answer, Message
+from chordtx.group.rank import NodeId
+
+Outgoing = dict[NodeId, list[tuple[int, Message]]]
+
+
+class Turn:
+    """See the module. One object serves a node for as long as it runs.
+
+    :ivar now: by the lease clock, in seconds. :ivar wall_ms: by the wall clock.
+    :ivar at_once: messages by receiver, each with its partition.
+    :ivar when_synced: those that wait until what was saved is on disk; to the node itself too.
+    :ivar answers: (who asked, partition, answer).
+    :ivar unsaved: the partitions of which something has to be saved.
+    :ivar to_confirm: the nodes whose leases are wanted anew.
+    :ivar reading: the partitions with reads that wait for that.
+    :ivar unflushed: called when the turn ends: what was gathered becomes a message.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.wall_ms = 0
+        self.at_once: Outgoing = {}
+        self.when_synced: Outgoing = {}
+        self.answers: list[tuple[object, int, Answer]] = []
+        self.unsaved: set[int] = set()
+        self.to_confirm: set[NodeId] = set()
+        self.reading: set[int] = set()
+        self.unflushed: list[Callable[[], None]] = []
+
+    def begin(self, now: float, wall_ms: int) -> None:
+        """It is later than before."""
+        self.now, self.wall_ms = now, wall_ms
+
+    def send(self, to: NodeId, partition: int, message: Message) -> None:
+        """Once all that was saved so far is on disk."""
+        try:
+            self.when_synced[to].append((partition, message))
+        except KeyError:
+            self.when_synced[to] = [(partition, message)]
+
+    def send_at_once(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
+        """The same to each, without waiting."""
+        entry, at_once = (partition, message), self.at_once
+        for each in to:
+            try:
+                at_once[each].append(entry)
+            except KeyError:
+                at_once[each] = [entry]
+
+    def answer(self, who: object, partition: int, answer: Answer) -> None:
+        """What became of an operation."""
+        self.answers.append((who, partition, answer))
