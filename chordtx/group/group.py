@@ -15,14 +15,12 @@ in the next epoch, installs the state there, leads on, and tells those who are i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from random import Random
 from typing import Any, ClassVar
-
-from attrs import define, field
 
 from chordtx.group.candidate import Candidate, Choice
 from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.leader import INSTALLING, LEADING, PASSING, SEALED, Leader
+from chordtx.group.learning import Learning
 from chordtx.group.lease import NEVER, PairLeases
 from chordtx.group.messages import (
     NOT_LEADER,
@@ -48,28 +46,17 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.partition_time import WallClocks
+from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
+from chordtx.group.recovery import forced
 from chordtx.group.replica import Replica, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
-from chordtx.group.turn import Turn
+from chordtx.group.turn import Randomness, Turn
 
 #: Between those who might stand, so that they seldom do at once.
 _APART_SECONDS = 0.15
 _MARK_BITS = 62
-
-
-@define
-class _Change:
-    """A change of members that is being prepared.
-
-    :ivar learning: newcomers that do not have the records yet.
-    """
-
-    members: tuple[Member, ...]
-    learning: set[NodeId]
-    since: float
-    told: dict[NodeId, float] = field(factory=dict)
 
 
 class Group:
@@ -87,7 +74,7 @@ class Group:
         turn: Turn,
         pairs: PairLeases,
         settings: GroupSettings,
-        rng: Random,
+        rng: Randomness,
         stored: Stored | None = None,
         state: State | None = None,
     ) -> None:
@@ -98,13 +85,13 @@ class Group:
         self.leader: Leader | None = None
         self.stand_at: float | None = None
         self._moving: Candidate | None = None
-        self._change: _Change | None = None
+        self._learning: Learning | None = None
         self._is_forcing = False
         self._sequence = 0
         self._number_seen = 0
         self._leaving: set[NodeId] = set()
         self._heard = NEVER
-        self._walls: dict[NodeId, tuple[int, float]] = {}
+        self._walls = WallClocks(me.id, turn)
         self._turn = turn
         self._pairs = pairs
         self._settings = settings
@@ -150,7 +137,7 @@ class Group:
         self._check_overruled()
 
     def _promise(self, by: NodeId, answer: Promise) -> None:
-        self._walls[by] = (answer.wall_ms, self._turn.now)
+        self._walls.told(by, answer.wall_ms)
         election = self.candidate or self._moving
         if election is not None:
             election.answered(by, answer)
@@ -211,10 +198,8 @@ class Group:
         self.replica.learn(by, told)
 
     def _learned(self, by: NodeId, told: Learned) -> None:
-        change, leader = self._change, self.leader
-        if change is not None and leader is not None and told.ballot == leader.ballot:
-            change.learning.discard(by)
-            leader.learned(by)
+        if self._learning is not None and told.ballot == self._own_ballot():
+            self._learning.learned(by)
             self._seal_when_learned()
 
     def _yours(self, by: NodeId, told: Yours) -> None:
@@ -463,44 +448,43 @@ class Group:
         more."""
         self._sequence = leader.newest + 1
         self._leaving |= leader.configuration.ids
-        held = leader.take_held()
         leader.stop(None)
         self.leader = None
         self._pairs.leads_no_more(self.partition)
         self._moving, self.candidate = None, moving
-        for who, operation in held:
-            self._turn.answer(
-                who,
-                self.partition,
-                Answer(operation.client, operation.number, NOT_LEADER, None, NO_RANK, NO_RANK),
-            )
 
     def change_members(self, members: Iterable[Member]) -> None:
         """The group is to consist of these: newcomers learn the records first."""
         leader, wanted = self.leader, tuple(sorted(members))
         if leader is None or leader.stage != LEADING or wanted == leader.configuration.members:
             return
-        if self._change is not None and self._change.members == wanted:
-            return
-        newcomers = {member.id for member in wanted} - leader.configuration.ids
-        self._change = _Change(wanted, newcomers, self._turn.now)
-        self._teach()
-        self._seal_when_learned()
-
-    def _teach(self) -> None:
-        change, leader, now = self._change, self.leader, self._turn.now
-        assert change is not None
-        assert leader is not None
-        for id in sorted(change.learning):
-            if now >= change.told.get(id, NEVER) + self._settings.copy_timeout_seconds * 2:
-                change.told[id] = now
-                leader.teach(id)
+        if self._learning is None or self._learning.members != wanted:
+            self._stop_learning()
+            self._learning = Learning(leader, wanted, self._settings, self._turn.now)
+            self._learning.teach(self._turn.now)
+            self._seal_when_learned()
 
     def _seal_when_learned(self) -> None:
-        change, leader = self._change, self.leader
-        if change is not None and not change.learning and leader is not None:
-            self._change = None
-            leader.seal(change.members)
+        learning, leader = self._learning, self.leader
+        if learning is not None and leader is not None and not learning.newcomers:
+            self._learning = None
+            leader.seal(learning.members)
+
+    def _stop_learning(self) -> None:
+        if self._learning is not None:
+            self._learning.give_up()
+            self._learning = None
+
+    def seal(self, members: Iterable[Member]) -> None:
+        """As :meth:`change_members`, but newcomers have to copy everything afterwards."""
+        if self.leader is not None:
+            self._stop_learning()
+            self.leader.seal(tuple(sorted(members)))
+
+    def evict(self) -> None:
+        """Forget every operation that is committed, as if it was long ago."""
+        if self.leader is not None:
+            self.leader.evict(self.leader.committed_rank)
 
     def hand_over(self, to: NodeId) -> None:
         """Another member is to lead: this one stops first, so that its leases are in nobody's way."""
@@ -537,7 +521,8 @@ class Group:
 
     def _step_down(self) -> None:
         """What is under way is unknown; this ballot serves no more."""
-        leader, self.leader, self.candidate, self._moving, self._change = self.leader, None, None, None, None
+        leader, self.leader, self.candidate, self._moving = self.leader, None, None, None
+        self._learning = None
         self._is_forcing = False
         self._leaving = set()
         if leader is not None:
@@ -562,13 +547,10 @@ class Group:
             self._evaluate()
 
     def _force_with(self, candidate: Candidate, state: State, base: Rank) -> None:
-        members = dict(state.configuration.members) | dict(state.next or ())
-        going_on = tuple(Member(id, members[id]) for id in candidate.answers if id in members)
-        epoch = Epoch(state.configuration.epoch.number + 1, 1 + self._rng.getrandbits(_MARK_BITS))
-        configuration = Configuration(epoch, going_on, base)
-        state = state.succeed(configuration)
+        mark = 1 + self._rng.getrandbits(_MARK_BITS)
+        state = forced(state, base, candidate.answers, mark)
         self._step_down()
-        self.replica.change_history(epoch)
+        self.replica.change_history(state.configuration.epoch)
         ballot = Ballot(1, self.me.id)
         self.replica.promise(ballot)
         self._sequence = 0
@@ -589,7 +571,8 @@ class Group:
                 self._moving.since = now
                 self._moving.asked.clear()
                 self._ask_next(self._moving, leader)
-            self._tick_change(now)
+            if self._learning is not None and not self._learning.teach(now):
+                self._stop_learning()
         elif (
             self.candidate is not None
             and now > self.candidate.since + self._settings.majority_timeout_seconds
@@ -600,18 +583,6 @@ class Group:
             self.stand_at = None
             self.stand()
 
-    def _tick_change(self, now: float) -> None:
-        change = self._change
-        if change is None:
-            return
-        if now > change.since + self._settings.learn_timeout_seconds:
-            self._change = None
-            if self.leader is not None:
-                for id in change.learning:
-                    self.leader.learned(id)
-        else:
-            self._teach()
-
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None for never."""
         wakes = []
@@ -619,7 +590,7 @@ class Group:
             wakes.append(max(0.0, self.stand_at - self._turn.now))
         if self.candidate is not None or self.replica.copy is not None or self._moving is not None:
             wakes.append(self._settings.copy_timeout_seconds / 2)
-        if self._change is not None:
+        if self._learning is not None:
             wakes.append(self._settings.copy_timeout_seconds)
         if self.leader is not None and (seconds := self.leader.seconds_to_wake()) is not None:
             wakes.append(seconds)

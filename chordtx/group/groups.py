@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from random import Random
 from typing import NamedTuple
 
 from chordtx.group.configuration import Member
@@ -33,7 +32,7 @@ from chordtx.group.rank import FIRST_RANK, NO_RANK, NodeId
 from chordtx.group.replica import Save, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State, first_state
-from chordtx.group.turn import Outgoing, Turn
+from chordtx.group.turn import Outgoing, Randomness, Turn
 
 #: With these a group begins at a node that had none; and they are said for their sender's own ballot.
 _OPENING = (Prepare, Accept, Install, Learn)
@@ -63,7 +62,7 @@ class Groups:
     :param rng: for moments that no other node chooses too.
     """
 
-    def __init__(self, me: Member, settings: GroupSettings, rng: Random) -> None:
+    def __init__(self, me: Member, settings: GroupSettings, rng: Randomness) -> None:
         self.me = me
         self.settings = settings
         self.groups: dict[int, Group] = {}

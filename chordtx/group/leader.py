@@ -9,10 +9,10 @@ before.
 from __future__ import annotations
 
 from collections import deque
-from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 from chordtx.group import operations
+from chordtx.group.change_log import Batch, ChangeLog
 from chordtx.group.configuration import Configuration, Member
 from chordtx.group.lease import NEVER, NOT_CONFIRMED, Confirmed, Held, PairLeases
 from chordtx.group.messages import (
@@ -28,13 +28,15 @@ from chordtx.group.messages import (
     Learn,
     Operation,
 )
-from chordtx.group.operations import GET, GROWS, READS, Moment
+from chordtx.group.operations import GET, READS, Moment
+from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
 from chordtx.group.settings import GroupSettings
-from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State
+from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
 from chordtx.group.turn import Turn
+from chordtx.group.uncommitted import Uncommitted
 
 #: A majority is to have the state that it begins with, first: nothing is served yet.
 INSTALLING = "installing"
@@ -45,7 +47,6 @@ SEALED = "sealed"
 #: It found its epoch sealed by somebody else, so that the next one may have begun: it serves nothing.
 PASSING = "passing"
 
-_MARKS_EVERY_SECONDS = 5.0
 _RESEND_SECONDS = 0.5
 
 
@@ -80,14 +81,6 @@ class _Late(NamedTuple):
     operation: Operation
 
 
-class _Sent(NamedTuple):
-    """Changes on their way."""
-
-    after: int
-    now_ms: int
-    changes: tuple[Change, ...]
-
-
 class Leader:
     """One ballot's lead of one epoch.
 
@@ -109,7 +102,7 @@ class Leader:
         state: State,
         first: int,
         base: Rank,
-        walls: dict[NodeId, tuple[int, float]],
+        walls: WallClocks,
     ) -> None:
         self.ballot = ballot
         self.state = state
@@ -130,26 +123,22 @@ class Leader:
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
         self._held_lease = Held(self._me, self.configuration.ids)
         self._batch: list[Change] = []
-        self._log: deque[_Sent] = deque()
-        self._log_bytes = 0
+        self.log = ChangeLog(settings.log_bytes_max)
         self._waiting: deque[_Waiting] = deque()
         self._reads: list[_Read] = []
         self._late: list[_Late] = []
         self._held: list[tuple[object, Operation]] = []
-        self._committed: dict[bytes, tuple[Record | None, int]] = {}
+        self._uncommitted = Uncommitted()
         self._keys: list[bytes] | None = None
         self._installs: dict[NodeId, float] = {}
         self._learning: set[NodeId] = set()
         self._named: set[int] = set()
         self._last_tick = (turn.now, first)
-        self._expiries = [
-            (record.expires_ms, key) for key, record in state.records.items() if record.expires_ms
-        ]
-        heapify(self._expiries)
-        self.walls = walls
-        self._now_anchor = (state.now_ms, turn.now)
+        self._expiries = Expiries(state.records)
+        self._walls = walls
+        self._time = PartitionTime(state.now_ms, self.configuration.ids, walls, turn)
         self._batch_now_ms = state.now_ms
-        self._marks: deque[tuple[float, Rank]] = deque()
+        self._marks = Marks(settings.ids_seconds)
         self._progress = turn.now
         self.last_read = NEVER
 
@@ -223,7 +212,7 @@ class Leader:
         before = self.acknowledged.get(by, -1)
         if by != self._me:
             self._held_lease.granted(by, told.sent)
-            self.walls[by] = (told.wall_ms, self._turn.now)
+            self._walls.told(by, told.wall_ms)
         (self.full.add if told.full else self.full.discard)(by)
         if told.sequence < 0 or told.sequence < before:
             return False  # what it lacks, the next tick finds
@@ -244,11 +233,8 @@ class Leader:
         self._progress = self._turn.now
         if self._waiting:
             self._answer_committed()
-        if self._committed:
-            done = [key for key, (_, last) in self._committed.items() if last <= commit]
-            for key in done:
-                del self._committed[key]
-        self._trim_log()
+        self._uncommitted.committed(commit)
+        self.log.trim(commit)
         return True
 
     def _answer_committed(self) -> None:
@@ -257,23 +243,17 @@ class Leader:
             _, who, answer = waiting.popleft()
             self._turn.answer(who, self._partition, answer._replace(stamp=stamp))
 
-    def _trim_log(self) -> None:
-        log, limit = self._log, self._settings.log_bytes_max
-        while log and self._log_bytes > limit and log[0].after + len(log[0].changes) <= self.commit:
-            self._log_bytes -= _size(log.popleft())
-
     def _send_missing(self, member: NodeId, have: int) -> None:
         """A member has had the time to acknowledge more than it has."""
-        log = self._log
-        if have >= 0 and log and have >= log[0].after:
-            for sent in log:
-                if sent.after >= have:
-                    self._turn.send_at_once((member,), self._partition, self._accept(sent))
+        missing = self.log.since(have)
+        if missing is not None:
+            for batch in missing:
+                self._turn.send_at_once((member,), self._partition, self._accept(batch))
         elif self._turn.now >= self._installs.get(member, NEVER) + self._settings.copy_timeout_seconds:
             self.install(member)
 
-    def _accept(self, sent: _Sent) -> Accept:
-        return Accept(self.ballot, self.configuration.epoch, *sent, self._turn.now)
+    def _accept(self, batch: Batch) -> Accept:
+        return Accept(self.ballot, self.configuration.epoch, *batch, self._turn.now)
 
     # Operations
 
@@ -312,7 +292,7 @@ class Leader:
         if stamp < state.evicted:
             self._answer(who, operation, TOO_OLD, None)
             return
-        if self.full and kind in GROWS and arguments[0] is not None:
+        if self.full and operations.grows(kind, arguments):
             self._answer(who, operation, FULL, None)
             return
         before = state.records.get(key)
@@ -349,45 +329,30 @@ class Leader:
             self._replica.retain()
         key = change.key
         if change.effect != KEEP:
-            committed = self._committed.get(key)
-            self._committed[key] = (before if committed is None else committed[0], rank.sequence)
+            self._uncommitted.note(rank.sequence, key, before)
             self._keys = None
             if change.expires_ms:
-                heappush(self._expiries, (change.expires_ms, key))
+                self._expiries.push(change.expires_ms, key)
         self.newest = rank.sequence
         self._replica.apply_own(change, rank, now_ms)
         if not self._batch:
             self._turn.unflushed.append(self.flush)
         self._batch.append(change)
-        self._now_anchor = (now_ms, self._turn.now)
+        self._time.is_now(now_ms)
 
     def flush(self) -> None:
         """The turn ends: what was made in it goes to all members, in one message each."""
         batch = self._batch
         if batch:
             self._batch = []
-            sent = _Sent(self.newest - len(batch), self._batch_now_ms, tuple(batch))
-            self._log.append(sent)
-            self._log_bytes += _size(sent)
+            sent = Batch(self.newest - len(batch), self._batch_now_ms, tuple(batch))
+            self.log.append(sent)
             self._turn.send_at_once(self.others, self._partition, self._accept(sent))
             self._acknowledge_own()
 
-    # The partition's time
-
-    def now_ms(self) -> int:
-        """The greater of the median of the members' wall clocks and the state's time, which goes on by the
-        lease clock."""
-        turn = self._turn
-        from_state, since = self._now_anchor
-        walls = [turn.wall_ms]
-        for told, heard in self.walls.values():
-            walls.append(told + int((turn.now - heard) * 1000))
-        walls.sort()
-        return max(walls[(len(walls) - 1) // 2], from_state + int((turn.now - since) * 1000))
-
     def _now_of_batch(self) -> int:
         if not self._batch:
-            self._batch_now_ms = self.now_ms()
+            self._batch_now_ms = self._time.now_ms()
         return self._batch_now_ms
 
     # Reads
@@ -396,7 +361,7 @@ class Leader:
         now = self._turn.now
         self.last_read = now
         if now < self._held_lease.until or self.is_leased():
-            self._read_committed(who, operation, self.now_ms())
+            self._read_committed(who, operation, self._time.now_ms())
         else:
             self._reads.append(_Read(self._pairs.latest_number, who, operation))
             self._turn.to_confirm.update(self.others)
@@ -444,7 +409,7 @@ class Leader:
         reads, self._reads = self._reads, [read for read in self._reads if read.above >= newest]
         for read in reads:
             if read.above < newest:
-                self._read_committed(read.who, read.operation, self.now_ms())
+                self._read_committed(read.who, read.operation, self._time.now_ms())
 
     def _read_committed(self, who: object, operation: Operation, now_ms: int) -> None:
         """From the newest committed state, for the lead is certain at this moment.
@@ -454,13 +419,13 @@ class Leader:
         """
         key = operation.key
         if operation.kind == GET:
-            record = self._committed[key][0] if key in self._committed else self.state.records.get(key)
+            record = self._uncommitted.record(key, self.state.records)
             if is_expired(record, now_ms):
                 self._read_late(who, operation, now_ms, [key])
             else:
                 self._answer(who, operation, *operations.get(record))
             return
-        records = self._committed_records()
+        records = self._uncommitted.records(self.state.records)
         expired = [each for each, record in records.items() if is_expired(record, now_ms)]
         if expired:
             self._read_late(who, operation, now_ms, expired)
@@ -468,17 +433,6 @@ class Leader:
             self._answer(
                 who, operation, *operations.list_page(self._sorted(records), records, 0, operation.arguments)
             )
-
-    def _committed_records(self) -> dict[bytes, Record]:
-        records = self.state.records
-        if self._committed:
-            records = dict(records)
-            for key, (record, _) in self._committed.items():
-                if record is not None:
-                    records[key] = record
-                else:
-                    records.pop(key, None)
-        return records
 
     def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
         if records is not self.state.records:
@@ -518,9 +472,7 @@ class Leader:
         due = tuple(key for key in keys if is_expired(records.get(key), now_ms))
         if due and self.stage == LEADING:
             for key in due:
-                committed = self._committed.get(key)
-                before = records[key] if committed is None else committed[0]
-                self._committed[key] = (before, self.newest + 1)
+                self._uncommitted.note(self.newest + 1, key, records[key])
             self._keys = None
             self._make_own(EXPIRE, due)
 
@@ -606,12 +558,8 @@ class Leader:
 
     def _expire_due(self) -> None:
         """One change removes all whose time is over."""
-        expiries, now_ms = self._expiries, self.now_ms()
-        due = []
-        while expiries and expiries[0][0] <= now_ms:
-            due.append(heappop(expiries)[1])
-        if due:
-            self.expire(list(dict.fromkeys(due)))
+        if self._expiries.next_ms is not None:
+            self.expire(self._expiries.due(self._time.now_ms()))
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None when nothing is due, ever."""
@@ -621,24 +569,15 @@ class Leader:
             return _RESEND_SECONDS
         if self.last_read + self._settings.lease_seconds > self._turn.now:
             return self._settings.lease_seconds / 4
-        wakes = [_MARKS_EVERY_SECONDS] if self.state.clients else []
-        if self._expiries:
-            wakes.append(max(0.0, (self._expiries[0][0] - self.now_ms()) / 1000))
+        wakes = [self._marks.seconds_to_wake] if self.state.clients else []
+        if self._expiries.next_ms is not None:
+            wakes.append(max(0.0, (self._expiries.next_ms - self._time.now_ms()) / 1000))
         return min(wakes, default=None)
 
     def _forget_operations(self, now: float) -> None:
-        """Mark how far it is, now and then; forget what a mark that is old enough says."""
-        marks, seconds = self._marks, self._settings.ids_seconds
-        if self.state.clients and (not marks or now >= marks[-1][0] + min(_MARKS_EVERY_SECONDS, seconds)):
-            marks.append((now, self.committed_rank))
-        upto = NO_RANK
-        while marks and now >= marks[0][0] + seconds:
-            upto = marks.popleft()[1]
-        if upto != NO_RANK and any(
-            done.rank <= upto for each in self.state.clients.values() for done in each.done.values()
-        ):
+        """Operations of clients that fell silent, once they are old enough."""
+        if self.state.clients:
+            self._marks.mark(now, self.committed_rank)
+        upto = self._marks.old(now)
+        if upto != NO_RANK and any(done.rank <= upto for _, _, done in done_in(self.state.clients)):
             self.evict(upto)
-
-
-def _size(sent: _Sent) -> int:
-    return 64 + sum(128 + len(change.key) + len(change.value) for change in sent.changes)

@@ -40,8 +40,6 @@ GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST = range(9
 NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list")
 #: What may be answered without being a change.
 READS = frozenset({GET, LIST})
-#: What may make a member hold more than before.
-GROWS = frozenset({SET, COMPARE_AND_SET, DELTA, INCREMENT})
 
 DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
 
@@ -70,6 +68,15 @@ Function = Callable[[Record | None, Moment, tuple[Any, ...]], Outcome]
 
 _DONE: Result = (DONE, None)
 _ABSENT: Result = (ABSENT, None)
+
+
+def grows(kind: int, arguments: tuple[Any, ...]) -> bool:
+    """Whether an operation may make a member hold more than before."""
+    if kind == SET:
+        return arguments[0] is not None
+    if kind == COMPARE_AND_SET:
+        return arguments[1] is not None
+    return kind in (DELTA, INCREMENT)
 
 
 def get(record: Record | None) -> Result:

@@ -10,9 +10,21 @@ clients, and what has to be on disk. The order is the promise that all safety re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from chordtx.group.messages import Answer, Message
 from chordtx.group.rank import NodeId
+
+
+class Randomness(Protocol):
+    """Where groups have their random moments and marks from: a :class:`random.Random`, or the like."""
+
+    def random(self) -> float:
+        """From 0 to 1."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """So many bits."""
+
 
 Outgoing = dict[NodeId, list[tuple[int, Message]]]
 

@@ -1,0 +1,54 @@
+"""What was there before the changes that are not committed yet: reads see only what a majority has."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from chordtx.group.record import Record
+
+
+class Uncommitted:
+    """Beside a leader's newest records, what the changes that are not committed have replaced."""
+
+    __slots__ = ("_before", "_order")
+
+    def __init__(self) -> None:
+        self._before: dict[bytes, deque[Record | None]] = {}
+        self._order: deque[tuple[int, bytes]] = deque()
+
+    def note(self, sequence: int, key: bytes, before: Record | None) -> None:
+        """A change is made. :param before: what was there in the newest records."""
+        self._order.append((sequence, key))
+        present = self._before.get(key)
+        if present is None:
+            self._before[key] = deque((before,))
+        else:
+            present.append(before)
+
+    def committed(self, commit: int) -> None:
+        """Changes up to this sequence are committed."""
+        order, before = self._order, self._before
+        while order and order[0][0] <= commit:
+            key = order.popleft()[1]
+            replaced = before[key]
+            replaced.popleft()
+            if not replaced:
+                del before[key]
+
+    def record(self, key: bytes, newest: Mapping[bytes, Record]) -> Record | None:
+        """The committed record of a key."""
+        replaced = self._before.get(key)
+        return newest.get(key) if replaced is None else replaced[0]
+
+    def records(self, newest: dict[bytes, Record]) -> dict[bytes, Record]:
+        """All committed records: ``newest`` itself, when everything is committed."""
+        if not self._before:
+            return newest
+        records = dict(newest)
+        for key, replaced in self._before.items():
+            if replaced[0] is not None:
+                records[key] = replaced[0]
+            else:
+                records.pop(key, None)
+        return records
