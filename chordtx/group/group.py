@@ -109,18 +109,12 @@ class Group:
         """Whether it serves."""
         return self.leader is not None and self.leader.stage in (LEADING, SEALED)
 
-    @property
-    def leader_id(self) -> NodeId | None:
-        """Who leads, as far as it knows."""
-        if self.leader is not None:
-            return self.me.id
-        promised = self.replica.promised
-        return promised.node if promised != NO_BALLOT and promised.node != self.me.id else None
-
     def who_leads(self) -> NodeId | None:
-        """What a client is told: never this node itself."""
-        leader = self.leader_id
-        return None if leader == self.me.id else leader
+        """Who else leads, as far as it knows."""
+        promised = self.replica.promised
+        if self.leader is not None or promised == NO_BALLOT or promised.node == self.me.id:
+            return None
+        return promised.node
 
     # Messages
 
