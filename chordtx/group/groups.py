@@ -187,21 +187,21 @@ class Groups:
     def end(self) -> Ended:
         """What is to be done."""
         turn = self.turn
-        for flush in turn.unflushed:
-            flush()
-        for member in sorted(turn.to_confirm):
-            self.confirming.confirm(member)
-        saves = self._saves()
+        if turn.unflushed:
+            for flush in turn.unflushed:
+                flush()
+            turn.unflushed.clear()
+        if turn.to_confirm:
+            for member in sorted(turn.to_confirm):
+                self.confirming.confirm(member)
+            turn.to_confirm.clear()
+        saves = self._saves() if turn.unsaved else {}
         ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers)
         turn.at_once, turn.when_synced, turn.answers = {}, {}, []
-        turn.unflushed.clear()
-        turn.to_confirm.clear()
         return ended
 
     def _saves(self) -> dict[int, Save]:
         unsaved = self.turn.unsaved
-        if not unsaved:
-            return {}
         saves = {}
         for partition in unsaved:
             replica = self.groups[partition].replica

@@ -120,6 +120,8 @@ class Leader:
         self._pairs = pairs
         self._settings = settings
         self.is_member = self._me in self.configuration.ids
+        self._ids = tuple(self.configuration.ids)
+        self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
         self._held_lease = Held(self._me, self.configuration.ids)
         self._batch: list[Change] = []
@@ -225,8 +227,9 @@ class Leader:
 
     def _advance(self) -> bool:
         acknowledged = self.acknowledged
-        reached = sorted((acknowledged.get(id, -1) for id in self.configuration.ids), reverse=True)
-        commit = reached[self.configuration.majority - 1]
+        reached = [acknowledged.get(id, -1) for id in self._ids]
+        reached.sort()
+        commit = reached[-self._majority]
         if commit <= self.commit:
             return False
         self.commit = commit
