@@ -209,13 +209,12 @@ class Group:
         self.replica.asked_for_copy(by, question)
 
     def _copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
-        self.replica.copy_answered(by, answer)
+        has_it = self.replica.copy_answered(by, answer)
         candidate = self.candidate
-        if candidate is None or (candidate.trial and not self._is_forcing):
-            return
-        if self.replica.copy is None:  # it has that state no more: others may
-            candidate.answers.pop(by, None)
-        self._evaluate()
+        if candidate is not None and (self._is_forcing or not candidate.trial):
+            if not has_it:  # any more: others may
+                candidate.answers.pop(by, None)
+            self._evaluate()
 
     _HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Any], None]]] = {
         Prepare: _prepare,
@@ -294,8 +293,8 @@ class Group:
         :param trial: ask first.
         """
         replica = self.replica
-        if replica.state is None and replica.left.epoch.number < 0:
-            return  # it knows of no configuration
+        if not replica.configuration.members:
+            return  # it knows of nobody to ask
         wait = replica.lease_seconds_left(self.me.id, released)
         if wait:
             self._stand_after(wait + self._apart())
@@ -504,12 +503,10 @@ class Group:
         ballot = self._own_ballot()
         if ballot is not None and self.replica.promised != ballot:
             self._step_down()
-        elif (
-            self.candidate is not None
-            and self.candidate.trial
-            and self.replica.promised.number >= self.candidate.ballot.number
-        ):
-            self.candidate = None
+        elif self.candidate is not None and self.candidate.trial:
+            is_late = self.replica.promised.number >= self.candidate.ballot.number
+            if is_late or self.candidate.answers[self.me.id].rank != self.replica.rank:
+                self._step_down()  # somebody else leads
         following = self.replica.follows if self.leader is None else None
         self._pairs.follows(self.partition, following)
 

@@ -313,18 +313,23 @@ class Replica:
             self._copy_asked = now
             self._turn.send_at_once((copy.source,), self.partition, question)
 
-    def copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
-        """The source of the copy has answered. Afterwards :meth:`copied` may have it."""
+    def copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> bool:
+        """The source of the copy has answered. Afterwards :meth:`copied` may have it.
+
+        :returns: whether the source has that state; if not, nothing is being copied any more.
+        """
         copy = self.copy
         if copy is None or copy.source != by or copy.rank != answer.rank or copy.state is not None:
-            return
+            return True
         state = copy.answered(answer)
         if copy.is_broken:
             self.copy = self._pending = None
-        elif state is None:
+            return False
+        if state is None:
             self.ask_for_copy(at_once=True)
         elif self._pending is not None:
             self._copy_finished(by, state, self._pending)
+        return True
 
     def _copy_finished(self, by: NodeId, state: State, pending: Install | Learn) -> None:
         if isinstance(pending, Learn):

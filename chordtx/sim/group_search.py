@@ -85,6 +85,7 @@ class Walk:
             "confirm": rng.choice((1, 4)),
             "hand": rng.choice((0, 0, 1, 2)),
             "clock": rng.choice((0, 0, 1)),
+            "force": rng.choice((0, 0, 0, 0, 0, 0, 0, 1)),
         }
         self.twice, self.lost = rng.choice((0, 0.1, 0.3)), rng.choice((0, 0, 0.05, 0.3))
         self.in_order = rng.random() < 0.4
@@ -111,6 +112,15 @@ class Walk:
                 self.world.clients.must_be_linearizable()
         self.world.clients.must_be_linearizable()
         heal(self.world)
+
+    def _force(self, id: NodeId) -> None:
+        """By an operator's word. What clients are told by two histories has no common explanation."""
+        self.world.clients.histories += 1
+        partition = self.rng.randrange(self.partitions)
+        self.world.on_group(id, lambda group: group.force(), partition)
+        for _ in range(self.rng.randrange(8)):
+            self._deliver(id)
+        self.world.on_group(id, lambda group: group.force_now(), partition)
 
     # Moods
 
