@@ -109,6 +109,7 @@ class Walk:
                 self._change_mood()
             self._step(rng.choices(names, weights)[0])
             if rng.random() < 0.2:
+                self.world.must_hold_leases()
                 self.world.clients.must_be_linearizable()
         self.world.clients.must_be_linearizable()
         heal(self.world)

@@ -76,10 +76,12 @@ class GroupWatch:
     """See the module. It is told of each replica after whatever happened to it.
 
     :ivar moment: counts calls and answers, and orders them among commits.
+    :ivar lease_margin: the least of a lease that was seen, in true time.
     """
 
     def __init__(self) -> None:
         self.moment = 0
+        self.lease_margin = float("inf")
         self.leaders = self.epochs = self.answers = self.leased = 0
         self._parts: dict[int, _Partition] = defaultdict(_Partition)
 
@@ -149,6 +151,8 @@ class _Partition:
         self.epochs: dict[NodeId, Epoch] = {}
         self.commits: dict[NodeId, tuple[object, int]] = {}
         self.led: set[object] = set()
+        self._now_ms: dict[Rank, int] = {}
+        self._named: dict[tuple[object, ...], Rank] = {}
         self._learned: dict[tuple[object, ...], int] = {}
         self._have: dict[tuple[object, ...], dict[NodeId, int]] = defaultdict(dict)
 
@@ -158,16 +162,25 @@ class _Partition:
         upto = self._learned.get((epoch, ballot))
         if upto is None:
             first = Rank(epoch, ballot, leader.first)
-            self.parents[first] = leader.base
+            self._made(first, leader.base, leader.state.now_ms)
             upto = leader.first
         for sent in leader.log.batches:
             for sequence, change in enumerate(sent.changes, sent.after + 1):
                 if sequence > upto:
                     rank = Rank(epoch, ballot, sequence)
-                    self.parents[rank] = Rank(epoch, ballot, sequence - 1)
+                    self._made(rank, Rank(epoch, ballot, sequence - 1), sent.now_ms)
                     self.changes[rank] = change
                     upto = sequence
         self._learned[epoch, ballot] = upto
+
+    def _made(self, rank: Rank, parent: Rank, now_ms: int) -> None:
+        self.parents[rank] = parent
+        self._now_ms[rank] = now_ms
+        if now_ms < self._now_ms.get(parent, 0):
+            raise Violation(f"the time of {rank} goes back: {self._now_ms[parent]} and then {now_ms}")
+        name = (rank.epoch.mark, rank.ballot, rank.sequence)
+        if self._named.setdefault(name, rank) != rank:
+            raise Violation(f"S1 one ballot has one sequence: {rank} and {self._named[name]}")
 
     def replica_changed(self, id: NodeId, group: Group) -> bool:
         """Whether a replica has another rank or epoch than it had."""

@@ -23,7 +23,7 @@ from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, State, first_state
 from chordtx.group.turn import Outgoing
 from chordtx.sim.group_clients import Clients
-from chordtx.sim.group_watch import GroupWatch
+from chordtx.sim.group_watch import GroupWatch, Violation, lease_margin
 
 #: Lease clocks run at 9 to 11 ticks for 10 of true time: 1 - 0.19 is a little less than 9/11.
 SETTINGS = GroupSettings(
@@ -172,6 +172,31 @@ class GroupWorld:
     def leading(self, partition: int = 0) -> list[NodeId]:
         """Who believes that it leads and serves."""
         return [id for id in self.hosts if (group := self.group(id, partition)) and group.is_leading]
+
+    def must_hold_leases(self) -> None:
+        """No majority can promise to anybody while a leader believes in its lease.
+
+        :raises Violation: when one can.
+        """
+        for partition in self.partitions:
+            for id in self.leading(partition):
+                group = self.group(id, partition)
+                if group is not None:
+                    self._must_hold_lease(group, partition)
+
+    def _must_hold_lease(self, leader: Group, partition: int) -> None:
+        clocks = {}
+        for id, host in self.hosts.items():
+            clocks[id] = self.clocks(host)[0]
+            if host.groups is not None:
+                host.groups.begin(*self.clocks(host))
+        members = {id: self.group(id, partition) for id in leader.configuration.ids}
+        rates = {id: host.rate for id, host in self.hosts.items()}
+        margin = lease_margin(leader, members, rates, clocks)
+        if margin is not None:
+            self.watch.lease_margin = min(self.watch.lease_margin, margin)
+            if margin < 0:
+                raise Violation(f"S4 the lease of {leader.me.id!r} is counted {-margin} too long")
 
     # Events
 

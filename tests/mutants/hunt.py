@@ -1,0 +1,34 @@
+"""Looks for what is wrong with the package that is on the path: scripted schedules first, then random walks."""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+from chordtx.sim.group_search import Walk
+from chordtx.sim.group_watch import Violation
+from tests.group.schedules import SCHEDULES
+
+
+def main(walks: int) -> None:
+    """Print what was found, by what."""
+    by, found = "", ""
+    for schedule in SCHEDULES:
+        try:
+            schedule()
+        except Violation as violation:
+            by, found = schedule.__name__, str(violation)
+            break
+    if found:
+        walks = 0
+    for seed in range(walks):
+        walk = Walk(seed)
+        try:
+            walk.run()
+        except Violation as violation:
+            by, found = f"walk {seed}", str(violation)
+        except Exception:
+            by, found = f"walk {seed}", "crash: " + traceback.format_exc().strip().splitlines()[-1]
+        if found:
+            break
+    print(json.dumps({"by": by, "found": found}))
