@@ -366,7 +366,6 @@ class Group:
         self.leader = Leader(
             replica, self._turn, self._pairs, self._settings, ballot, state, first, base, self._walls
         )
-        self._pairs.follows(self.partition, None)
         self._pairs.leads_no_more(self.partition)
         self.leader.hold(held)
         self.leader.begin()
@@ -507,8 +506,6 @@ class Group:
             is_late = self.replica.promised.number >= self.candidate.ballot.number
             if is_late or self.candidate.answers[self.me.id].rank != self.replica.rank:
                 self._step_down()  # somebody else leads
-        following = self.replica.follows if self.leader is None else None
-        self._pairs.follows(self.partition, following)
 
     def _step_down(self) -> None:
         """What is under way is unknown; this ballot serves no more."""

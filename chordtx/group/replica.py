@@ -179,7 +179,7 @@ class Replica:
         """Accept nothing smaller from now on."""
         if ballot > self.promised:
             self.promised = ballot
-            self.changed()
+            self._changed()
             self._give_up_copy_of_older()
 
     def _give_up_copy_of_older(self) -> None:
@@ -234,7 +234,7 @@ class Replica:
             rank = Rank(epoch, ballot, sequence)
             apply(change, rank, now_ms, touched)
         self.rank = rank
-        self.changed()
+        self._turn.unsaved.add(self.partition)
 
     def apply_own(self, change: Change, rank: Rank, now_ms: int) -> None:
         """A change that this node makes as the leader; it counts once the node tells itself so, from disk."""
@@ -374,7 +374,7 @@ class Replica:
         base = state.configuration.base
         if self.aside is not None and self.aside.rank <= base:
             self.aside = None  # the forced history began with it, or with what came after it
-        self.changed()
+        self._changed()
 
     def _touch_clients(self, before: dict[bytes, Client], state: State) -> None:
         for id, number, _ in done_in(before):
@@ -394,7 +394,7 @@ class Replica:
         self.state.configuration, self.state.evicted, self.state.now_ms, self.state.next = header
         self.rank = rank
         self.forget_copy()
-        self.changed()
+        self._changed()
 
     # Giving copies
 
@@ -452,7 +452,7 @@ class Replica:
             self.take(NO_RANK, State(Header(left)))
         self.rank, self.state, self.left = NO_RANK, None, left
         self.forget_copy()
-        self.changed()
+        self._changed()
 
     # Histories
 
@@ -470,9 +470,9 @@ class Replica:
     def change_history(self, epoch: Epoch) -> None:
         """Another history is the greater one: this replica has no rank in it, and has promised nothing."""
         self._set_aside()
-        self._drop(Configuration(epoch, ()))
         self.promised = NO_BALLOT
         self._granted = Granted(NO_BALLOT, NEVER)
+        self._drop(Configuration(epoch, ()))
 
     def _set_aside(self) -> None:
         if self.state is not None:
@@ -480,9 +480,11 @@ class Replica:
 
     # What has to be saved
 
-    def changed(self) -> None:
-        """Something that has to be on disk is different."""
+    def _changed(self) -> None:
+        """What it has promised, or which state it has, is different: it has to be on disk, and whom it follows
+        may be another one."""
         self._turn.unsaved.add(self.partition)
+        self._pairs.follows(self.partition, self.follows)
 
     def take_save(self) -> Save:
         """What has to be saved since it was last asked for."""

@@ -122,7 +122,6 @@ def renewed_while_the_next_epoch_begins() -> None:
     play.run(A, B)
     play.lose()
     play.leads(D, among=(D, E))
-    play.is_leading(D)
     play.set(b"A", D)
     play.run(D, E)
     play.get(b"B", A)
