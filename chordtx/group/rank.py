@@ -26,6 +26,9 @@ ARRAYS = (list, tuple)
 # bool from a number too, and make named tuples by the constructor of plain ones, which takes half the time.
 _named = tuple.__new__
 
+_VERSION_CHARACTERS_MAX = 256
+_NO_VERSION = "this is no version of chordtx: it is to be used as it was given"
+
 
 class Ballot(NamedTuple):
     """A leader's term: of two, the greater one wins. No ballot is ever used twice.
@@ -112,8 +115,13 @@ def rank_of(version: str) -> Rank:
 
     :raises ValueError: when ``version`` was not made by it.
     """
+    if len(version) > _VERSION_CHARACTERS_MAX:
+        raise ValueError(_NO_VERSION)
     try:
         packed = base64.urlsafe_b64decode(version.encode() + b"=" * (-len(version) % 4))
-        return rank_from_wire(msgpack.unpackb(packed))
+        rank = rank_from_wire(msgpack.unpackb(packed))
     except (ProtocolError, ValueError, binascii.Error, msgpack.exceptions.UnpackException) as error:
-        raise ValueError("this is no version of chordtx: it is to be used as it was given") from error
+        raise ValueError(_NO_VERSION) from error
+    if version_of(rank) != version:  # base64 passes over what it does not know
+        raise ValueError(_NO_VERSION)
+    return rank
