@@ -369,7 +369,7 @@ def test_what_leaders_do_not_answer_is_refused(wrong: Any) -> None:
         b"\xc1",
         b"\xdd\xff\xff\xff\xff",
         b"\x91" * 2000,
-        b"\xdd\x00\x00\xff\xff" * 13_000,
+        b"\xdd\x00\x00\xf0\x00" * 13_000,
         b"\xdc\x01\xff" * 20_000,
         b"\xdc\xff\xff" + b"\x80" * 65_535,
         b"\x91\x93\x00\x00\x81\x90\x00",

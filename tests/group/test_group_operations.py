@@ -356,6 +356,7 @@ NO_VALUES = [
     b"\x91",
     b"\x90\x90",
     b"\x91" * 64,
+    b"\x91" * 40 + b"\x00",
     b"\x81\x90\x00",
     b"\x81\x80\x00",
     b"\xdf\xff\xff\xff\xff",
@@ -439,7 +440,8 @@ def test_whatever_is_stored_no_function_raises(kind: int, stored: bytes, argumen
 
 
 @pytest.mark.parametrize(
-    "stored", [b"", b"\x81", b"\x82\x01\x01", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff" * 5000]
+    "stored",
+    [b"", b"\x80\x01", b"\x01\x01", b"\x81", b"\x82\x01\x01", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff" * 5000],
 )
 def test_what_is_stored_and_broken_is_of_the_wrong_type(stored: bytes) -> None:
     before = PRESENT._replace(value=stored)

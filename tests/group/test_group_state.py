@@ -168,8 +168,8 @@ def test_evict_forgets_by_rank() -> None:
     assert state.records[b"k"].rank == rank(3)
 
 
-def test_a_client_that_has_all_its_answers_is_kept_until_its_newest_rank_goes() -> None:
-    """Its mark says what it must not be done again."""
+def test_a_client_goes_with_its_newest_operation() -> None:
+    """Until then its mark says what must not be done again."""
     story = Story()
     story.go_on(stored(b"k", ONE, 1), stored(b"k", ONE, 2, answered=1), own(EVICT, rank(1)))
     assert sorted(story.state.clients) == [b"c"]
