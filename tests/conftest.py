@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 TESTS = Path(__file__).parent
 #: Folders of the layers that import no Twisted.
-PURE = frozenset({"wire", "ring", "records"})
+PURE = frozenset({"wire", "ring", "group", "records"})
 #: Turns of the reactor that what was stopped may take to be gone: a closed socket needs one or two.
 SETTLE_TURNS = 50
 SETTLE_SECONDS = 0.01

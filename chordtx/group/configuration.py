@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
 from chordtx.errors import ProtocolError
 from chordtx.group.rank import (
+    ARRAYS,
     NO_RANK,
     NODE_ID_BYTES_MAX,
     Epoch,
@@ -75,26 +77,28 @@ NO_CONFIGURATION = Configuration(NO_RANK.epoch, ())
 
 
 def members_from_wire(obj: object) -> tuple[Member, ...]:
-    """:raises ProtocolError: when ``obj`` is no list of members."""
-    if not isinstance(obj, list | tuple) or len(obj) > MEMBERS_MAX:
+    """:raises ProtocolError: when ``obj`` is no list of members, in the order of their ids."""
+    if not isinstance(obj, ARRAYS) or len(obj) > MEMBERS_MAX:
         raise ProtocolError(f"members are an array of up to {MEMBERS_MAX}")
-    members = []
-    for each in obj:
-        match each:
-            case [bytes(id), bool(has_disk)] if len(id) <= NODE_ID_BYTES_MAX:
-                members.append(Member(id, has_disk))
-            case _:
-                raise ProtocolError("a member is [id, whether it has a disk]")
-    if len({member.id for member in members}) < len(members):
-        raise ProtocolError("a member stands there twice")
-    return tuple(members)
+    members = tuple(map(_member_from_wire, obj))
+    if any(one.id >= other.id for one, other in pairwise(members)):
+        raise ProtocolError("members are sorted by id, and none stands there twice")
+    return members
+
+
+def _member_from_wire(obj: object) -> Member:
+    if isinstance(obj, ARRAYS) and len(obj) == 2:
+        id, has_disk = obj
+        if type(id) is bytes and type(has_disk) is bool and len(id) <= NODE_ID_BYTES_MAX:
+            return Member(id, has_disk)
+    raise ProtocolError("a member is [id, whether it has a disk]")
 
 
 def configuration_from_wire(obj: object) -> Configuration:
     """:raises ProtocolError: when ``obj`` is no configuration."""
-    match obj:
-        case [epoch, members, base]:
-            return Configuration(epoch_from_wire(epoch), members_from_wire(members), rank_from_wire(base))
+    if isinstance(obj, ARRAYS) and len(obj) == 3:
+        epoch, members, base = obj
+        return Configuration(epoch_from_wire(epoch), members_from_wire(members), rank_from_wire(base))
     raise ProtocolError("a configuration is [epoch, members, base]")
 
 

@@ -12,7 +12,7 @@ SET                value, expires                         DONE
 DELETE             version or None                        DONE; ABSENT; CONFLICT rank
 COMPARE_AND_SET    version or None, value, expires        DONE; CONFLICT rank or None
 DELTA              packed fields                          DONE value; WRONG_TYPE; TOO_LARGE
-INCREMENT          packed number                          DONE number; WRONG_TYPE
+INCREMENT          packed number                          DONE number; WRONG_TYPE; TOO_LARGE
 TAKE                                                      DONE value; ABSENT
 TOUCH              expires                                DONE; ABSENT
 LIST               prefix, after, limit, with values      DONE (entries, whether there are more)
@@ -32,12 +32,15 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from chordtx.config import Limits
 from chordtx.errors import ProtocolError
-from chordtx.group.rank import COUNT_MAX, Rank, rank_from_wire
+from chordtx.group.rank import ARRAYS, COUNT_MAX, Rank, rank_from_wire
 from chordtx.group.record import Record, is_expired
+from chordtx.wire.packing import scan, unpack_scanned
 
 GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST = range(9)
 NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list")
+KINDS = len(NAMES)
 #: What may be answered without being a change.
 READS = frozenset({GET, LIST})
 
@@ -48,6 +51,14 @@ LIST_ENTRIES_MAX = 1000
 LIST_BYTES_MAX = 1 << 20
 
 _INTEGER_MIN, _INTEGER_MAX = -(1 << 63), (1 << 64) - 1
+
+#: What everybody who reads a value can build of it.
+_LIMITS = Limits()
+# First bytes in msgpack: of numbers, and of what is not just a text, bytes, number, bool or nil.
+_NUMBERS = frozenset([*range(0x80), *range(0xCA, 0xD4), *range(0xE0, 0x100)])
+_NUMBER_BYTES_MAX = 9
+_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
+_HAS_PARTS = _MAPS | {*range(0x90, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), 0xDC, 0xDD}
 
 
 class Moment(NamedTuple):
@@ -116,7 +127,7 @@ def _delta(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Out
     entries.update(map_entries(fields) or {})
     header: bytes = msgpack.Packer().pack_map_header(len(entries))
     value = header + b"".join(name + packed for name, packed in entries.items())
-    if len(value) > at.value_bytes_max:
+    if len(value) > at.value_bytes_max or not _can_be_built(value):
         return record, (TOO_LARGE, len(value))
     return _rewritten(record, value, at), (DONE, value)
 
@@ -220,12 +231,23 @@ def _rewritten(record: Record | None, value: bytes, at: Moment) -> Record:
     return _written(value, 0 if record is None else record.expires_ms, at)
 
 
-def _number(packed: bytes) -> int | float | None:
+def _can_be_built(packed: bytes) -> bool:
+    """Whether what was put together of values that can be built can be, too: it may have too many parts."""
     try:
-        value = msgpack.unpackb(packed)
-    except (ValueError, msgpack.exceptions.UnpackException):  # no number, whatever it is
+        scan(packed, _LIMITS)
+    except ProtocolError:
+        return False
+    return True
+
+
+def _number(packed: bytes) -> int | float | None:
+    if not packed or packed[0] not in _NUMBERS or len(packed) > _NUMBER_BYTES_MAX:
         return None
-    return value if type(value) is int or type(value) is float else None
+    try:
+        number: int | float = msgpack.unpackb(packed)
+    except (ValueError, msgpack.exceptions.UnpackException):  # cut short, or something after it
+        return None
+    return number
 
 
 def map_entries(packed: bytes) -> dict[bytes, bytes] | None:
@@ -233,7 +255,7 @@ def map_entries(packed: bytes) -> dict[bytes, bytes] | None:
 
     Nothing inside is decoded, so this costs no more than the bytes do.
     """
-    if not (packed[:1] in (b"\xde", b"\xdf") or (packed and packed[0] & 0xF0 == 0x80)):
+    if not packed or packed[0] not in _MAPS:
         return None
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
     unpacker.feed(packed)
@@ -244,9 +266,30 @@ def map_entries(packed: bytes) -> dict[bytes, bytes] | None:
         return packed[start : unpacker.tell()]
 
     try:
-        return {span(): span() for _ in range(unpacker.read_map_header())}
+        entries = {span(): span() for _ in range(unpacker.read_map_header())}
     except (ValueError, msgpack.exceptions.UnpackException):
         return None
+    return entries if unpacker.tell() == len(packed) else None
+
+
+def result_from_wire(obj: object) -> Result:
+    """The result of a change, checked.
+
+    :raises ProtocolError: when ``obj`` is none.
+    """
+    if isinstance(obj, ARRAYS) and len(obj) == 2:
+        status, detail = obj
+        if type(status) is int and 0 <= status <= TOO_LARGE:
+            if isinstance(detail, ARRAYS):
+                return status, rank_from_wire(detail)
+            if detail is None or type(detail) in (bytes, int) or is_finite(detail):
+                return status, detail
+    raise ProtocolError("a result is [status, detail]")
+
+
+def is_finite(obj: object) -> bool:
+    """Whether it is a float, and neither infinite nor no number at all."""
+    return type(obj) is float and math.isfinite(obj)
 
 
 def arguments_from_wire(kind: int, obj: object, value_bytes_max: int) -> tuple[Any, ...]:
@@ -254,18 +297,24 @@ def arguments_from_wire(kind: int, obj: object, value_bytes_max: int) -> tuple[A
 
     :raises ProtocolError: when they are not what ``kind`` takes.
     """
-    if not isinstance(obj, list | tuple):
+    if not isinstance(obj, ARRAYS):
         raise ProtocolError("an operation's arguments are an array")
-    check = _CHECKS[kind]
+    check = _CHECKS.get(kind)
+    if check is None:
+        raise ProtocolError("there is no such operation")
     if len(obj) != len(check):
         raise ProtocolError(f"{NAMES[kind]} takes {len(check)} arguments")
     return tuple(each(argument, value_bytes_max) for each, argument in zip(check, obj, strict=True))
 
 
 def _value(obj: object, bytes_max: int) -> bytes:
-    if isinstance(obj, bytes) and 0 < len(obj) <= bytes_max:
-        return obj
-    raise ProtocolError(f"a value is 1 to {bytes_max} bytes")
+    """Just one value in msgpack, and one that can be built: or whoever reads it would be in trouble."""
+    if type(obj) is not bytes or not 0 < len(obj) <= bytes_max:
+        raise ProtocolError(f"a value is 1 to {bytes_max} bytes")
+    if obj[0] in _HAS_PARTS:
+        scan(obj, _LIMITS)
+    unpack_scanned(obj)
+    return obj
 
 
 def _value_or_none(obj: object, bytes_max: int) -> bytes | None:
@@ -277,13 +326,10 @@ def _version(obj: object, _: int) -> Rank | None:
 
 
 def _expires(obj: object, _: int) -> Any:
-    match obj:
-        case None:
-            return None
-        case int(milliseconds) if 0 <= milliseconds <= COUNT_MAX and not isinstance(obj, bool):
-            return milliseconds
-        case [int(time)] if 0 < time <= COUNT_MAX:
-            return (time,)
+    if obj is None or (type(obj) is int and 0 <= obj <= COUNT_MAX):
+        return obj
+    if isinstance(obj, ARRAYS) and len(obj) == 1 and type(obj[0]) is int and 0 < obj[0] <= COUNT_MAX:
+        return tuple(obj)
     raise ProtocolError("an expiry is nil, milliseconds from now, or [a time]")
 
 

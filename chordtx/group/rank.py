@@ -20,6 +20,15 @@ NodeId = bytes
 NODE_ID_BYTES_MAX = 48
 COUNT_MAX = (1 << 63) - 1
 
+#: What msgpack makes of an array.
+ARRAYS = (list, tuple)
+# The functions named *_from_wire are called for every message. So they ask for exact types, which tells a
+# bool from a number too, and make named tuples by the constructor of plain ones, which takes half the time.
+_named = tuple.__new__
+
+_VERSION_CHARACTERS_MAX = 256
+_NO_VERSION = "this is no version of chordtx: it is to be used as it was given"
+
 
 class Ballot(NamedTuple):
     """A leader's term: of two, the greater one wins. No ballot is ever used twice.
@@ -69,25 +78,30 @@ FIRST_RANK = Rank(Epoch(0), NO_BALLOT, 0)
 
 def ballot_from_wire(obj: object) -> Ballot:
     """:raises ProtocolError: when ``obj`` is no ballot."""
-    match obj:
-        case [int(number), bytes(node)] if 0 <= number <= COUNT_MAX and len(node) <= NODE_ID_BYTES_MAX:
-            return Ballot(number, node)
+    if isinstance(obj, ARRAYS) and len(obj) == 2:
+        number, node = obj
+        is_typed = type(number) is int and type(node) is bytes
+        if is_typed and 0 <= number <= COUNT_MAX and len(node) <= NODE_ID_BYTES_MAX:
+            return _named(Ballot, obj)
     raise ProtocolError("a ballot is [number, node id]")
 
 
 def epoch_from_wire(obj: object) -> Epoch:
     """:raises ProtocolError: when ``obj`` is no epoch."""
-    match obj:
-        case [int(number), int(mark)] if -1 <= number <= COUNT_MAX and 0 <= mark <= COUNT_MAX:
-            return Epoch(number, mark)
+    if isinstance(obj, ARRAYS) and len(obj) == 2:
+        number, mark = obj
+        is_typed = type(number) is int and type(mark) is int
+        if is_typed and -1 <= number <= COUNT_MAX and 0 <= mark <= COUNT_MAX:
+            return _named(Epoch, obj)
     raise ProtocolError("an epoch is [number, mark]")
 
 
 def rank_from_wire(obj: object) -> Rank:
     """:raises ProtocolError: when ``obj`` is no rank."""
-    match obj:
-        case [epoch, ballot, int(sequence)] if 0 <= sequence <= COUNT_MAX:
-            return Rank(epoch_from_wire(epoch), ballot_from_wire(ballot), sequence)
+    if isinstance(obj, ARRAYS) and len(obj) == 3:
+        epoch, ballot, sequence = obj
+        if type(sequence) is int and 0 <= sequence <= COUNT_MAX:
+            return _named(Rank, (epoch_from_wire(epoch), ballot_from_wire(ballot), sequence))
     raise ProtocolError("a rank is [epoch, ballot, sequence]")
 
 
@@ -101,8 +115,13 @@ def rank_of(version: str) -> Rank:
 
     :raises ValueError: when ``version`` was not made by it.
     """
+    if len(version) > _VERSION_CHARACTERS_MAX:
+        raise ValueError(_NO_VERSION)
     try:
         packed = base64.urlsafe_b64decode(version.encode() + b"=" * (-len(version) % 4))
-        return rank_from_wire(msgpack.unpackb(packed))
+        rank = rank_from_wire(msgpack.unpackb(packed))
     except (ProtocolError, ValueError, binascii.Error, msgpack.exceptions.UnpackException) as error:
-        raise ValueError("this is no version of chordtx: it is to be used as it was given") from error
+        raise ValueError(_NO_VERSION) from error
+    if version_of(rank) != version:  # base64 passes over what it does not know
+        raise ValueError(_NO_VERSION)
+    return rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chordtx.errors import ProtocolError
-from chordtx.group.rank import COUNT_MAX, Rank, rank_from_wire
+from chordtx.group.rank import ARRAYS, COUNT_MAX, Rank, rank_from_wire
 
 #: What a record takes in memory beside its key and value: tuple, rank, numbers, its place in a dict.
 RECORD_OVERHEAD_BYTES = 320
@@ -38,9 +38,9 @@ def cost_bytes(key: bytes, record: Record) -> int:
 
 def record_from_wire(obj: object) -> Record:
     """:raises ProtocolError: when ``obj`` is no record."""
-    match obj:
-        case [bytes(value), int(expires), rank, int(written)] if (
-            0 <= expires <= COUNT_MAX and 0 <= written <= COUNT_MAX
-        ):
+    if isinstance(obj, ARRAYS) and len(obj) == 4:
+        value, expires, rank, written = obj
+        is_typed = type(value) is bytes and type(expires) is int and type(written) is int
+        if is_typed and 0 <= expires <= COUNT_MAX and 0 <= written <= COUNT_MAX:
             return Record(value, expires, rank_from_wire(rank), written)
     raise ProtocolError("a record is [value, expiry, rank, written]")

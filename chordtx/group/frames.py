@@ -1,0 +1,386 @@
+"""The wire forms of groups: what members tell one another, what clients ask, and what they are answered.
+
+A frame is a msgpack array, and so is each message in it::
+
+    members:  [[partition, code, *fields], ...]
+    clients:  [[partition, [client, number, answered, stamp, kind, key, arguments], ...], ...]
+    answers:  [[partition, [client, number, status, detail, rank, stamp], ...], ...]
+
+Named tuples are arrays of their fields. Whatever the bytes are, reading them gives checked values or raises
+:class:`~chordtx.errors.ProtocolError`: nothing behind here has to look at a type again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgpack
+from attrs import evolve
+
+from chordtx.config import Limits
+from chordtx.errors import ProtocolError
+from chordtx.group import fields
+from chordtx.group.configuration import Configuration, configuration_from_wire
+from chordtx.group.fields import KEY_BYTES_MAX, PARTITIONS_MAX
+from chordtx.group.messages import (
+    BUSY,
+    NODE_LEVEL,
+    NOT_LEADER,
+    Accept,
+    Accepted,
+    Answer,
+    Compare,
+    Confirm,
+    ConfirmAnswer,
+    Differs,
+    Fetch,
+    FetchClients,
+    Give,
+    GiveClients,
+    Gone,
+    Install,
+    Learn,
+    Learned,
+    Message,
+    Moved,
+    Newer,
+    Operation,
+    Prepare,
+    Promise,
+    Refused,
+    Yours,
+)
+from chordtx.group.operations import (
+    KINDS,
+    LIST_ENTRIES_MAX,
+    READS,
+    TOO_LARGE,
+    arguments_from_wire,
+    is_finite,
+)
+from chordtx.group.rank import ARRAYS, COUNT_MAX, ballot_from_wire, epoch_from_wire, rank_from_wire
+from chordtx.group.record import Record, record_from_wire
+from chordtx.group.state import (
+    Client,
+    changes_from_wire,
+    client_to_wire,
+    header_from_wire,
+)
+from chordtx.wire.packing import walk
+
+#: Up to this size, no array in a frame may claim more than so many entries before all of it is looked at in
+#: Python. msgpack nests 1024 deep and reserves 8 bytes for what an array claims: 4 MiB at the worst.
+_QUICK_BYTES_MAX = 64 << 10
+_QUICK_ARRAY_MAX = 512
+
+#: Records and changes are many small arrays: of members there may be more than in a user's value.
+_MEMBERS_BYTES_PER_ARRAY = 8
+#: More than this is sent in several frames.
+FRAME_BYTES = 1 << 20
+
+_named = tuple.__new__
+
+Entries = list[tuple[int, Message]]
+
+
+def _in_wire_form(obj: object) -> Any:
+    """What msgpack cannot pack by itself."""
+    if type(obj) is Configuration:
+        return obj.to_wire()
+    if type(obj) is Client:
+        return client_to_wire(obj)
+    raise TypeError(f"{type(obj).__name__} has no wire form")
+
+
+def _unpacked(data: bytes, limits: Limits, *, of_member: bool) -> Any:
+    """The array that a frame is, with tuples for arrays.
+
+    Most frames are small and right: those msgpack reads itself, within bounds. The keys of maps are bytes
+    or text: others have hashes that a stranger can foresee.
+    """
+    if len(data) <= _QUICK_BYTES_MAX and len(data) <= limits.elements_max:
+        try:
+            return msgpack.unpackb(data, use_list=False, max_array_len=_QUICK_ARRAY_MAX)
+        except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
+            pass  # broken, or with a long array: the next look tells
+    if of_member:
+        containers_max = max(limits.containers_max, len(data) // _MEMBERS_BYTES_PER_ARRAY)
+        limits = evolve(limits, containers_max=containers_max)
+    walk(data, limits, envelope=True)
+    try:
+        return msgpack.unpackb(data, use_list=False)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"broken msgpack: {error}") from error
+
+
+def _rows(data: bytes, limits: Limits, *, of_member: bool = False) -> tuple[tuple[Any, ...], ...]:
+    """The messages of a frame: each has a partition and one thing more."""
+    rows = _unpacked(data, limits, of_member=of_member)
+    if type(rows) is not tuple:
+        raise ProtocolError("a frame is an array")
+    for row in rows:
+        if type(row) is not tuple or len(row) < 2 or type(row[0]) is not int:
+            raise ProtocolError("a message is an array that begins with its partition")
+    return rows
+
+
+# Messages as a whole
+
+
+def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
+    _, _, ballot, epoch, after, now_ms, told, sent = row
+    if type(after) is not int or not 0 <= after <= COUNT_MAX:
+        raise ProtocolError("a sequence is a number from 0 on")
+    if type(now_ms) is not int or not 0 <= now_ms <= COUNT_MAX:
+        raise ProtocolError("a time is a number from 0 on")
+    changes = changes_from_wire(told)
+    for change in changes:
+        if len(change[3]) > value_bytes_max or len(change[1]) > KEY_BYTES_MAX:
+            raise ProtocolError("a change with too large a key or value")
+    return _named(
+        Accept,
+        (ballot_from_wire(ballot), epoch_from_wire(epoch), after, now_ms, changes, fields.seconds(sent)),
+    )
+
+
+def _accepted(row: tuple[Any, ...], _: int) -> Accepted:
+    _, _, ballot, epoch, sequence, sent, wall_ms, full = row
+    if type(sequence) is not int or not -1 <= sequence <= COUNT_MAX:
+        raise ProtocolError("a sequence is a number from -1 on")
+    if type(wall_ms) is not int or not 0 <= wall_ms <= COUNT_MAX or type(full) is not bool:
+        raise ProtocolError("an acknowledgement ends with a time and a flag")
+    return _named(
+        Accepted,
+        (ballot_from_wire(ballot), epoch_from_wire(epoch), sequence, fields.seconds(sent), wall_ms, full),
+    )
+
+
+def _give(row: tuple[Any, ...], value_bytes_max: int) -> Give:
+    _, _, rank, leaf, began, told, surplus, whole, after = row
+    if type(told) is not dict:
+        raise ProtocolError("records are a map")
+    records: dict[bytes, Record] = {}
+    for key, each in told.items():
+        records[fields.key(key)] = record = record_from_wire(each)
+        if len(record.value) > value_bytes_max:
+            raise ProtocolError("a record with too large a value")
+    if not records and not fields.whole(whole):
+        raise ProtocolError("an answer that brings nothing would be asked for again for ever")
+    return Give(
+        rank_from_wire(rank),
+        fields.leaf(leaf),
+        fields.digest_or_nothing(began),
+        records,
+        fields.digests(surplus),
+        fields.whole(whole),
+        fields.digest_or_nothing(after),
+    )
+
+
+def _give_clients(row: tuple[Any, ...], _: int) -> GiveClients:
+    _, _, rank, began, told, more = row
+    clients = fields.clients(told)
+    if fields.flag(more) and not clients:
+        raise ProtocolError("an answer that brings nothing would be asked for again for ever")
+    return GiveClients(rank_from_wire(rank), fields.client_id_or_none(began), clients, more)
+
+
+Check = Callable[[object], Any]
+Reader = Callable[[tuple[Any, ...], int], Message]
+
+
+def _by(kind: Any, *checks: Check) -> tuple[Any, int, Reader]:
+    """A message whose fields tell nothing of one another."""
+
+    def read(row: tuple[Any, ...], _: int) -> Message:
+        message: Message = kind(*[check(field) for check, field in zip(checks, row[2:], strict=True)])
+        return message
+
+    return kind, 2 + len(checks), read
+
+
+#: Each class of messages: its place is its code; how long its row is; and what reads it. New ones are added
+#: at the end, and those that are there stay as they are: nodes of other versions speak them.
+_FORMS: tuple[tuple[Any, int, Reader], ...] = (
+    _by(Prepare, ballot_from_wire, epoch_from_wire, fields.ballot_or_none, fields.flag),
+    _by(
+        Promise,
+        ballot_from_wire,
+        fields.flag,
+        rank_from_wire,
+        configuration_from_wire,
+        fields.members_or_none,
+        fields.count,
+    ),
+    _by(Refused, ballot_from_wire, ballot_from_wire, fields.wait),
+    (Accept, 8, _accept),
+    _by(Install, rank_from_wire, rank_from_wire, header_from_wire, fields.seconds),
+    (Accepted, 8, _accepted),
+    _by(Newer, configuration_from_wire),
+    _by(Learn, ballot_from_wire, rank_from_wire),
+    _by(Learned, ballot_from_wire, rank_from_wire),
+    _by(Yours, ballot_from_wire),
+    _by(Gone, configuration_from_wire),
+    _by(Compare, rank_from_wire, fields.tree, fields.digest),
+    _by(Differs, rank_from_wire, header_from_wire, fields.leaves, fields.flag, fields.digest),
+    _by(Fetch, rank_from_wire, fields.wanted, fields.digest_or_nothing),
+    (Give, 9, _give),
+    _by(FetchClients, rank_from_wire, fields.client_id_or_none),
+    (GiveClients, 6, _give_clients),
+    _by(Moved, rank_from_wire),
+    _by(Confirm, fields.count, fields.digest_number),
+    _by(ConfirmAnswer, fields.count, fields.followed),
+)
+_CODES: dict[type, int] = {kind: code for code, (kind, _, _) in enumerate(_FORMS)}
+_NODE_CODES = frozenset({_CODES[Confirm], _CODES[ConfirmAnswer]})
+
+
+def to_wire(entries: Iterable[tuple[int, Message]]) -> bytes:
+    """A frame of what one member tells another.
+
+    :param entries: each message with its partition, or NODE_LEVEL.
+    """
+    codes = _CODES
+    rows = [(partition, codes[type(message)], *message) for partition, message in entries]
+    packed: bytes = msgpack.packb(rows, default=_in_wire_form)
+    return packed
+
+
+def to_frames(entries: Sequence[tuple[int, Message]]) -> list[bytes]:
+    """The same as :func:`to_wire`, in as many frames as keep each to :data:`FRAME_BYTES`, where single
+    messages do."""
+    data = to_wire(entries)
+    if len(data) <= FRAME_BYTES or len(entries) < 2:
+        return [data]
+    middle = len(entries) // 2
+    return [*to_frames(entries[:middle]), *to_frames(entries[middle:])]
+
+
+def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int = PARTITIONS_MAX) -> Entries:
+    """The opposite of :func:`to_wire`.
+
+    :param partitions: how many there are.
+    :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
+    """
+    entries: Entries = []
+    for row in _rows(data, limits, of_member=True):
+        partition, code = row[0], row[1]
+        if type(code) is not int or not 0 <= code < len(_FORMS):
+            raise ProtocolError("there is no such message")
+        _, length, read = _FORMS[code]
+        if len(row) != length:
+            raise ProtocolError("a message with too few or too many fields")
+        if not (partition == NODE_LEVEL if code in _NODE_CODES else 0 <= partition < partitions):
+            raise ProtocolError("there is no such partition")
+        entries.append((partition, read(row, value_bytes_max)))
+    return entries
+
+
+# Clients
+
+
+def operations_to_wire(batches: Iterable[tuple[int, Iterable[Operation]]]) -> bytes:
+    """A frame of a client's operations, by partition."""
+    packed: bytes = msgpack.packb([(partition, *operations) for partition, operations in batches])
+    return packed
+
+
+def operations_from_wire(
+    data: bytes, limits: Limits, value_bytes_max: int, partitions: int = PARTITIONS_MAX
+) -> list[tuple[int, list[Operation]]]:
+    """The opposite of :func:`operations_to_wire`.
+
+    :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
+    """
+    batches = []
+    for partition, *told in _rows(data, limits):
+        if not 0 <= partition < partitions:
+            raise ProtocolError("there is no such partition")
+        batches.append((partition, [_operation(each, value_bytes_max) for each in told]))
+    return batches
+
+
+def _operation(obj: object, value_bytes_max: int) -> Operation:
+    if type(obj) is not tuple or len(obj) != 7:
+        raise ProtocolError("an operation is an array of seven")
+    client, number, answered, stamp, kind, key, told = obj
+    if type(kind) is not int or not 0 <= kind < KINDS:
+        raise ProtocolError("there is no such operation")
+    arguments = arguments_from_wire(kind, told, value_bytes_max)
+    if fields.count(answered) >= fields.count(number) and kind not in READS:
+        raise ProtocolError("nobody asks for a change after having had its answer")
+    return _named(
+        Operation,
+        (fields.client_id(client), number, answered, rank_from_wire(stamp), kind, fields.key(key), arguments),
+    )
+
+
+def answers_to_wire(batches: Iterable[tuple[int, Iterable[Answer]]]) -> bytes:
+    """A frame of answers to one client's node, by partition."""
+    packed: bytes = msgpack.packb([(partition, *answers) for partition, answers in batches])
+    return packed
+
+
+def answers_from_wire(
+    data: bytes, limits: Limits, value_bytes_max: int, partitions: int = PARTITIONS_MAX
+) -> list[tuple[int, list[Answer]]]:
+    """The opposite of :func:`answers_to_wire`. Whether a detail goes with what was asked, the client knows.
+
+    :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
+    """
+    batches = []
+    for partition, *told in _rows(data, limits):
+        if not 0 <= partition < partitions:
+            raise ProtocolError("there is no such partition")
+        batches.append((partition, [_answer(each, value_bytes_max) for each in told]))
+    return batches
+
+
+def _answer(obj: object, value_bytes_max: int) -> Answer:
+    if type(obj) is not tuple or len(obj) != 6:
+        raise ProtocolError("an answer is an array of six")
+    client, number, status, detail, rank, stamp = obj
+    if type(status) is not int or not (0 <= status <= TOO_LARGE or NOT_LEADER <= status <= BUSY):
+        raise ProtocolError("there is no such status")
+    return Answer(
+        fields.client_id(client),
+        fields.count(number),
+        status,
+        _detail(detail, value_bytes_max),
+        rank_from_wire(rank),
+        rank_from_wire(stamp),
+    )
+
+
+def _detail(obj: object, value_bytes_max: int) -> Any:
+    """Nothing, a number, a value or an id; or else its shape tells what it is."""
+    if obj is None or type(obj) is int or is_finite(obj):
+        return obj
+    if type(obj) is bytes and len(obj) <= value_bytes_max:
+        return obj
+    if type(obj) is tuple and len(obj) == 2:
+        return _page(obj, value_bytes_max)
+    if type(obj) is tuple and len(obj) == 3:
+        value, expires_ms, rank = obj
+        if isinstance(value, ARRAYS):
+            return rank_from_wire(obj)
+        if type(value) is bytes and len(value) <= value_bytes_max:
+            return value, fields.count(expires_ms), rank_from_wire(rank)
+    raise ProtocolError("what comes with a status is not what it ought to be")
+
+
+def _page(obj: tuple[Any, ...], value_bytes_max: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """What LIST found."""
+    told, more = obj
+    if type(told) is not tuple or len(told) > LIST_ENTRIES_MAX:
+        raise ProtocolError("a page is an array")
+    entries = []
+    for each in told:
+        if type(each) is not tuple or len(each) != 4:
+            raise ProtocolError("an entry of a page is [key, value, expiry, rank]")
+        key, value, expires_ms, rank = each
+        if value is not None and (type(value) is not bytes or len(value) > value_bytes_max):
+            raise ProtocolError("a value is bytes")
+        entries.append((fields.key(key), value, fields.count(expires_ms), rank_from_wire(rank)))
+    return entries, fields.flag(more)
