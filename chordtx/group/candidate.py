@@ -45,20 +45,22 @@ class Candidate:
         self.since = since
         self.answers: dict[NodeId, Promise] = {me: own}
         self.asked: list[NodeId] = []
+        self._told = own.configuration
 
     def answered(self, by: NodeId, answer: Promise) -> None:
         """A member has promised, or would."""
         if answer.ballot == self.ballot and answer.trial == self.trial:
             self.answers[by] = answer
 
-    def knows_later(self, by: NodeId, configuration: Configuration) -> None:
-        """A member does not promise, but knows of a configuration: it counts only for epochs from that on."""
-        self.answers[by] = Promise(self.ballot, self.trial, NO_RANK, configuration, None, 0)
+    def knows(self, configuration: Configuration) -> None:
+        """A member has told of a configuration, but promised nothing by that."""
+        self._told = max(self._told, configuration, key=lambda known: known.epoch)
 
     @property
     def latest(self) -> Configuration:
         """The latest configuration that anybody knows."""
-        return max((answer.configuration for answer in self.answers.values()), key=lambda known: known.epoch)
+        known = (answer.configuration for answer in self.answers.values())
+        return max((self._told, *known), key=lambda each: each.epoch)
 
     @property
     def best(self) -> Choice:

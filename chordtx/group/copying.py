@@ -10,12 +10,11 @@ from __future__ import annotations
 from hashlib import blake2b
 from itertools import islice
 
-from chordtx.group.configuration import NO_CONFIGURATION
 from chordtx.group.digest import DIGEST_BYTES, Digests, clients_digest
 from chordtx.group.messages import Compare, Differs, Fetch, FetchClients, Give, GiveClients, Moved
 from chordtx.group.rank import NodeId, Rank
 from chordtx.group.record import Record
-from chordtx.group.state import Client, Header, State
+from chordtx.group.state import Client, State
 
 LEAVES_AT_ONCE = 32
 #: Of digests in one request, and of records in one answer (which may be one record longer).
@@ -36,11 +35,12 @@ class Copy:
     def __init__(self, source: NodeId, rank: Rank, base: State | None) -> None:
         self.source = source
         self.rank = rank
-        self.base = State(Header(NO_CONFIGURATION)) if base is None else base
+        self._base = {} if base is None else dict(base.records)
+        self._base_clients = {} if base is None else {id: each.copy() for id, each in base.clients.items()}
         self.state: State | None = None
         self.is_broken = False
-        self._digests = Digests(self.base.records)
-        self._records = dict(self.base.records)
+        self._digests = Digests(self._base)
+        self._records = dict(self._base)
         self._clients: dict[bytes, Client] | None = None
         self._differs: Differs | None = None
         self._leaves: list[int] = []
@@ -50,8 +50,8 @@ class Copy:
     def request(self) -> Request | None:
         """What to ask next, or again; None when all is there."""
         if self._differs is None:
-            tree = self._digests.tree if self.base.records else b""
-            return Compare(self.rank, tree, clients_digest(self.base.clients))
+            tree = self._digests.tree if self._base else b""
+            return Compare(self.rank, tree, clients_digest(self._base_clients))
         if self._leaves:
             return Fetch(self.rank, tuple(self._wanted()), self._after)
         if self._clients is not None and self.state is None:
@@ -103,7 +103,7 @@ class Copy:
 
     def _remove(self, key: bytes) -> None:
         """A record of the base is not in the state; but another one of its key may have come instead."""
-        if self._records.get(key) is self.base.records.get(key):
+        if self._records.get(key) is self._base.get(key):
             self._records.pop(key, None)
 
     def _clients_given(self, answer: GiveClients) -> None:
@@ -118,7 +118,7 @@ class Copy:
 
     def _finish_if_whole(self) -> None:
         if not self._leaves and self._clients is None:
-            self._clients = {id: client.copy() for id, client in self.base.clients.items()}
+            self._clients = {id: client.copy() for id, client in self._base_clients.items()}
             self._finish()
 
     def _finish(self) -> None:

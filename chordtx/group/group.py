@@ -14,7 +14,8 @@ in the next epoch, installs the state there, leads on, and tells those who are i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from chordtx.group.candidate import Candidate, Choice
@@ -49,7 +50,7 @@ from chordtx.group.messages import (
 from chordtx.group.partition_time import WallClocks
 from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.recovery import forced
-from chordtx.group.replica import Replica, Stored
+from chordtx.group.replica import Aside, Replica, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
 from chordtx.group.turn import Randomness, Turn
@@ -77,10 +78,11 @@ class Group:
         rng: Randomness,
         stored: Stored | None = None,
         state: State | None = None,
+        asides: Mapping[int, Aside] = MappingProxyType({}),
     ) -> None:
         self.partition = partition
         self.me = me
-        self.replica = Replica(partition, me.id, turn, pairs, settings, stored, state)
+        self.replica = Replica(partition, me.id, turn, pairs, settings, stored, state, asides)
         self.candidate: Candidate | None = None
         self.leader: Leader | None = None
         self.stand_at: float | None = None
@@ -176,15 +178,14 @@ class Group:
 
     def _newer(self, by: NodeId, told: Newer) -> None:
         epoch = told.configuration.epoch
-        if epoch.mark != self.replica.epoch.mark:
-            if epoch > self.replica.epoch:
+        if epoch.mark != self.replica.history.mark:
+            if epoch > self.replica.history:
                 self.replica.change_history(epoch)
                 self._check_overruled()
             return
         candidate = self.candidate
         if candidate is not None:
-            if epoch > self.replica.epoch:
-                candidate.knows_later(by, told.configuration)
+            candidate.knows(told.configuration)
             self._ask(candidate, told.configuration.ids)
             self._evaluate()
 

@@ -7,8 +7,9 @@ go when these saves, and all before them, are on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
+from types import MappingProxyType
 from typing import NamedTuple
 
 from chordtx.group.configuration import Member
@@ -28,14 +29,16 @@ from chordtx.group.messages import (
     Prepare,
     Yours,
 )
-from chordtx.group.rank import FIRST_RANK, NO_RANK, NodeId
-from chordtx.group.replica import Save, Stored
+from chordtx.group.rank import FIRST_RANK, NO_RANK, Ballot, NodeId
+from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State, first_state
 from chordtx.group.turn import Outgoing, Randomness, Turn
 
-#: With these a group begins at a node that had none; and they are said for their sender's own ballot.
+#: With these a group begins at a node that had none.
 _OPENING = (Prepare, Accept, Install, Learn)
+
+_FOR_ITSELF = frozenset((*_OPENING, Yours))
 
 #: Groups that have something to do are ticked this often.
 TICK_SECONDS = 0.1
@@ -76,22 +79,36 @@ class Groups:
 
     # Beginning
 
-    def load(self, partition: int, stored: Stored, state: State | None) -> None:
+    def load(
+        self,
+        partition: int,
+        stored: Stored,
+        state: State | None,
+        asides: Mapping[int, Aside] = MappingProxyType({}),
+    ) -> None:
         """What was on disk, after a start: the present moment is that of :meth:`begin`."""
-        group = self._make(partition, stored, state)
+        group = self._make(partition, stored, state, asides)
         self.confirming.follows(partition, group.replica.follows)
         group.want_leader()
 
     def create(self, partitions: Iterable[int]) -> None:
         """Begin a ring: this node alone keeps all partitions."""
         for partition in partitions:
-            group = self._make(partition, None, None)
+            group = self._make(partition)
             state = first_state([self.me])
             group.replica.take(FIRST_RANK, state)
             group.stand(trial=False)
 
-    def _make(self, partition: int, stored: Stored | None, state: State | None) -> Group:
-        group = Group(partition, self.me, self.turn, self.confirming, self.settings, self._rng, stored, state)
+    def _make(
+        self,
+        partition: int,
+        stored: Stored | None = None,
+        state: State | None = None,
+        asides: Mapping[int, Aside] = MappingProxyType({}),
+    ) -> Group:
+        group = Group(
+            partition, self.me, self.turn, self.confirming, self.settings, self._rng, stored, state, asides
+        )
         self.groups[partition] = group
         self._active.add(partition)
         return group
@@ -116,7 +133,9 @@ class Groups:
             if group is None:
                 if not isinstance(message, _OPENING):
                     continue
-                group = self._make(partition, None, None)
+                group = self._make(partition)
+            if type(message) in _FOR_ITSELF and not is_said_for_itself(by, message):
+                continue
             active.add(partition)
             group.received(by, message)
 
@@ -216,9 +235,5 @@ class Groups:
 
 def is_said_for_itself(by: NodeId, message: object) -> bool:
     """Whether a message that only a ballot's own node may send comes from that one."""
-    match message:
-        case Prepare() | Accept() | Learn() | Yours():
-            return message.ballot.node == by
-        case Install():
-            return message.rank.ballot.node == by
-    return True
+    ballot: Ballot = message.rank.ballot if isinstance(message, Install) else message.ballot  # type: ignore[attr-defined]
+    return ballot.node == by

@@ -48,6 +48,9 @@ SEALED = "sealed"
 PASSING = "passing"
 
 _RESEND_SECONDS = 0.5
+#: No more goes into one message, unless one change alone is larger: a frame has a limit.
+_BATCH_BYTES = 1 << 20
+_BATCH_CHANGES = 1000
 
 
 class _Waiting(NamedTuple):
@@ -123,8 +126,9 @@ class Leader:
         self._ids = tuple(self.configuration.ids)
         self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
-        self._held_lease = Held(self._me, self.configuration.ids)
+        self._held_lease = Held(self.others, is_member=self.is_member)
         self._batch: list[Change] = []
+        self._batch_bytes = 0
         self.log = ChangeLog(settings.log_bytes_max)
         self._waiting: deque[_Waiting] = deque()
         self._reads: list[_Read] = []
@@ -213,7 +217,7 @@ class Leader:
             return False
         before = self.acknowledged.get(by, -1)
         if by != self._me:
-            self._held_lease.granted(by, told.sent)
+            self._held_lease.granted(by, min(told.sent, self._turn.now))
             self._walls.told(by, told.wall_ms)
         (self.full.add if told.full else self.full.discard)(by)
         if told.sequence < 0 or told.sequence < before:
@@ -342,12 +346,16 @@ class Leader:
             self._turn.unflushed.append(self.flush)
         self._batch.append(change)
         self._time.is_now(now_ms)
+        self._batch_bytes += len(key) + len(change.value)
+        if self._batch_bytes > _BATCH_BYTES or len(self._batch) >= _BATCH_CHANGES:
+            self.flush()
 
     def flush(self) -> None:
         """The turn ends: what was made in it goes to all members, in one message each."""
         batch = self._batch
         if batch:
             self._batch = []
+            self._batch_bytes = 0
             sent = Batch(self.newest - len(batch), self._batch_now_ms, tuple(batch))
             self.log.append(sent)
             self._turn.send_at_once(self.others, self._partition, self._accept(sent))
@@ -381,17 +389,10 @@ class Leader:
             > self._turn.now
         )
 
-    def _confirmed(self) -> list[Confirmed]:
-        ask, partition, ballot, epoch = (
-            self._pairs.confirmed_by,
-            self._partition,
-            self.ballot,
-            self.configuration.epoch,
-        )
-        return [
-            ask(id, partition, ballot, epoch) if id in self.acknowledged else NOT_CONFIRMED
-            for id in self.others
-        ]
+    def _confirmed(self) -> dict[NodeId, Confirmed]:
+        ask, have = self._pairs.confirmed_by, self.acknowledged
+        about = (self._partition, self.ballot, self.configuration.epoch)
+        return {id: ask(id, *about) if id in have else NOT_CONFIRMED for id in self.others}
 
     @property
     def is_reading(self) -> bool:
@@ -406,7 +407,7 @@ class Leader:
         """A member has answered a confirm: reads that came before it was sent may have their majority."""
         if not self._reads or self.stage not in (LEADING, SEALED):
             return
-        numbers = sorted((each.number for each in self._confirmed()), reverse=True)
+        numbers = sorted((each.number for each in self._confirmed().values()), reverse=True)
         needed = self.configuration.majority - self.is_member
         newest = numbers[needed - 1]
         reads, self._reads = self._reads, [read for read in self._reads if read.above >= newest]

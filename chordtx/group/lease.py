@@ -7,7 +7,7 @@ a lease only while the member keeps it. Both by clocks that only run forward and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from chordtx.group.rank import Ballot, Epoch, NodeId
@@ -62,15 +62,15 @@ class PairLeases(Protocol):
 class Held:
     """What a leader knows of the leases that its members have granted it.
 
-    :param me: the leader. :param members: of its configuration.
+    :param is_member: whether the leader itself is a member. :param others: the other members.
+    :ivar until: as :meth:`reckon` found it.
     """
 
-    __slots__ = ("_me", "_others", "_sent", "until")
+    __slots__ = ("_is_member", "_others", "_sent", "until")
 
-    def __init__(self, me: NodeId, members: Iterable[NodeId]) -> None:
-        ids = list(members)
-        self._me = me if me in ids else None
-        self._others = [id for id in ids if id != me]
+    def __init__(self, others: tuple[NodeId, ...], *, is_member: bool) -> None:
+        self._others = others
+        self._is_member = is_member
         self._sent: dict[NodeId, float] = {}
         self.until = NEVER
 
@@ -79,14 +79,14 @@ class Held:
         if sent > self._sent.get(by, NEVER):
             self._sent[by] = sent
 
-    def reckon(self, counted_seconds: float, now: float, confirmed: Iterable[Confirmed]) -> float:
+    def reckon(self, counted_seconds: float, now: float, confirmed: Mapping[NodeId, Confirmed]) -> float:
         """Until when a majority's leases run, the leader's own with them (its own runs as long as it leads).
 
-        :param confirmed: by the other members, in the order in which they were given.
+        :param confirmed: what the other members have answered.
         """
-        pairs = zip(self._others, confirmed, strict=True)
-        sent = sorted((max(self._sent.get(id, NEVER), each.sent) for id, each in pairs), reverse=True)
-        if self._me is not None:
+        sent = [max(self._sent.get(id, NEVER), confirmed[id].sent) for id in self._others]
+        sent.sort(reverse=True)
+        if self._is_member:
             sent.insert(0, now)
         self.until = sent[len(sent) // 2] + counted_seconds
         return self.until

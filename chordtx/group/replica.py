@@ -17,6 +17,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attrs import frozen
@@ -42,7 +44,7 @@ from chordtx.group.messages import (
     Promise,
     Refused,
 )
-from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
@@ -50,6 +52,8 @@ from chordtx.group.turn import Turn
 
 #: Old states that are kept while others copy them.
 _SOURCES_MAX = 2
+#: In all of them something was promised: none may be forgotten. More are not entered.
+_HISTORIES_MAX = 8
 
 
 @frozen
@@ -58,12 +62,14 @@ class Stored:
 
     :ivar left: the newest configuration that it has left for good.
     :ivar header: of its state; None where it has none.
+    :ivar entered: the epoch with which it came to its history.
     """
 
     promised: Ballot = NO_BALLOT
     left: Configuration = NO_CONFIGURATION
     rank: Rank = NO_RANK
     header: Header | None = None
+    entered: Epoch = NO_EPOCH
 
 
 class Save(NamedTuple):
@@ -71,18 +77,21 @@ class Save(NamedTuple):
 
     :ivar records: to be stored, or None to be deleted.
     :ivar clients: (client, number) -> (answered, operation), or None to be deleted.
+    :ivar asides: by mark; None to be deleted.
     """
 
     stored: Stored
     records: dict[bytes, Record | None]
     clients: dict[tuple[bytes, int], tuple[int, Done] | None]
+    asides: dict[int, Aside | None]
 
 
 class Aside(NamedTuple):
-    """A state of a history that did not go on: kept, but never used."""
+    """All that a replica was in a history that it has left for a greater one: read only, but not forgotten.
+    Should that history be the greater one again, it is as if the replica had only been away."""
 
-    rank: Rank
-    state: State
+    stored: Stored
+    state: State | None
 
 
 class Replica:
@@ -101,6 +110,7 @@ class Replica:
         settings: GroupSettings,
         stored: Stored | None = None,
         state: State | None = None,
+        asides: Mapping[int, Aside] = MappingProxyType({}),
     ) -> None:
         stored = Stored() if stored is None else stored
         self.partition = partition
@@ -109,7 +119,8 @@ class Replica:
         self.left = stored.left
         self.rank = stored.rank
         self.state = state
-        self.aside: Aside | None = None
+        self.entered = stored.entered
+        self.asides = dict(asides)
         self.copy: Copy | None = None
         self.is_full = False
         self._turn = turn
@@ -120,8 +131,10 @@ class Replica:
             self._granted = Granted(self.promised, turn.now + settings.lease_seconds)
         self._pending: Install | Learn | None = None
         self._missed: list[Accept] = []
+        self._missed_bytes = 0
         self._copy_asked = NEVER
         self._sources: dict[Rank, Source] = {}
+        self._asides_unsaved: dict[int, Aside | None] = {}
         self.touched = Touched([], [])
 
     # What it knows
@@ -135,6 +148,11 @@ class Replica:
     def epoch(self) -> Epoch:
         """Of its configuration."""
         return self.configuration.epoch
+
+    @property
+    def history(self) -> Epoch:
+        """The greatest epoch of its history that it knows: it tells which of two histories is the greater."""
+        return max(self.epoch, self.entered)
 
     @property
     def follows(self) -> tuple[Ballot, Epoch] | None:
@@ -185,7 +203,7 @@ class Replica:
     def _give_up_copy_of_older(self) -> None:
         if self._pending is not None and self._ballot_of(self._pending) < self.promised:
             self._pending = self.copy = None
-            self._missed = []
+            self._missed, self._missed_bytes = [], 0
 
     @staticmethod
     def _ballot_of(pending: Install | Learn) -> Ballot:
@@ -197,15 +215,14 @@ class Replica:
 
     def _may_accept(self, by: NodeId, ballot: Ballot, epoch: Epoch) -> bool:
         """Whether something of a leader's counts; if so, it is promised."""
-        if ballot < self.promised and epoch.mark == self.epoch.mark:
+        if not self._is_of_this_history(by, epoch, is_binding=True):
+            return False
+        if ballot < self.promised:
             self._turn.send(by, self.partition, Refused(ballot, self.promised, 0.0))
             return False
-        if epoch != self.epoch:
-            if not self._is_of_this_history(by, epoch, is_binding=True):
-                return False
-            if epoch < self.epoch:
-                self._turn.send(by, self.partition, Newer(self.configuration))
-                return False
+        if epoch < self.epoch:
+            self._turn.send(by, self.partition, Newer(self.configuration))
+            return False
         self.promise(ballot)
         return True
 
@@ -221,8 +238,17 @@ class Replica:
             if told.changes:
                 self._apply(told)
         elif self._pending is not None:
-            self._missed.append(told)
+            self._keep_for_copy(told, self._pending)
         self._acknowledge(by, ballot, epoch, told.sent)
+
+    def _keep_for_copy(self, told: Accept, pending: Install | Learn) -> None:
+        """The state that is being copied is the one before these changes. What has no room here, the leader
+        sends again."""
+        is_its = told.ballot == pending.rank.ballot and told.epoch == pending.rank.epoch
+        size = sum(128 + len(change.key) + len(change.value) for change in told.changes)
+        if is_its and self._missed_bytes + size <= self._settings.log_bytes_max:
+            self._missed.append(told)
+            self._missed_bytes += size
 
     def _apply(self, told: Accept) -> None:
         assert self.state is not None
@@ -277,10 +303,10 @@ class Replica:
         copy, self._pending = self.copy, pending
         is_same = copy is not None and copy.rank == pending.rank and copy.source == by and not copy.is_broken
         if not is_same:
-            self._missed = []
+            self._missed, self._missed_bytes = [], 0
             base = self.state if copy is None or copy.state is None else copy.state
-            if base is None and self.aside is not None:
-                base = self.aside.state
+            if base is None and self.asides:
+                base = next(reversed(self.asides.values())).state
             if isinstance(pending, Install) and copy is not None and copy.state and copy.rank == pending.base:
                 self._take_copy(by, copy.state, pending)
                 return
@@ -290,7 +316,7 @@ class Replica:
     def copy_from(self, source: NodeId, rank: Rank) -> None:
         """For a candidate: copy the state that another one has."""
         if self.copy is None or (self.copy.source, self.copy.rank) != (source, rank) or self.copy.is_broken:
-            self._pending, self._missed = None, []
+            self._pending, self._missed, self._missed_bytes = None, [], 0
             self.copy = Copy(source, rank, self.state)
         self.ask_for_copy(at_once=True)
 
@@ -301,7 +327,7 @@ class Replica:
     def forget_copy(self) -> None:
         """It is not needed any more."""
         self.copy = self._pending = None
-        self._missed = []
+        self._missed, self._missed_bytes = [], 0
 
     def ask_for_copy(self, *, at_once: bool = False) -> None:
         """Ask for the next page, or again for one that did not come."""
@@ -341,7 +367,7 @@ class Replica:
     def _take_copy(self, by: NodeId, state: State, pending: Install) -> None:
         missed = self._missed
         self.copy = self._pending = None
-        self._missed = []
+        self._missed, self._missed_bytes = [], 0
         if (
             pending.rank <= self.rank
             or pending.rank.ballot < self.promised
@@ -371,9 +397,6 @@ class Replica:
         self._touch_clients({} if before is None else before.clients, state)
         self.rank, self.state = rank, state
         self._sources.clear()
-        base = state.configuration.base
-        if self.aside is not None and self.aside.rank <= base:
-            self.aside = None  # the forced history began with it, or with what came after it
         self._changed()
 
     def _touch_clients(self, before: dict[bytes, Client], state: State) -> None:
@@ -440,10 +463,12 @@ class Replica:
 
         :returns: whether the state was dropped for that.
         """
-        if self.epoch >= configuration.epoch or self.me in configuration.ids:
+        if self.history >= configuration.epoch or self.me in configuration.ids:
             return False
-        if configuration.epoch.mark != self.epoch.mark:
-            self._set_aside()
+        if configuration.epoch.mark != self.history.mark and not self.change_history(configuration.epoch):
+            return False
+        if self.epoch >= configuration.epoch:
+            return False
         self._drop(configuration)
         return True
 
@@ -458,38 +483,57 @@ class Replica:
 
     def _is_of_this_history(self, by: NodeId, epoch: Epoch, *, is_binding: bool) -> bool:
         """Whether something of this epoch is of this replica's history, which it may have become by this."""
-        if epoch.mark == self.epoch.mark:
+        if epoch.mark == self.history.mark:
             return True
-        if epoch < self.epoch:
-            self._turn.send(by, self.partition, Newer(self.configuration))
+        if epoch < self.history:
+            told = self.configuration
+            if told.epoch < self.history:
+                told = Configuration(self.history, told.members, told.base)
+            self._turn.send(by, self.partition, Newer(told))
             return False
-        if is_binding:
-            self.change_history(epoch)
+        return not is_binding or self.change_history(epoch)
+
+    def change_history(self, epoch: Epoch) -> bool:
+        """Another history is the greater one. Who has never been in it has no rank there, and has promised
+        nothing; who has is as after a restart.
+
+        :returns: whether it is there now: not when there were too many histories already.
+        """
+        if epoch.mark not in self.asides and len(self.asides) >= _HISTORIES_MAX:
+            return False
+        self._set_aside()
+        known = self.asides.pop(epoch.mark, None)
+        if known is None:
+            known = Aside(Stored(left=Configuration(Epoch(-1, epoch.mark), ())), None)
+        else:
+            self._asides_unsaved[epoch.mark] = None
+        stored, state = known
+        self.promised, self.entered = stored.promised, max(stored.entered, epoch)
+        self._granted = Granted(NO_BALLOT, NEVER)
+        if self.promised != NO_BALLOT:
+            self.grant()
+        self._drop(stored.left)
+        if state is not None:
+            self.take(stored.rank, state)
         return True
 
-    def change_history(self, epoch: Epoch) -> None:
-        """Another history is the greater one: this replica has no rank in it, and has promised nothing."""
-        self._set_aside()
-        self.promised = NO_BALLOT
-        self._granted = Granted(NO_BALLOT, NEVER)
-        self._drop(Configuration(epoch, ()))
-
     def _set_aside(self) -> None:
-        if self.state is not None:
-            self.aside = Aside(self.rank, self.state.copy())
+        stored = self._stored()
+        if stored != Stored():
+            state = None if self.state is None else self.state.copy()
+            self.asides[self.history.mark] = self._asides_unsaved[self.history.mark] = Aside(stored, state)
 
     # What has to be saved
 
     def _changed(self) -> None:
-        """What it has promised, or which state it has, is different: it has to be on disk, and whom it follows
-        may be another one."""
+        """What it has promised, or which state it has, is different: that has to be on disk, and whom it
+        follows may be another one."""
         self._turn.unsaved.add(self.partition)
         self._pairs.follows(self.partition, self.follows)
 
     def take_save(self) -> Save:
         """What has to be saved since it was last asked for."""
         state, touched = self.state, self.touched
-        header = None if state is None else state.header
         records = {key: after for key, _, after in touched.records}
         clients: dict[tuple[bytes, int], tuple[int, Done] | None] = {}
         for id, number, done in touched.clients:
@@ -497,4 +541,9 @@ class Replica:
             clients[id, number] = None if done is None else (answered, done)
         touched.records.clear()
         touched.clients.clear()
-        return Save(Stored(self.promised, self.left, self.rank, header), records, clients)
+        asides, self._asides_unsaved = self._asides_unsaved, {}
+        return Save(self._stored(), records, clients, asides)
+
+    def _stored(self) -> Stored:
+        header = None if self.state is None else self.state.header
+        return Stored(self.promised, self.left, self.rank, header, self.entered)

@@ -216,7 +216,11 @@ class State:
 
 def client_to_wire(client: Client) -> tuple[Any, ...]:
     """:returns: ``(answered, newest, ((number, rank, kind, key, result), ...))``."""
-    return (client.answered, client.newest, tuple((number, *done) for number, done in client.done.items()))
+    return (
+        client.answered,
+        client.newest,
+        tuple((number, *done) for number, done in sorted(client.done.items())),
+    )
 
 
 def client_from_wire(obj: object) -> Client:

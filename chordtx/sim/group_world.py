@@ -18,7 +18,7 @@ from chordtx.group.group import Group
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Message, Operation
 from chordtx.group.rank import FIRST_RANK, NO_RANK, NodeId
-from chordtx.group.replica import Save, Stored
+from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, State, first_state
 from chordtx.group.turn import Outgoing
@@ -54,12 +54,14 @@ class Image:
     stored: Stored
     records: dict[bytes, Any] = field(factory=dict)
     operations: dict[tuple[bytes, int], tuple[int, Done]] = field(factory=dict)
+    asides: dict[int, Aside] = field(factory=dict)
 
     def apply(self, save: Save) -> None:
         """A save is synced."""
         self.stored = save.stored
         _update(self.records, save.records)
         _update(self.operations, save.clients)
+        _update(self.asides, save.asides)
 
     def state(self) -> State | None:
         """The state that is read from it after a restart."""
@@ -109,7 +111,7 @@ class Host:
         self.groups = Groups(self.me, self.settings, self._rng)
         self.groups.begin(now, wall_ms)
         for partition, image in self.disk.items():
-            self.groups.load(partition, image.stored, image.state())
+            self.groups.load(partition, image.stored, image.state(), image.asides)
         return self.groups
 
     def crash(self) -> None:

@@ -1,8 +1,8 @@
 """Schedules that break what must hold, when the protocol is not kept: each ends quietly when it is.
 
 They are played on :class:`~chordtx.sim.group_world.GroupWorld`, step by step: nothing arrives but what a
-schedule delivers. The first are the shortest counterexamples to mistakes in the protocol, the others to mistakes
-in this implementation of it.
+schedule delivers. The first are the shortest counterexamples to mistakes in the protocol, the others to
+mistakes in this implementation of it.
 """
 
 from __future__ import annotations
