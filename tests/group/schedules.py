@@ -401,11 +401,14 @@ def sent_again_after_the_answer() -> None:
 
 
 def two_at_a_time() -> None:
-    """A client has two operations under way; the first one's answer is lost, and it is sent again."""
+    """A client has several operations under way; the answer to one is lost, and it is sent again."""
     play = Play()
     play.leads(A)
-    one, two = (Operation(b"A", each, 0, NO_RANK, operations.INCREMENT, KEY, (b"\x01",)) for each in (1, 2))
-    for operation in (one, two, one):
+    one, two, three = (
+        Operation(b"A", number, answered, NO_RANK, operations.INCREMENT, KEY, (b"\x01",))
+        for number, answered in ((1, 0), (2, 0), (3, 1))
+    )
+    for operation in (one, two, three, two):
         play.world.do(A, operation)
         play.run(*NODES)
     play.end()

@@ -38,7 +38,12 @@ MUTANTS = (
         "lease_from_ack",
         "leader.py",
         "a lease is counted from when the acknowledgement came",
-        (("self._held_lease.granted(by, told.sent)", "self._held_lease.granted(by, self._turn.now)"),),
+        (
+            (
+                "self._held_lease.granted(by, min(told.sent, self._turn.now))",
+                "self._held_lease.granted(by, self._turn.now)",
+            ),
+        ),
     ),
     Mutant(
         "no_drift_allowance",
@@ -69,8 +74,8 @@ MUTANTS = (
         "changes of a smaller ballot than promised are accepted",
         (
             (
-                "        if ballot < self.promised and epoch.mark == self.epoch.mark:",
-                "        if False:",
+                "        if ballot < self.promised:\n            self._turn.send(by, self.partition, Refused(ballot, self.promised, 0.0))\n            return False\n",
+                "",
             ),
         ),
     ),
@@ -120,7 +125,7 @@ MUTANTS = (
         (
             (
                 "self.state = State(self._differs.header, self._records, self._clients)",
-                "self.state = State(self._differs.header, self.base.records | self._records, self._clients)",
+                "self.state = State(self._differs.header, self._base | self._records, self._clients)",
             ),
         ),
     ),
@@ -256,7 +261,7 @@ MUTANTS = (
         "promise_not_synced",
         "replica.py",
         "a promise is not on disk before it is told",
-        (("return Save(Stored(self.promised,", "return Save(Stored(self.rank.ballot,"),),
+        (("return Stored(self.promised, self.left,", "return Stored(self.rank.ballot, self.left,"),),
     ),
     Mutant(
         "ballot_not_synced",

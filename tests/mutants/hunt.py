@@ -1,4 +1,4 @@
-"""Looks for what is wrong with the package that is on the path: scripted schedules first, then random walks."""
+"""Looks for what is wrong with the package on the path: scripted schedules first, then random walks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ def main(walks: int) -> None:
             schedule()
         except Violation as violation:
             by, found = schedule.__name__, str(violation)
+        except Exception as error:
+            by, found = schedule.__name__, f"cannot be played: {error!r}"
+        if found:
+            walks = 0
             break
-    if found:
-        walks = 0
     for seed in range(walks):
         walk = Walk(seed)
         try:
