@@ -155,14 +155,20 @@ class Groups:
             if group.leader is None or not group.leader.is_reading:
                 self.turn.reading.discard(partition)
 
+    def group(self, partition: int) -> Group | None:
+        """This node's part in a group, if it has one: it is about to be told something, and is ticked."""
+        group = self.groups.get(partition)
+        if group is not None:
+            self._active.add(partition)
+        return group
+
     def do(self, who: object, partition: int, operation: Operation) -> None:
         """A client's operation. :param who: is named in the answer."""
-        group = self.groups.get(partition)
+        group = self.group(partition)
         if group is None:
             answer = Answer(operation.client, operation.number, NOT_LEADER, None, NO_RANK, NO_RANK)
             self.turn.answer(who, partition, answer)
         else:
-            self._active.add(partition)
             group.do(who, operation)
 
     def lost(self, node: NodeId) -> None:

@@ -251,7 +251,7 @@ class GroupWorld:
         """Something happens to a node's part in a group, if it has one."""
 
         def act(groups: Groups) -> None:
-            group = groups.groups.get(partition)
+            group = groups.group(partition)
             if group is not None:
                 what(group)
 

@@ -1,0 +1,291 @@
+"""Groups that live by their own timers, as a node's loop drives them: nobody tells them to stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from chordtx.group import operations
+from chordtx.group.configuration import Member, by_preference
+from chordtx.group.messages import Confirm
+from chordtx.group.settings import GroupSettings
+from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
+
+#: In the units of the world's lease clocks: 10 of them pass with each unit of its time.
+SETTINGS = GroupSettings(
+    lease_seconds=1.0,
+    majority_timeout_seconds=2.0,
+    copy_timeout_seconds=1.0,
+    ids_seconds=20.0,
+    learn_timeout_seconds=10.0,
+)
+#: So that one unit of the world's time is a tenth of a second.
+RATE = 0.1
+
+
+class Life(Play):
+    """Nodes whose messages arrive at once, and whose timers run."""
+
+    def __init__(self, *members: bytes, spares: tuple[bytes, ...] = (), **settings: object) -> None:
+        rates = dict.fromkeys(NODES, RATE)
+        super().__init__(*members, spares=spares, settings=SETTINGS, rates=rates, **settings)
+        self.cut: set[bytes] = set()
+
+    def live(self, seconds: float) -> None:
+        """So much time passes."""
+        world = self.world
+        for _ in range(round(seconds / RATE)):
+            world.time += 1
+            for id in world.hosts:
+                world.event(id, lambda groups: groups.tick())
+            self.settle()
+
+    def settle(self) -> None:
+        """All messages arrive, but those from or to nodes that are cut off."""
+        net = self.world.net
+        while net:
+            sent = net.pop(0)
+            if not {sent.by, sent.to} & self.cut:
+                self.world.deliver(sent)
+
+    def cut_off(self, *ids: bytes) -> None:
+        """Nothing comes from them or to them; the others notice, and so do they."""
+        self.cut |= set(ids)
+        for id in self.world.hosts:
+            for other in self.world.hosts:
+                if other != id and {id, other} & set(ids):
+                    self.world.event(id, lambda groups, other=other: groups.lost(other))  # type: ignore[misc]
+
+    def leader(self) -> bytes:
+        """Who serves, of those who are not cut off."""
+        (leader,) = [id for id in self.world.leading() if id not in self.cut]
+        return leader
+
+    def put(self, client: bytes) -> None:
+        """A write that is answered."""
+        self.set(client, self.leader())
+        self.settle()
+        assert client not in self.world.clients.pending
+
+    def read(self, client: bytes) -> bytes | None:
+        """A read that is answered: what it said."""
+        self.get(client, self.leader())
+        self.settle()
+        call = self.world.clients.calls[0, KEY][-1]
+        assert call.ended is not None
+        return None if call.result == (operations.ABSENT, None) else call.result[0]
+
+    def members(self, *ids: bytes) -> None:
+        """The leader is asked to change the group."""
+        self.world.on_group(self.leader(), lambda group: group.change_members(map(Member, ids)))
+
+
+def preferred(ids: Iterable[bytes]) -> bytes:
+    return by_preference(0, ids)[0]
+
+
+def test_the_preferred_member_leads_at_once() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    assert life.leader() == preferred(NODES)
+    life.put(b"A")
+    assert life.read(b"B") == b"\x01"
+
+
+def test_a_leader_that_is_gone_is_followed_within_a_lease() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    first = life.leader()
+    life.cut_off(first)
+    life.live(1.6)
+    assert life.leader() != first
+    assert life.read(b"B") == b"\x01"
+    life.put(b"C")
+    life.end()
+
+
+def test_one_that_comes_back_gets_what_it_missed() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    first = life.leader()
+    life.cut_off(first)
+    life.live(2)
+    for client in (b"A", b"B", b"C"):
+        life.put(client)
+    life.cut.clear()
+    life.live(3)
+    ranks = {life.group(id).replica.rank for id in NODES}
+    assert len(ranks) == 1
+    assert life.world.leading() == [life.leader()]
+    life.end()
+
+
+def test_nobody_leads_without_a_majority_and_somebody_does_with_one() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    first = life.leader()
+    others = [id for id in NODES if id != first][:3]
+    life.cut_off(*others)
+    life.set(b"B", first)
+    life.live(6)
+    assert life.world.leading() == []
+    life.cut.clear()
+    life.live(4)
+    assert life.read(b"C") is not None
+    life.end()
+
+
+def test_who_was_cut_off_deposes_nobody() -> None:
+    """It asks first, and is refused: the leader's leases run."""
+    life = Life(*NODES)
+    life.live(0.3)
+    leader = life.leader()
+    other = next(id for id in NODES if id != leader)
+    life.cut_off(other)
+    for _ in range(8):
+        life.live(0.5)
+        life.read(b"A")
+    life.cut.clear()
+    life.live(0.1)
+    life.read(b"A")
+    life.world.event(other, lambda groups: groups.lost(leader))
+    for _ in range(6):
+        life.live(0.5)
+        life.read(b"A")
+    assert life.leader() == leader
+
+
+def test_a_group_grows_and_shrinks() -> None:
+    life = Life(A, spares=(B, C, D, E))
+    life.live(0.3)
+    life.put(b"A")
+    life.members(*NODES)
+    life.live(1)
+    assert {life.group(id).replica.rank for id in NODES} == {life.group(life.leader()).replica.rank}
+    life.put(b"B")
+    life.members(B, D, E)
+    life.live(2)
+    assert life.leader() in (B, D, E)
+    assert [life.group(id).replica.state for id in (A, C)] == [None, None]
+    assert life.read(b"C") == b"\x02"
+    life.end()
+
+
+def test_a_newcomer_that_does_not_answer_is_not_waited_for() -> None:
+    life = Life(A, B, C, spares=(D,))
+    life.live(0.3)
+    life.cut_off(D)
+    life.members(A, B, D)
+    life.live(11)
+    assert life.group(life.leader()).configuration.ids == {A, B, C}
+    life.cut.clear()
+    life.members(A, B, D)
+    life.live(3)
+    assert life.group(life.leader()).configuration.ids == {A, B, D}
+
+
+def test_a_group_that_nobody_uses_sends_nothing() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.read(b"B")
+    life.live(60)
+    before = len(life.world.net)
+    sent = []
+    for _ in range(100):
+        life.world.time += 1
+        for id in NODES:
+            life.world.event(id, lambda groups: groups.tick())
+        sent += life.world.net
+        life.world.net.clear()
+    assert (before, sent) == (0, [])
+    wakes = [host.groups.seconds_to_wake() for host in life.world.hosts.values() if host.groups is not None]
+    assert wakes == [None] * 5
+
+
+def test_leases_are_renewed_while_somebody_reads() -> None:
+    """No read waits for a confirm, once the first has."""
+    life = Life(*NODES)
+    life.live(0.3)
+    life.read(b"A")
+    for _ in range(30):
+        life.live(0.2)
+        life.get(b"A", life.leader())
+        assert b"A" not in life.world.clients.pending
+        life.settle()
+
+
+def test_a_read_after_idleness_takes_one_round_of_confirms() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.live(5)
+    life.get(b"B", life.leader())
+    kinds = [type(sent.message) for sent in life.world.net]
+    assert kinds == [Confirm] * 4
+    life.settle()
+    assert b"B" not in life.world.clients.pending
+
+
+def test_what_expires_is_removed_by_itself() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.ask(b"A", life.leader(), operations.SET, b"\x07", 3_000)
+    life.settle()
+    life.live(2)
+    assert life.read(b"B") == b"\x07"
+    life.live(2)
+    assert [life.group(id).replica.state.records for id in NODES] == [{}] * 5  # type: ignore[union-attr]
+    assert life.read(b"B") is None
+    life.end()
+
+
+def test_operations_of_clients_that_fell_silent_are_forgotten() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.live(15)
+    assert list(life.group(B).replica.state.clients) == [b"A"]  # type: ignore[union-attr]
+    life.live(20)
+    assert [life.group(id).replica.state.clients for id in NODES] == [{}] * 5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("survivors", [(A, B), (C, D)])
+def test_survivors_go_on_by_force_and_the_others_join(survivors: tuple[bytes, ...]) -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.cut_off(*(id for id in NODES if id not in survivors))
+    life.live(5)
+    assert [id for id in life.world.leading() if id in survivors] == []
+    life.world.clients.histories += 1
+    first = survivors[0]
+    life.world.on_group(first, lambda group: group.force())
+    life.settle()
+    life.world.on_group(first, lambda group: group.force_now())
+    life.settle()
+    assert life.leader() == first
+    assert life.group(first).configuration.ids == set(survivors)
+    life.put(b"B")
+    life.cut.clear()
+    life.members(*NODES)
+    life.live(5)
+    assert {life.group(id).replica.rank for id in NODES} == {life.group(first).replica.rank}
+
+
+def test_all_are_started_again() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    for id in NODES:
+        life.world.crash(id)
+    life.world.net.clear()
+    life.live(100)
+    for id in NODES:
+        life.world.restart(id)
+    life.live(3)
+    assert life.read(b"B") == b"\x01"
+    life.end()
