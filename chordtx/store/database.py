@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
 from chordtx.ring import BITS
-from chordtx.store.sqlite_file import SqliteFile
+from chordtx.store.sqlite_file import ERRORS, SqliteFile
 
 FORMAT = 1
 #: Positions as SQLite's signed integers: their first 62 bits. Who shares them is told apart by the key.
@@ -44,7 +43,7 @@ class Database(SqliteFile):
         """All there is. :raises StorageFailed: when it cannot be read."""
         try:
             yield from self._reader.execute("SELECT place, key, record FROM records")
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
 
     def load(self, place: int, key: bytes) -> bytes | None:
@@ -83,7 +82,7 @@ class Database(SqliteFile):
         """What is stored beside the records. :raises StorageFailed: when it cannot be read."""
         try:
             return dict(self._reader.execute("SELECT name, value FROM meta").fetchall())
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
 
     def commit(self, rows: Iterable[Row], gone: Iterable[Place], meta: Mapping[str, bytes]) -> None:

@@ -12,7 +12,6 @@ What is damaged in it is of two kinds, and neither may go unnoticed:
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -29,7 +28,7 @@ from chordtx.store import group_form as form
 from chordtx.store.form import Damaged
 from chordtx.store.group_reading import Loaded, Reading
 from chordtx.store.journal import commits_passed_over
-from chordtx.store.sqlite_file import SqliteFile
+from chordtx.store.sqlite_file import ERRORS, SqliteFile
 
 FORMAT = 2
 _RECORDS = (
@@ -119,7 +118,7 @@ class GroupDatabase(SqliteFile):
         reading = Reading(self._reader)
         try:
             loaded = reading.partitions()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
         except Damaged as error:
             raise self.damaged(str(error)) from error
@@ -132,7 +131,7 @@ class GroupDatabase(SqliteFile):
         try:
             rows = self._reader.execute("SELECT name, value FROM meta").fetchall()
             return {name: form.value_from_stored(name, value) for name, value in rows}
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
         except Damaged as error:
             raise self.damaged(str(error)) from error
@@ -146,7 +145,7 @@ class GroupDatabase(SqliteFile):
             headers = self._reader.execute("SELECT partition, header FROM asides").fetchall()
             for partition, stored in headers:
                 yield partition, *self._aside(partition, stored)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
 
     def _aside(self, partition: int, stored: object) -> tuple[Aside, int]:

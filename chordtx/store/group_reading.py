@@ -59,9 +59,11 @@ class Reading:
     def _read_partitions(self) -> None:
         for partition, promises, header in self._rows("SELECT partition, promises, header FROM partitions"):
             try:
+                if not isinstance(partition, int):
+                    raise Damaged("its number is none")
                 self._promises[partition] = form.promises_from_stored(partition, promises)
             except Damaged as error:
-                raise Damaged(f"what was promised for partition {partition} is lost: {error}") from error
+                raise Damaged(f"what was promised for partition {partition!r} is lost: {error}") from error
             try:
                 self._headers[partition] = form.header_from_stored(partition, header)
             except Damaged as error:

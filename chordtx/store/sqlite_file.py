@@ -21,6 +21,8 @@ APPLICATION_ID = 0x63687478
 _HEADER = b"SQLite format 3\0"
 _CACHE_KIB = 16 * 1024
 _ROWS_AT_ONCE = 300
+#: What reading a damaged file may end with: SQLite's errors quote it, and Python decodes them.
+ERRORS = (sqlite3.Error, UnicodeError)
 #: What to do with a damaged file of records that others have too.
 _FETCH = (
     "move the folder away, and the node fetches its records from the others, or put a backup in its place"
@@ -46,14 +48,14 @@ class SqliteFile:
         self._refuse_garbage()
         try:
             self._writer = _connected(path)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
         try:
             self._prepare()
             self._reader = _connected(path)
         except BaseException as error:
             self._writer.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, ERRORS):
                 raise self.failed(error) from error
             raise
 
@@ -94,6 +96,8 @@ class SqliteFile:
             )
         elif version < self.format:
             raise StorageFailed(f"{path} {self.older}", str(path), f"format {version}")
+        elif {row[0] for row in writer.execute("SELECT sql FROM sqlite_master")} - {None} != set(self.schema):
+            raise self.damaged("its tables are not those that were made")  # its rows would be read awry
         # After a crash the log may end with torn pieces of a commit. The next commits would overwrite them
         # bit by bit, and a second crash leave the rest of the first one behind its own: as if acknowledged
         # commits were damaged (see the module about the journal). So every process begins with an empty log.
@@ -117,7 +121,7 @@ class SqliteFile:
         """
         try:
             found = [str(row[0]) for row in self._reader.execute("PRAGMA integrity_check(1)")]
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.failed(error) from error
         if found != ["ok"]:
             raise self.damaged(" ".join(" ".join(found).split()))
@@ -133,7 +137,7 @@ class SqliteFile:
             # Some errors have rolled back already.
             with suppress(sqlite3.Error):
                 writer.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, ERRORS):
                 raise self.failed(error) from error
             raise
 
@@ -158,7 +162,9 @@ class SqliteFile:
 def is_damage(error: BaseException) -> bool:
     """Whether SQLite says that the file is not what it was, rather than that it cannot be used now."""
     code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    is_told = isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    # Text that is none is an error of Python's module, without a code.
+    return is_told or isinstance(error, UnicodeError) or str(error).startswith("Could not decode to UTF-8")
 
 
 def damaged(path: Path, reason: str, what_to_do: str = _FETCH) -> StorageFailed:
