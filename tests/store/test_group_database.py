@@ -554,6 +554,13 @@ def test_a_folder_is_no_file(folder: Path) -> None:
 # All or nothing
 
 
+def test_a_commit_is_synced(path: Path) -> None:
+    """No test here can cut the power: so this is as SQLite documents it."""
+    with closing(GroupDatabase(path)) as database:
+        assert database._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_full_file_takes_nothing_of_a_commit(path: Path) -> None:
     """SQLite itself refuses here, as it does when the disk is full."""
     with closing(GroupDatabase(path)) as database:
