@@ -22,6 +22,7 @@ from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.state import Done, Header, State
 from chordtx.sim.group_disk import Files, GroupDisk, read_files, torn, write_files
+from chordtx.store import group_form as form
 from chordtx.store.database import Database
 from chordtx.store.group_database import GroupDatabase
 from chordtx.store.journal import commits_passed_over
@@ -208,8 +209,8 @@ def test_any_saves_are_found_again(commits: list[dict[int, Save]]) -> None:
 def test_a_client_is_what_its_operations_say(path: Path) -> None:
     """The newest rank may be that of a smaller number, and what it has answers to is said by each."""
     done = {
-        (b"c", 9): (4, Done(rank(1), SET, b"k", (DONE, None))),
-        (b"c", 5): (2, Done(rank(7), SET, b"k", (DONE, None))),
+        (b"c", 9): (2, Done(rank(1), SET, b"k", (DONE, None))),
+        (b"c", 5): (4, Done(rank(7), SET, b"k", (DONE, None))),
     }
     with closing(GroupDatabase(path)) as database:
         database.commit({1: Save(stored(7), {}, dict(done))}, {})
@@ -379,6 +380,12 @@ def test_headers_that_changed_places_are_noticed(three: Path) -> None:
             )
         connection.commit()
     assert found(three) == ({1: WHOLE, 2: LOST, 3: LOST, 4: LOST}, {2, 3})
+
+
+def test_records_without_a_state_are_noticed(three: Path) -> None:
+    header = form.header_to_stored(2, NO_RANK, None, form.packer())
+    change(three, f"UPDATE partitions SET header = x'{header.hex()}' WHERE partition = 2")
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: LOST}, {2})
 
 
 def read_all(path: Path) -> None:

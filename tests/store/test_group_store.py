@@ -358,8 +358,8 @@ def test_what_is_set_aside_survives_a_commit_that_fails(saving: Saving) -> None:
     saving.store.keep_aside(1, kept)
     saving.store.keep_aside(2, kept)
     saving.store.save({1: save(1, b"a")})
+    saving.store.keep_aside(2, None)  # while the other is under way
     saving.threads.run()
-    saving.store.keep_aside(2, None)
     saving.mend()
     saving.clock.advance(LAZY_SECONDS)
     saving.threads.run()
