@@ -94,7 +94,9 @@ class Network:
         operation = Operation(client, number, max(0, number - 3), NO_RANK, kind, key, arguments)
         self.turn(self.leader(partition), lambda groups: groups.do("somebody", partition, operation))
         self.run()
-        return self.answers[-1][2]
+        answer = self.answers[-1][2]
+        assert (answer.client, answer.number) == (client, number)
+        return answer
 
     def crash(self, id: NodeId) -> None:
         """A node is gone, and the others are told."""
