@@ -19,10 +19,11 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from chordtx.errors import StorageFailed
-from chordtx.store.database import FORMAT, Database, damaged
+from chordtx.store.database import FORMAT, Database
 from chordtx.store.disk import CallLater, DiskStore, RunInThread
 from chordtx.store.journal import commits_passed_over
 from chordtx.store.ownership import OwnFolder
+from chordtx.store.sqlite_file import damaged
 
 _LOCK = "lock"
 _FORMAT = "format"

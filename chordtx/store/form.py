@@ -1,4 +1,4 @@
-"""A record as bytes on the disk, with a checksum over itself and its key."""
+"""What is stored as bytes on the disk: with a checksum over itself and what it is stored under."""
 
 from __future__ import annotations
 
@@ -28,10 +28,27 @@ def packed_in(stored: bytes) -> bytes:
     return stored[_CHECKSUM.size :]
 
 
+def with_checksum(packed: bytes, seed: int) -> bytes:
+    """These bytes as :func:`checked` reads them. :param seed: a checksum of what they are stored under."""
+    return _CHECKSUM.pack(crc32(packed, seed)) + packed
+
+
+def checked(stored: object, seed: int) -> bytes:
+    """What was given to :func:`with_checksum`, with the same ``seed``.
+
+    :raises Damaged: when a bit of it has changed since.
+    """
+    if not isinstance(stored, bytes) or len(stored) < _CHECKSUM.size:
+        raise Damaged("what is stored is cut short")
+    packed = stored[_CHECKSUM.size :]
+    if _CHECKSUM.unpack_from(stored)[0] != crc32(packed, seed):
+        raise Damaged("what is stored does not match its checksum")
+    return packed
+
+
 def to_stored(key: bytes, record: Record) -> bytes:
     """The record as :func:`from_stored` reads it."""
-    packed = packed_of(record)
-    return _CHECKSUM.pack(crc32(packed, crc32(key))) + packed
+    return with_checksum(packed_of(record), crc32(key))
 
 
 def from_stored(key: bytes, stored: object) -> Record:
@@ -39,11 +56,7 @@ def from_stored(key: bytes, stored: object) -> Record:
 
     :raises Damaged: when a bit of it, or of the key, has changed since.
     """
-    if not isinstance(stored, bytes) or len(stored) < _CHECKSUM.size:
-        raise Damaged("a stored record is cut short")
-    packed = stored[_CHECKSUM.size :]
-    if _CHECKSUM.unpack_from(stored)[0] != crc32(packed, crc32(key)):
-        raise Damaged("a stored record does not match its checksum")
+    packed = checked(stored, crc32(key))
     try:
         return Record.from_wire(msgpack.unpackb(packed))
     except (ProtocolError, ValueError, msgpack.UnpackException) as error:
