@@ -133,7 +133,8 @@ class Group:
         self._check_overruled()
 
     def _promise(self, by: NodeId, answer: Promise) -> None:
-        self._walls.told(by, answer.wall_ms)
+        if by != self.me.id:
+            self._walls.told(by, answer.wall_ms)
         election = self.candidate or self._moving
         if election is not None:
             election.answered(by, answer)
@@ -310,7 +311,10 @@ class Group:
         candidate = Candidate(self.me.id, ballot, own, released=released, trial=trial, since=self._turn.now)
         self.candidate = candidate
         self._ask(candidate)
-        self._evaluate()
+        if trial:
+            self._evaluate()
+        else:  # its own promise counts once it is on disk, as anybody's
+            self._turn.send(self.me.id, self.partition, own)
 
     def _ask(self, candidate: Candidate, others: Iterable[NodeId] = ()) -> None:
         new = candidate.to_ask(others)

@@ -85,6 +85,9 @@ class Client:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return f"Client({self.answered}, {self.newest}, {self.done})"
+
     def copy(self) -> Client:
         """One that may go its own way."""
         return Client(self.answered, self.newest, dict(self.done))
@@ -147,6 +150,9 @@ class State:
         return (self.header, self.records, self.clients) == (other.header, other.records, other.clients)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"State({self.header}, {self.records}, {self.clients})"
 
     def copy(self) -> State:
         """One that may go its own way. Records are shared, for they never change."""

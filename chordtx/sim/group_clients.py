@@ -110,8 +110,8 @@ class Clients:
         if answer.status == TOO_OLD:
             return  # unknown, and never sent again
         if self.histories > 1:
-            return
-        if call.kind == operations.GET:
+            pass
+        elif call.kind == operations.GET:
             self._must_have_been_so(partition, call, answer)
         elif not self.watch.is_known(partition, answer.rank):
             raise Violation(f"S5 {call} was answered, but is not committed: {answer}")

@@ -7,7 +7,7 @@ nodes together is watched by :class:`~chordtx.sim.group_watch.GroupWatch` after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
@@ -91,7 +91,7 @@ class Host:
     :ivar unsynced: turns whose saves are not on disk yet, with what waits for them.
     """
 
-    def __init__(self, me: Member, settings: GroupSettings, rate: int, seed: int) -> None:
+    def __init__(self, me: Member, settings: GroupSettings, rate: float, seed: int) -> None:
         self.me = me
         self.settings = settings
         self.rate = rate
@@ -124,7 +124,8 @@ class GroupWorld:
     """See the module.
 
     :param members: who keeps the partitions at first. :param spares: who has no part in them yet.
-    :param rates: of the lease clocks, 9 to 11.
+    :param rate: of a clock that is right, in seconds for each unit of time.
+    :param rates: of the nodes' lease clocks, where they are others.
     :param syncs: whether saves are synced at once; otherwise by :meth:`sync`, or lost by a crash.
     """
 
@@ -134,12 +135,14 @@ class GroupWorld:
         spares: Iterable[NodeId] = (),
         *,
         settings: GroupSettings = SETTINGS,
-        rates: dict[NodeId, int] | None = None,
+        rate: float = TRUE_RATE,
+        rates: Mapping[NodeId, float] | None = None,
         syncs: bool = True,
         partitions: int = 1,
         has_disk: bool = True,
     ) -> None:
         self.time = 0
+        self.rate = rate
         self.syncs = syncs
         self.partitions = range(partitions)
         self.net: list[Sent] = []
@@ -149,7 +152,7 @@ class GroupWorld:
         self.watch = GroupWatch()
         self.clients = Clients(self.watch)
         for number, me in enumerate(everybody):
-            host = Host(me, settings, (rates or {}).get(me.id, TRUE_RATE), number)
+            host = Host(me, settings, (rates or {}).get(me.id, rate), number)
             self.hosts[me.id] = host
             for partition in self.partitions if me in first else ():
                 state = first_state(first)
@@ -162,7 +165,7 @@ class GroupWorld:
 
     def clocks(self, host: Host) -> tuple[float, int]:
         """A node's lease clock and wall clock."""
-        return self.time * host.rate, self.time * TRUE_RATE * 1000 + 10**12 + host.wall_offset_ms
+        return self.time * host.rate, int(self.time * self.rate * 1000) + 10**12 + host.wall_offset_ms
 
     # What is there
 

@@ -20,7 +20,6 @@ from chordtx.group.operations import (
     DELTA,
     DONE,
     GET,
-    GROWS,
     INCREMENT,
     LIST,
     LIST_BYTES_MAX,
@@ -35,6 +34,7 @@ from chordtx.group.operations import (
     Moment,
     arguments_from_wire,
     change,
+    grows,
     list_page,
     map_entries,
     result_from_wire,
@@ -115,7 +115,16 @@ def test_get_gives_value_expiry_and_version() -> None:
 def test_every_kind_has_a_name_and_a_place() -> None:
     assert len(NAMES) == operations.KINDS == 9
     assert {GET, LIST} == READS
-    assert not READS & GROWS
+    growing = [
+        (SET, (b"\x01", None)),
+        (COMPARE_AND_SET, (None, b"\x01", None)),
+        (DELTA, (b"\x80",)),
+        (INCREMENT, (b"\x01",)),
+    ]
+    assert all(grows(*each) for each in growing)
+    assert not any(grows(*each) for each in [(SET, (None, None)), (COMPARE_AND_SET, (AT, None, None))])
+    assert not any(grows(*each) for each in [(DELETE, (None,)), (TAKE, ()), (TOUCH, (None,))])
+    assert not any(grows(kind, ()) for kind in READS)
 
 
 # Increment

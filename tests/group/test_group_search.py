@@ -42,10 +42,10 @@ def test_the_same_seed_is_the_same_walk() -> None:
 
 
 def broken_state(play: Play) -> None:
-    """A replica has another state than its rank says."""
+    """A replica has forgotten an operation."""
     replica = play.group(B).replica
     assert replica.state is not None
-    replica.state.now_ms += 1
+    replica.state.clients.clear()
 
 
 def broken_configuration(play: Play) -> None:
@@ -71,7 +71,7 @@ def test_what_is_broken_is_seen(break_it: Callable[[Play], None], what: str) -> 
     play.set(b"A", A)
     play.run(A, B, C)
     break_it(play)
-    play.set(b"A", A)
+    play.set(b"B", A)
     with pytest.raises(Violation, match=what):
         play.run(A, B, C)
 
