@@ -295,8 +295,8 @@ class Group:
         :param trial: ask first.
         """
         replica = self.replica
-        if not replica.configuration.members:
-            return  # it knows of nobody to ask
+        if replica.is_lost or not replica.configuration.members:
+            return  # its own promise would not count, or it knows of nobody to ask
         wait = replica.lease_seconds_left(self.me.id, released)
         if wait:
             self._stand_after(wait + self._apart())

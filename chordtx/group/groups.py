@@ -30,6 +30,7 @@ from chordtx.group.messages import (
     Yours,
 )
 from chordtx.group.rank import FIRST_RANK, NO_RANK, Ballot, NodeId
+from chordtx.group.record import cost_bytes
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State, first_state
@@ -63,6 +64,7 @@ class Groups:
 
     :param me: this node, as a member. Without a disk nothing is saved.
     :param rng: for moments that no other node chooses too.
+    :ivar bytes_used: about what all records take in memory.
     """
 
     def __init__(self, me: Member, settings: GroupSettings, rng: Randomness) -> None:
@@ -71,7 +73,7 @@ class Groups:
         self.groups: dict[int, Group] = {}
         self.turn = Turn()
         self.confirming = Confirming(self.turn, settings)
-        self.unreachable: set[NodeId] = set()
+        self.bytes_used = 0
         self._rng = rng
         self._active: set[int] = set()
         self._wakes: list[tuple[float, int]] = []
@@ -88,6 +90,8 @@ class Groups:
     ) -> None:
         """What was on disk, after a start: the present moment is that of :meth:`begin`."""
         group = self._make(partition, stored, state, asides)
+        if state is not None:
+            self.bytes_used += sum(cost_bytes(key, record) for key, record in state.records.items())
         self.confirming.follows(partition, group.replica.follows)
         group.want_leader()
 
@@ -115,12 +119,13 @@ class Groups:
 
     # Events
 
-    def begin(self, now: float, wall_ms: int) -> None:
+    def begin(self, now: float, wall_ms: int, *, is_full: bool = False) -> None:
         """A turn begins.
 
         :param now: by the lease clock, in seconds. :param wall_ms: by the wall clock.
+        :param is_full: whether this node is to hold no more than it does.
         """
-        self.turn.begin(now, wall_ms)
+        self.turn.begin(now, wall_ms, is_full=is_full)
 
     def received(self, by: NodeId, entries: Iterable[tuple[int, Message]]) -> None:
         """What another node, or this one, has sent."""
@@ -173,15 +178,10 @@ class Groups:
 
     def lost(self, node: NodeId) -> None:
         """The link to a node broke, or fell silent."""
-        self.unreachable.add(node)
         for partition, group in self.groups.items():
             if group.replica.promised.node == node:
                 self._active.add(partition)
                 group.lost(node)
-
-    def reached(self, node: NodeId) -> None:
-        """There is a link to a node again."""
-        self.unreachable.discard(node)
 
     def tick(self) -> None:
         """Time has passed."""
@@ -228,6 +228,12 @@ class Groups:
     def _saves(self) -> dict[int, Save]:
         unsaved = self.turn.unsaved
         saves = {}
+        for partition in unsaved:
+            for key, before, after in self.groups[partition].replica.touched.records:
+                if before is not None:
+                    self.bytes_used -= cost_bytes(key, before)
+                if after is not None:
+                    self.bytes_used += cost_bytes(key, after)
         for partition in unsaved:
             replica = self.groups[partition].replica
             if self.me.has_disk:

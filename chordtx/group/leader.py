@@ -198,7 +198,7 @@ class Leader:
         """Its own replica has the newest state, once that is on disk."""
         turn = self._turn
         told = Accepted(
-            self.ballot, self.configuration.epoch, self.newest, turn.now, turn.wall_ms, self._replica.is_full
+            self.ballot, self.configuration.epoch, self.newest, turn.now, turn.wall_ms, turn.is_full
         )
         turn.send(self._me, self._partition, told)
 

@@ -63,6 +63,8 @@ class Stored:
     :ivar left: the newest configuration that it has left for good.
     :ivar header: of its state; None where it has none.
     :ivar entered: the epoch with which it came to its history.
+    :ivar is_lost: its state was damaged, and is left out. What it had accepted may be missing elsewhere, so
+        until a leader has installed a state it promises nothing, and counts for nothing.
     """
 
     promised: Ballot = NO_BALLOT
@@ -70,6 +72,7 @@ class Stored:
     rank: Rank = NO_RANK
     header: Header | None = None
     entered: Epoch = NO_EPOCH
+    is_lost: bool = False
 
 
 class Save(NamedTuple):
@@ -122,7 +125,7 @@ class Replica:
         self.entered = stored.entered
         self.asides = dict(asides)
         self.copy: Copy | None = None
-        self.is_full = False
+        self.is_lost = stored.is_lost
         self._turn = turn
         self._pairs = pairs
         self._settings = settings
@@ -186,7 +189,7 @@ class Replica:
             return
         ballot = asked.ballot
         wait = self.lease_seconds_left(ballot.node, asked.released)
-        if ballot < self.promised or wait:
+        if ballot < self.promised or wait or self.is_lost:
             self._turn.send(by, self.partition, Refused(ballot, self.promised, wait))
             return
         if not asked.trial:
@@ -274,7 +277,7 @@ class Replica:
         turn, rank = self._turn, self.rank
         self._granted = Granted(ballot, turn.now + self._settings.lease_seconds)
         sequence = rank.sequence if rank.ballot == ballot and rank.epoch == epoch else -1
-        turn.send(by, self.partition, Accepted(ballot, epoch, sequence, sent, turn.wall_ms, self.is_full))
+        turn.send(by, self.partition, Accepted(ballot, epoch, sequence, sent, turn.wall_ms, turn.is_full))
 
     # Whole states
 
@@ -396,6 +399,7 @@ class Replica:
                 self.touched.records.append((key, present, after))
         self._touch_clients({} if before is None else before.clients, state)
         self.rank, self.state = rank, state
+        self.is_lost = False
         self._sources.clear()
         self._changed()
 
@@ -475,7 +479,7 @@ class Replica:
     def _drop(self, left: Configuration) -> None:
         if self.state is not None:
             self.take(NO_RANK, State(Header(left)))
-        self.rank, self.state, self.left = NO_RANK, None, left
+        self.rank, self.state, self.left, self.is_lost = NO_RANK, None, left, False
         self.forget_copy()
         self._changed()
 
@@ -513,6 +517,7 @@ class Replica:
         if self.promised != NO_BALLOT:
             self.grant()
         self._drop(stored.left)
+        self.is_lost = stored.is_lost
         if state is not None:
             self.take(stored.rank, state)
         return True
@@ -546,4 +551,4 @@ class Replica:
 
     def _stored(self) -> Stored:
         header = None if self.state is None else self.state.header
-        return Stored(self.promised, self.left, self.rank, header, self.entered)
+        return Stored(self.promised, self.left, self.rank, header, self.entered, self.is_lost)

@@ -33,6 +33,7 @@ class Turn:
     """See the module. One object serves a node for as long as it runs.
 
     :ivar now: by the lease clock, in seconds. :ivar wall_ms: by the wall clock.
+    :ivar is_full: whether the node is to hold no more than it does.
     :ivar at_once: messages by receiver, each with its partition.
     :ivar when_synced: those that wait until what was saved is on disk; to the node itself too.
     :ivar answers: (who asked, partition, answer).
@@ -45,6 +46,7 @@ class Turn:
     def __init__(self) -> None:
         self.now = 0.0
         self.wall_ms = 0
+        self.is_full = False
         self.at_once: Outgoing = {}
         self.when_synced: Outgoing = {}
         self.answers: list[tuple[object, int, Answer]] = []
@@ -53,9 +55,9 @@ class Turn:
         self.reading: set[int] = set()
         self.unflushed: list[Callable[[], None]] = []
 
-    def begin(self, now: float, wall_ms: int) -> None:
+    def begin(self, now: float, wall_ms: int, *, is_full: bool = False) -> None:
         """It is later than before."""
-        self.now, self.wall_ms = now, wall_ms
+        self.now, self.wall_ms, self.is_full = now, wall_ms, is_full
 
     def send(self, to: NodeId, partition: int, message: Message) -> None:
         """Once all that was saved so far is on disk."""

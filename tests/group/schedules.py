@@ -28,7 +28,8 @@ from chordtx.group.messages import (
     Promise,
 )
 from chordtx.group.rank import NO_RANK
-from chordtx.sim.group_world import GroupWorld, Sent
+from chordtx.group.replica import Stored
+from chordtx.sim.group_world import GroupWorld, Image, Sent
 
 A, B, C, D, E = NODES = (b"1", b"2", b"3", b"4", b"5")
 KEY = b"k0"
@@ -225,6 +226,36 @@ def a_promise_is_forgotten() -> None:
     play.is_leading(C)
     play.get(b"B", C)
     play.run(B, C)
+    play.end()
+
+
+def a_damaged_state_promises_nothing() -> None:
+    """A and B have a change, C missed it; A is gone, and B comes back without its state."""
+    play = Play()
+    play.leads(A)
+    play.set(b"A", A)
+    play.run(A, B)
+    play.lose()
+    play.world.crash(A)
+    play.world.crash(B)
+    disk = play.world.hosts[B].disk
+    disk[0] = Image(Stored(promised=disk[0].stored.promised, is_lost=True))
+    play.world.restart(B)
+    play.wait()
+    play.leads(C, among=(B, C))
+    play.leads(B, among=(B, C))
+    play.get(b"B", C)
+    play.get(b"C", B)
+    play.run(B, C)
+    assert play.world.leading() == []
+    play.lose()
+    play.world.restart(A)
+    play.wait()
+    play.leads(A, among=(A, B, C))
+    play.is_leading(A)
+    play.wait()
+    play.leads(B, among=(B, C))
+    play.is_leading(B)
     play.end()
 
 
@@ -500,6 +531,7 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     an_effect_without_its_id,
     one_number_two_candidates,
     a_promise_is_forgotten,
+    a_damaged_state_promises_nothing,
     a_lease_counted_from_the_answer,
     a_lease_counted_from_the_acknowledgement,
     a_slow_clock_and_a_fast_one,

@@ -55,7 +55,12 @@ MUTANTS = (
         "prepare_ignores_lease",
         "replica.py",
         "a promise is given against a lease that runs",
-        (("if ballot < self.promised or wait:", "if ballot < self.promised:"),),
+        (
+            (
+                "if ballot < self.promised or wait or self.is_lost:",
+                "if ballot < self.promised or self.is_lost:",
+            ),
+        ),
     ),
     Mutant(
         "serve_before_majority",
@@ -309,6 +314,12 @@ MUTANTS = (
         ),
     ),
     # Of this implementation
+    Mutant(
+        "lost_and_promising",
+        "replica.py",
+        "who has lost its state gives promises",
+        (("if ballot < self.promised or wait or self.is_lost:", "if ballot < self.promised or wait:"),),
+    ),
     Mutant(
         "ack_before_sync",
         "replica.py",
