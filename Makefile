@@ -9,13 +9,15 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak fuzz lint format docs bench clean
+.PHONY: help run test soak fuzz search mutants lint format docs bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
+	@echo "make search  a million random steps of groups, and every order of small ones, on all processors"
+	@echo "make mutants plants faults in the groups, and sees that each is caught: some two minutes"
 	@echo "make lint    format, style and types"
 	@echo "make docs    the API reference, as HTML in build/api"
 	@echo "make bench   the benchmarks"
@@ -34,6 +36,14 @@ FUZZ_ARGS ?= --count 1000000 --jobs 2
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+SEARCH_ARGS ?= --walks 25000
+
+search: $(VENV)/dev.stamp
+	$(BIN)/python -m chordtx.sim.group_search $(SEARCH_ARGS)
+
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

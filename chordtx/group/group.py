@@ -53,10 +53,9 @@ from chordtx.group.recovery import forced
 from chordtx.group.replica import Aside, Replica, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
+from chordtx.group.tries import Tries
 from chordtx.group.turn import Randomness, Turn
 
-#: Between those who might stand, so that they seldom do at once.
-_APART_SECONDS = 0.15
 _MARK_BITS = 62
 
 
@@ -85,7 +84,7 @@ class Group:
         self.replica = Replica(partition, me.id, turn, pairs, settings, stored, state, asides)
         self.candidate: Candidate | None = None
         self.leader: Leader | None = None
-        self.stand_at: float | None = None
+        self.tries = Tries(turn, rng)
         self._moving: Candidate | None = None
         self._learning: Learning | None = None
         self._is_forcing = False
@@ -148,7 +147,7 @@ class Group:
             and candidate.ballot == told.ballot
             and (told.wait_seconds or candidate.trial)
         ):
-            self._stand_after(told.wait_seconds + self._apart())
+            self.tries.after(told.wait_seconds + self.tries.apart())
         ballot = self._own_ballot()
         if ballot is not None and told.promised > ballot:
             self.replica.promise(told.promised)
@@ -157,7 +156,7 @@ class Group:
     def _accept(self, by: NodeId, told: Accept) -> None:
         self.replica.accept(by, told)
         self._heard = self._turn.now
-        if self.stand_at is not None or self.leader is not None or self.candidate is not None:
+        if self.tries.at is not None or self.leader is not None or self.candidate is not None:
             self._leader_spoke()
 
     def _install(self, by: NodeId, told: Install) -> None:
@@ -168,7 +167,7 @@ class Group:
     def _leader_spoke(self) -> None:
         self._check_overruled()
         if self.candidate is None and self.leader is None:
-            self.stand_at = None
+            self.tries.stop()
 
     def _accepted(self, by: NodeId, told: Accepted) -> None:
         leader = self.leader
@@ -205,7 +204,7 @@ class Group:
     def _gone(self, by: NodeId, told: Gone) -> None:
         if self.replica.gone(told.configuration):
             self._step_down()
-            self.stand_at = None
+            self.tries.stop()
 
     def _asked_for_copy(self, by: NodeId, question: Compare | Fetch | FetchClients) -> None:
         self.replica.asked_for_copy(by, question)
@@ -248,6 +247,7 @@ class Group:
             leader.do(who, operation)
             return
         if self.who_leads() is None:
+            self.tries.hurry()
             self.want_leader()
         answer = Answer(operation.client, operation.number, NOT_LEADER, self.who_leads(), NO_RANK, NO_RANK)
         self._turn.answer(who, self.partition, answer)
@@ -269,24 +269,17 @@ class Group:
 
         :param gone: who has led, and is not reached any more.
         """
-        if self.leader is not None or self.candidate is not None or self.stand_at is not None:
+        if self.leader is not None or self.candidate is not None or self.tries.at is not None:
             return
         members = [id for id in self.configuration.ids if id != gone]
         if self.me.id in members:
             place = by_preference(self.partition, members).index(self.me.id)
-            self._stand_after(place * self._apart())
+            self.tries.after(place * self.tries.apart())
 
     def lost(self, node: NodeId) -> None:
         """The link to a node broke, or fell silent."""
         if self.replica.promised.node == node and node != self.me.id:
             self.want_leader(gone=node)
-
-    def _stand_after(self, seconds: float) -> None:
-        at = self._turn.now + seconds
-        self.stand_at = at if self.stand_at is None else max(self.stand_at, at)
-
-    def _apart(self) -> float:
-        return _APART_SECONDS * (1 + self._rng.random())
 
     def stand(self, *, released: Ballot | None = None, trial: bool = True) -> None:
         """Become leader, if a majority agrees.
@@ -299,10 +292,10 @@ class Group:
             return  # its own promise would not count, or it knows of nobody to ask
         wait = replica.lease_seconds_left(self.me.id, released)
         if wait:
-            self._stand_after(wait + self._apart())
+            self.tries.after(wait + self.tries.apart())
             return
         self._step_down()
-        self.stand_at = None
+        self.tries.at = None
         ballot = Ballot(max(replica.promised.number, self._number_seen) + 1, self.me.id)
         if not trial:
             replica.promise(ballot)  # its own promise first: no ballot is used twice
@@ -453,6 +446,7 @@ class Group:
     def change_members(self, members: Iterable[Member]) -> None:
         """The group is to consist of these: newcomers learn the records first."""
         leader, wanted = self.leader, tuple(sorted(members))
+        assert wanted, "a group has members"
         if leader is None or leader.stage != LEADING or wanted == leader.configuration.members:
             return
         if self._learning is None or self._learning.members != wanted:
@@ -559,7 +553,7 @@ class Group:
         if leader is not None:
             if not leader.tick():
                 self._step_down()
-                self._stand_after(self._apart())
+                self.tries.again()
             elif self._moving is not None and now > self._moving.since + self._settings.copy_timeout_seconds:
                 self._moving.since = now
                 self._moving.asked.clear()
@@ -571,16 +565,15 @@ class Group:
             and now > self.candidate.since + self._settings.majority_timeout_seconds
         ):
             self._step_down()
-            self._stand_after(self._apart() * 2)
-        if self.stand_at is not None and now >= self.stand_at and self.leader is None:
-            self.stand_at = None
+            self.tries.again()
+        if self.leader is None and self.tries.is_due():
             self.stand()
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None for never."""
         wakes = []
-        if self.stand_at is not None:
-            wakes.append(max(0.0, self.stand_at - self._turn.now))
+        if self.tries.at is not None:
+            wakes.append(max(0.0, self.tries.at - self._turn.now))
         if self.candidate is not None or self.replica.copy is not None or self._moving is not None:
             wakes.append(self._settings.copy_timeout_seconds / 2)
         if self._learning is not None:

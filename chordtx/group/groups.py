@@ -41,6 +41,8 @@ _OPENING = (Prepare, Accept, Install, Learn)
 
 _FOR_ITSELF = frozenset((*_OPENING, Yours))
 
+_NOTHING: dict[int, Save] = {}
+
 #: Groups that have something to do are ticked this often.
 TICK_SECONDS = 0.1
 #: What a group wants later than this waits in a queue of its own.
@@ -134,13 +136,13 @@ class Groups:
             if partition == NODE_LEVEL:
                 self._node_received(by, message)
                 continue
-            group = groups.get(partition)
+            group, kind = groups.get(partition), type(message)
+            if kind in _FOR_ITSELF and not is_said_for_itself(by, message):
+                continue
             if group is None:
-                if not isinstance(message, _OPENING):
+                if kind not in _OPENING:
                     continue
                 group = self._make(partition)
-            if type(message) in _FOR_ITSELF and not is_said_for_itself(by, message):
-                continue
             active.add(partition)
             group.received(by, message)
 
@@ -183,6 +185,13 @@ class Groups:
                 self._active.add(partition)
                 group.lost(node)
 
+    def reached(self, node: NodeId) -> None:
+        """There is a link to a node again: groups that could not get a leader without it try anew."""
+        for partition, group in self.groups.items():
+            if group.tries.at is not None and node in group.configuration.ids:
+                self._active.add(partition)
+                group.tries.hurry()
+
     def tick(self) -> None:
         """Time has passed."""
         now = self.turn.now
@@ -212,30 +221,44 @@ class Groups:
     def end(self) -> Ended:
         """What is to be done."""
         turn = self.turn
-        if turn.unflushed:
-            for flush in turn.unflushed:
-                flush()
-            turn.unflushed.clear()
+        self._flush()
+        if not self.me.has_disk:  # what it tells itself waits for nothing
+            while (own := turn.when_synced.pop(self.me.id, None)) is not None:
+                self.received(self.me.id, own)
+                self._flush()
         if turn.to_confirm:
             for member in sorted(turn.to_confirm):
                 self.confirming.confirm(member)
             turn.to_confirm.clear()
-        saves = self._saves() if turn.unsaved else {}
+        saves = self._saves() if turn.unsaved else _NOTHING
         ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers)
-        turn.at_once, turn.when_synced, turn.answers = {}, {}, []
+        if turn.at_once:
+            turn.at_once = {}
+        if turn.when_synced:
+            turn.when_synced = {}
+        if turn.answers:
+            turn.answers = []
         return ended
 
+    def _flush(self) -> None:
+        unflushed = self.turn.unflushed
+        if unflushed:
+            for flush in unflushed:
+                flush()
+            unflushed.clear()
+
     def _saves(self) -> dict[int, Save]:
-        unsaved = self.turn.unsaved
+        unsaved, groups = self.turn.unsaved, self.groups
         saves = {}
         for partition in unsaved:
-            for key, before, after in self.groups[partition].replica.touched.records:
-                if before is not None:
-                    self.bytes_used -= cost_bytes(key, before)
-                if after is not None:
+            replica = groups[partition].replica
+            for key, before, after in replica.touched.records:
+                if before is not None and after is not None:
+                    self.bytes_used += len(after.value) - len(before.value)
+                elif after is not None:
                     self.bytes_used += cost_bytes(key, after)
-        for partition in unsaved:
-            replica = self.groups[partition].replica
+                elif before is not None:
+                    self.bytes_used -= cost_bytes(key, before)
             if self.me.has_disk:
                 saves[partition] = replica.take_save()
             else:
@@ -247,5 +270,7 @@ class Groups:
 
 def is_said_for_itself(by: NodeId, message: object) -> bool:
     """Whether a message that only a ballot's own node may send comes from that one."""
-    ballot: Ballot = message.rank.ballot if isinstance(message, Install) else message.ballot  # type: ignore[attr-defined]
+    if isinstance(message, Install):
+        return message.rank.ballot.node == by
+    ballot: Ballot = message[0]  # type: ignore[index]
     return ballot.node == by

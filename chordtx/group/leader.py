@@ -123,6 +123,7 @@ class Leader:
         self._pairs = pairs
         self._settings = settings
         self.is_member = self._me in self.configuration.ids
+        self._epoch = self.configuration.epoch
         self._ids = tuple(self.configuration.ids)
         self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
@@ -151,12 +152,12 @@ class Leader:
     @property
     def rank(self) -> Rank:
         """Of the newest state."""
-        return Rank(self.configuration.epoch, self.ballot, self.newest)
+        return Rank(self._epoch, self.ballot, self.newest)
 
     @property
     def committed_rank(self) -> Rank:
         """Of the newest state that a majority has."""
-        return Rank(self.configuration.epoch, self.ballot, self.commit)
+        return Rank(self._epoch, self.ballot, self.commit)
 
     # Beginning
 
@@ -197,9 +198,7 @@ class Leader:
     def _acknowledge_own(self) -> None:
         """Its own replica has the newest state, once that is on disk."""
         turn = self._turn
-        told = Accepted(
-            self.ballot, self.configuration.epoch, self.newest, turn.now, turn.wall_ms, turn.is_full
-        )
+        told = Accepted(self.ballot, self._epoch, self.newest, turn.now, turn.wall_ms, turn.is_full)
         turn.send(self._me, self._partition, told)
 
     # Acknowledgements
@@ -209,25 +208,23 @@ class Leader:
 
         :returns: whether more is committed than before.
         """
-        if (
-            told.ballot != self.ballot
-            or told.epoch != self.configuration.epoch
-            or by not in self.configuration.ids
-        ):
+        ballot, epoch, sequence, sent, wall_ms, full = told
+        if ballot != self.ballot or epoch != self._epoch or by not in self.configuration.ids:
             return False
         before = self.acknowledged.get(by, -1)
         if by != self._me:
-            self._held_lease.granted(by, min(told.sent, self._turn.now))
-            self._walls.told(by, told.wall_ms)
-        (self.full.add if told.full else self.full.discard)(by)
-        if told.sequence < 0 or told.sequence < before:
+            self._held_lease.granted(by, min(sent, self._turn.now))
+            self._walls.told(by, wall_ms)
+        if full or self.full:
+            (self.full.add if full else self.full.discard)(by)
+        if sequence < 0 or sequence < before:
             return False  # what it lacks, the next tick finds
         if before < 0 and by != self._me:
-            self._pairs.acknowledged_by(by, self._partition, self.ballot, self.configuration.epoch)
-        self.acknowledged[by] = told.sequence
-        if self._installs.pop(by, None) is not None:
+            self._pairs.acknowledged_by(by, self._partition, ballot, epoch)
+        self.acknowledged[by] = sequence
+        if self._installs and self._installs.pop(by, None) is not None:
             self._release_copies()
-        return told.sequence > self.commit and self._advance()
+        return sequence > self.commit and self._advance()
 
     def _advance(self) -> bool:
         acknowledged = self.acknowledged
@@ -260,13 +257,16 @@ class Leader:
             self.install(member)
 
     def _accept(self, batch: Batch) -> Accept:
-        return Accept(self.ballot, self.configuration.epoch, *batch, self._turn.now)
+        return Accept(self.ballot, self._epoch, *batch, self._turn.now)
 
     # Operations
 
     def do(self, who: object, operation: Operation) -> None:
         """A client's operation."""
-        if self.stage == LEADING:
+        waiting = len(self._waiting) + len(self._reads) + len(self._late)
+        if waiting >= self._settings.waiting_operations_max:
+            self._answer(who, operation, BUSY, None)
+        elif self.stage == LEADING:
             if operation.kind in READS:
                 self._read(who, operation)
             else:
@@ -304,7 +304,7 @@ class Leader:
             return
         before = state.records.get(key)
         now_ms = self._now_of_batch()
-        rank = Rank(self.configuration.epoch, self.ballot, self.newest + 1)
+        rank = Rank(self._epoch, self.ballot, self.newest + 1)
         after, result = operations.change(
             kind, before, Moment(rank, now_ms, self._settings.value_bytes_max), arguments
         )
@@ -320,7 +320,7 @@ class Leader:
     def _answer_again(self, who: object, operation: Operation, done: Done) -> None:
         """An operation that was done: its result, once it is committed."""
         rank = done.rank
-        is_committed = rank[:2] != (self.configuration.epoch, self.ballot) or rank.sequence <= self.commit
+        is_committed = rank[:2] != (self._epoch, self.ballot) or rank.sequence <= self.commit
         answer = Answer(operation.client, operation.number, *done.result, rank, self.committed_rank)
         if is_committed:
             self._turn.answer(who, self._partition, answer)
@@ -391,7 +391,7 @@ class Leader:
 
     def _confirmed(self) -> dict[NodeId, Confirmed]:
         ask, have = self._pairs.confirmed_by, self.acknowledged
-        about = (self._partition, self.ballot, self.configuration.epoch)
+        about = (self._partition, self.ballot, self._epoch)
         return {id: ask(id, *about) if id in have else NOT_CONFIRMED for id in self.others}
 
     @property
@@ -467,7 +467,7 @@ class Leader:
 
     def _make_own(self, kind: int, about: Any) -> None:
         now_ms = self._now_of_batch()
-        rank = Rank(self.configuration.epoch, self.ballot, self.newest + 1)
+        rank = Rank(self._epoch, self.ballot, self.newest + 1)
         self._make(Change(kind, b"", KEEP, b"", 0, b"", 0, 0, about), rank, now_ms, None)
 
     def expire(self, keys: list[bytes]) -> None:

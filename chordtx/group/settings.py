@@ -19,6 +19,7 @@ class GroupSettings:
     :ivar majority_timeout_seconds: a leader that reaches no majority for this long gives up its lead.
     :ivar ids_seconds: how long an operation of a client that fell silent is remembered.
     :ivar held_operations_max: that wait while a group changes its members; more are told to come again.
+    :ivar waiting_operations_max: that wait for a majority, in one partition; more are told to come again.
     :ivar log_bytes_max: about what a leader keeps of its latest changes for members that missed some.
     :ivar copy_timeout_seconds: a page of a copy is asked for again after this long.
     :ivar learn_timeout_seconds: newcomers that have not copied the records by then are not waited for.
@@ -32,6 +33,7 @@ class GroupSettings:
     majority_timeout_seconds: float = 2.0
     ids_seconds: float = 60.0
     held_operations_max: int = 1000
+    waiting_operations_max: int = 10_000
     log_bytes_max: int = 1 * MIB
     copy_timeout_seconds: float = 1.0
     learn_timeout_seconds: float = 30.0

@@ -195,18 +195,19 @@ class State:
             touched.records.append((key, before, None))
 
     def _remember(self, change: Change, rank: Rank, touched: Touched) -> None:
-        id, number = change.client, change.number
+        kind, key, _, _, _, id, number, answered, result = change
         client = self.clients.get(id)
         if client is None:
             client = self.clients[id] = Client(0, rank, {})
         client.newest = rank
-        if change.answered > client.answered:
-            client.answered = change.answered
-            for each in [each for each in client.done if each <= change.answered]:
-                del client.done[each]
-                touched.clients.append((id, each, None))
-        done = client.done[number] = Done(rank, change.kind, change.key, change.result)
-        touched.clients.append((id, number, done))
+        told, all_done = touched.clients, client.done
+        if answered > client.answered:
+            client.answered = answered
+            for each in [each for each in all_done if each <= answered]:
+                del all_done[each]
+                told.append((id, each, None))
+        done = all_done[number] = Done(rank, kind, key, result)
+        told.append((id, number, done))
 
     def _evict(self, upto: Rank, touched: Touched) -> None:
         """Forget operations by rank. A client of whom nothing newer is known goes as a whole: whatever it

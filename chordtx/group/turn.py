@@ -61,19 +61,21 @@ class Turn:
 
     def send(self, to: NodeId, partition: int, message: Message) -> None:
         """Once all that was saved so far is on disk."""
-        try:
-            self.when_synced[to].append((partition, message))
-        except KeyError:
+        entries = self.when_synced.get(to)
+        if entries is None:
             self.when_synced[to] = [(partition, message)]
+        else:
+            entries.append((partition, message))
 
     def send_at_once(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
         """The same to each, without waiting."""
         entry, at_once = (partition, message), self.at_once
         for each in to:
-            try:
-                at_once[each].append(entry)
-            except KeyError:
+            entries = at_once.get(each)
+            if entries is None:
                 at_once[each] = [entry]
+            else:
+                entries.append(entry)
 
     def answer(self, who: object, partition: int, answer: Answer) -> None:
         """What became of an operation."""

@@ -8,8 +8,13 @@ over, faults end, and somebody must serve soon (L1).
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Any
 
@@ -459,3 +464,31 @@ def walks(count: int, seed: int = 0, *, steps_max: int | None = None) -> Walked:
         if walked.violation or (steps_max is not None and walked.steps >= steps_max):
             break
     return walked
+
+
+def main() -> None:
+    """``python -m chordtx.sim.group_search [--walks N] [--seed N] [--jobs N]``."""
+    parser = argparse.ArgumentParser(prog="python -m chordtx.sim.group_search", description=__doc__)
+    parser.add_argument("--walks", type=int, default=25_000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first walk")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    began, total = time.monotonic(), Walked()
+    chunks = range(options.seed, options.seed + options.walks, _CHUNK)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for walked in pool.map(walks, [_CHUNK] * len(chunks), chunks):
+            total.walks += walked.walks
+            total.steps += walked.steps
+            total.totals.update(walked.totals)
+            if walked.violation:
+                sys.exit(f"walk {walked.seed}: {walked.violation}")
+    told = ", ".join(f"{count} {name}" for name, count in total.totals.items())
+    sys.stdout.write(
+        f"{total.walks} walks, {total.steps} steps, {told}, in {time.monotonic() - began:.0f} s: nothing broke\n"
+    )
+
+
+_CHUNK = 250
+
+if __name__ == "__main__":
+    main()

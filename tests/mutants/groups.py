@@ -40,7 +40,7 @@ MUTANTS = (
         "a lease is counted from when the acknowledgement came",
         (
             (
-                "self._held_lease.granted(by, min(told.sent, self._turn.now))",
+                "self._held_lease.granted(by, min(sent, self._turn.now))",
                 "self._held_lease.granted(by, self._turn.now)",
             ),
         ),
@@ -364,7 +364,7 @@ MUTANTS = (
         "watermark_early",
         "state.py",
         "what was done is forgotten though its client waits for the answer",
-        (("if each <= change.answered]", "if each <= change.number]"),),
+        (("if each <= answered]", "if each <= number]"),),
     ),
     Mutant(
         "copy_of_what_moves",
