@@ -30,6 +30,7 @@ from chordtx.chord.old_adopter import Adopter
 from chordtx.chord.old_hosting import OldHost
 from chordtx.cli import running
 from chordtx.cli.app import command as chordtx_command
+from chordtx.group.settings import GroupSettings
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
@@ -215,6 +216,7 @@ TABLES = {
     "`[mesh]` table": (OPERATING, MeshSettings),
     "Limits table": (OPERATING, Limits),
     "Settings": ("docs/tutorial-sync.md", SyncSettings),
+    "Settings of groups": ("docs/groups.md", GroupSettings),
 }
 
 
