@@ -30,9 +30,11 @@ from chordtx.chord.old_adopter import Adopter
 from chordtx.chord.old_hosting import OldHost
 from chordtx.cli import running
 from chordtx.cli.app import command as chordtx_command
+from chordtx.group.settings import GroupSettings
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
+from tests.mutants.groups import MUTANTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -215,6 +217,7 @@ TABLES = {
     "`[mesh]` table": (OPERATING, MeshSettings),
     "Limits table": (OPERATING, Limits),
     "Settings": ("docs/tutorial-sync.md", SyncSettings),
+    "Settings of groups": ("docs/groups.md", GroupSettings),
 }
 
 
@@ -375,6 +378,13 @@ def test_every_module_is_described() -> None:
     wanted = {name for name in true if not name.endswith("/__init__.py")}
     assert {"missing": wanted - {*told}, "gone": {*told} - wanted} == {"missing": set(), "gone": set()}
     assert len(told) == len({*told})
+
+
+def test_planted_faults_are_listed() -> None:
+    text = text_of("docs/reliability.md")
+    told = [(code(row[0]), row[1]) for row in rows(section(text, "Planted faults"))]
+    assert told == [(mutant.name, mutant.what) for mutant in MUTANTS]
+    assert f"each of {len(MUTANTS)} faults" in text
 
 
 def test_decisions_are_listed() -> None:
