@@ -12,6 +12,7 @@ to grant too much is safe.
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from chordtx.group.settings import GroupSettings
 from chordtx.group.turn import Turn
 
 Followed = tuple[int, Epoch]
+
+#: Confirms to one node that have not been answered; more are sent once one is.
+_UNDER_WAY_MAX = 8
 
 
 class _List:
@@ -71,7 +75,8 @@ class Confirming:
         self._followed: dict[NodeId, _List] = {}
         self._leader_of: dict[int, NodeId] = {}
         self._granted: dict[NodeId, float] = {}
-        self._sent: dict[NodeId, _Sent] = {}
+        self._sent: dict[NodeId, deque[_Sent]] = {}
+        self._wanted: set[NodeId] = set()
         self._answered: dict[NodeId, _Sent] = {}
 
     # The leader's side
@@ -88,20 +93,32 @@ class Confirming:
     def confirm(self, member: NodeId) -> None:
         """Ask for leases now."""
         led = self._led.get(member)
-        if led is not None and led.entries:
-            self.latest_number += 1
-            self._sent[member] = _Sent(self.latest_number, self._turn.now, led.entries)
-            self._turn.send_at_once((member,), NODE_LEVEL, Confirm(self.latest_number, led.digest))
+        if led is None or not led.entries:
+            return
+        under_way = self._sent.setdefault(member, deque())
+        while under_way and under_way[0].sent + self._settings.lease_seconds < self._turn.now:
+            under_way.popleft()  # lost, or its answer
+        if len(under_way) >= _UNDER_WAY_MAX:
+            self._wanted.add(member)
+            return
+        self.latest_number += 1
+        under_way.append(_Sent(self.latest_number, self._turn.now, led.entries))
+        self._turn.send_at_once((member,), NODE_LEVEL, Confirm(self.latest_number, led.digest))
 
     def answered(self, by: NodeId, answer: ConfirmAnswer) -> list[int]:
         """A confirm was answered: for the partitions that were on both lists.
 
         :returns: those that were on this node's list, but not on the other one's.
         """
-        sent = self._sent.get(by)
-        if sent is None or sent.number != answer.number:
+        under_way = self._sent.get(by, deque())
+        while under_way and under_way[0].number < answer.number:
+            under_way.popleft()  # answered by this too
+        if not under_way or under_way[0].number != answer.number:
             return []
-        del self._sent[by]
+        sent = under_way.popleft()
+        if by in self._wanted:
+            self._wanted.discard(by)
+            self._turn.to_confirm.add(by)
         entries = sent.entries
         if answer.followed is not None:
             theirs = {partition: (number, epoch) for partition, number, epoch in answer.followed}

@@ -10,11 +10,12 @@ from __future__ import annotations
 from hashlib import blake2b
 from itertools import islice
 
+from chordtx.group.configuration import NO_CONFIGURATION
 from chordtx.group.digest import DIGEST_BYTES, Digests, clients_digest
 from chordtx.group.messages import Compare, Differs, Fetch, FetchClients, Give, GiveClients, Moved
 from chordtx.group.rank import NodeId, Rank
 from chordtx.group.record import Record
-from chordtx.group.state import Client, State
+from chordtx.group.state import Client, Header, State
 
 LEAVES_AT_ONCE = 32
 #: Of digests in one request, and of records in one answer (which may be one record longer).
@@ -68,30 +69,45 @@ class Copy:
             wanted.append((leaf, have))
         return wanted
 
-    def answered(self, answer: Differs | Give | GiveClients | Moved) -> State | None:
-        """The source has answered. :returns: the finished copy, when this was the last that was lacking."""
+    def answered(self, answer: Differs | Give | GiveClients | Moved) -> bool:
+        """The source has answered.
+
+        :returns: whether that was asked for: what came twice answers no question that is open.
+        """
+        if answer.rank != self.rank:
+            return False
         if isinstance(answer, Differs):
-            self._compared(answer)
-        elif isinstance(answer, Give):
-            self._given(answer)
-        elif isinstance(answer, GiveClients):
-            self._clients_given(answer)
-        else:
-            self.is_broken = True
+            return self._compared(answer)
+        if isinstance(answer, Give):
+            return self._given(answer)
+        if isinstance(answer, GiveClients):
+            return self._clients_given(answer)
+        self.is_broken = True
+        return True
+
+    @property
+    def finished(self) -> State | None:
+        """The whole state, once it is here."""
         return self.state
 
-    def _compared(self, answer: Differs) -> None:
-        if self._differs is None and answer.rank == self.rank:
-            self._differs = answer
-            self._leaves = list(answer.leaves)
-            if answer.clients:
-                self._clients = {}
-            self._finish_if_whole()
+    def so_far(self) -> State:
+        """What came of it: a part of the state, to compare another copy with."""
+        clients = self._base_clients if self._clients is None else self._clients
+        return State(Header(NO_CONFIGURATION), self._records, clients)
 
-    def _given(self, answer: Give) -> None:
-        """Some records came. What answers no question that is open, since it came twice, is passed over."""
-        if answer.rank != self.rank or [answer.leaf, answer.began] != [*self._leaves[:1], self._after]:
-            return
+    def _compared(self, answer: Differs) -> bool:
+        if self._differs is not None:
+            return False
+        self._differs = answer
+        self._leaves = list(answer.leaves)
+        if answer.clients:
+            self._clients = {}
+        self._finish_if_whole()
+        return True
+
+    def _given(self, answer: Give) -> bool:
+        if [answer.leaf, answer.began] != [*self._leaves[:1], self._after]:
+            return False
         self._records.update(answer.records)
         gone = {answer.surplus[i : i + DIGEST_BYTES] for i in range(0, len(answer.surplus), DIGEST_BYTES)}
         for leaf in self._leaves[: answer.whole + 1]:
@@ -100,21 +116,21 @@ class Copy:
         del self._leaves[: answer.whole]
         self._after = answer.after
         self._finish_if_whole()
+        return True
 
     def _remove(self, key: bytes) -> None:
         """A record of the base is not in the state; but another one of its key may have come instead."""
         if self._records.get(key) is self._base.get(key):
             self._records.pop(key, None)
 
-    def _clients_given(self, answer: GiveClients) -> None:
-        if self._clients is None or self._leaves or answer.rank != self.rank:
-            return
-        if answer.began != self._clients_after:
-            return
+    def _clients_given(self, answer: GiveClients) -> bool:
+        if self._clients is None or self._leaves or answer.began != self._clients_after:
+            return False
         self._clients.update(answer.clients)
         self._clients_after = max(self._clients, default=b"")
         if not answer.more:
             self._finish()
+        return True
 
     def _finish_if_whole(self) -> None:
         if not self._leaves and self._clients is None:

@@ -132,6 +132,8 @@ class Group:
         self._check_overruled()
 
     def _promise(self, by: NodeId, answer: Promise) -> None:
+        if answer.configuration.epoch.mark != self.replica.history.mark and not answer.trial:
+            return  # a promise of another history
         if by != self.me.id:
             self._walls.told(by, answer.wall_ms)
         election = self.candidate or self._moving
@@ -140,6 +142,8 @@ class Group:
             self._evaluate()
 
     def _refused(self, by: NodeId, told: Refused) -> None:
+        if told.mark != self.replica.history.mark:
+            return
         self._number_seen = max(self._number_seen, told.promised.number)
         candidate = self.candidate
         if (
@@ -198,7 +202,7 @@ class Group:
             self._seal_when_learned()
 
     def _yours(self, by: NodeId, told: Yours) -> None:
-        if self.replica.promised == told.ballot:
+        if (self.replica.promised, self.replica.history.mark) == told:
             self.stand(released=told.ballot, trial=False)
 
     def _gone(self, by: NodeId, told: Gone) -> None:
@@ -208,6 +212,8 @@ class Group:
 
     def _asked_for_copy(self, by: NodeId, question: Compare | Fetch | FetchClients) -> None:
         self.replica.asked_for_copy(by, question)
+        if self.leader is not None:
+            self.leader.is_copied_by(by)
 
     def _copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
         has_it = self.replica.copy_answered(by, answer)
@@ -271,10 +277,13 @@ class Group:
         """
         if self.leader is not None or self.candidate is not None or self.tries.at is not None:
             return
-        members = [id for id in self.configuration.ids if id != gone]
-        if self.me.id in members:
-            place = by_preference(self.partition, members).index(self.me.id)
-            self.tries.after(place * self.tries.apart())
+        if self.me.id in self.configuration.ids and not self.replica.is_lost:
+            self.tries.after(self._place(gone) * self.tries.apart())
+
+    def _place(self, gone: NodeId | None) -> int:
+        """How many are preferred to it, of those who are not gone."""
+        others = [id for id in self.configuration.ids if id not in (gone, self.me.id)]
+        return by_preference(self.partition, [*others, self.me.id]).index(self.me.id)
 
     def lost(self, node: NodeId) -> None:
         """The link to a node broke, or fell silent."""
@@ -291,8 +300,8 @@ class Group:
         if replica.is_lost or not replica.configuration.members:
             return  # its own promise would not count, or it knows of nobody to ask
         wait = replica.lease_seconds_left(self.me.id, released)
-        if wait:
-            self.tries.after(wait + self.tries.apart())
+        if wait:  # for all members until about the same moment
+            self.tries.after(wait + (1 + self._place(replica.promised.node)) * self.tries.apart())
             return
         self._step_down()
         self.tries.at = None
@@ -392,7 +401,9 @@ class Group:
         self._leaving = set()
         if not leader.is_member:  # it carried out the change, and is not in the group any more
             preferred = by_preference(self.partition, leader.configuration.ids)[0]
-            self._turn.send_at_once((preferred,), self.partition, Yours(leader.ballot))
+            self._turn.send_at_once(
+                (preferred,), self.partition, Yours(leader.ballot, leader.configuration.epoch.mark)
+            )
             self.replica.gone(leader.configuration)
             self._step_down()
 
@@ -489,7 +500,7 @@ class Group:
             return
         leader.flush()
         self._step_down()
-        self._turn.send_at_once((to,), self.partition, Yours(leader.ballot))
+        self._turn.send_at_once((to,), self.partition, Yours(leader.ballot, leader.configuration.epoch.mark))
 
     def _own_ballot(self) -> Ballot | None:
         if self.leader is not None:

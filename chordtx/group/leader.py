@@ -190,6 +190,11 @@ class Leader:
         self._learning.discard(newcomer)
         self._release_copies()
 
+    def is_copied_by(self, member: NodeId) -> None:
+        """A member copies the state, which may take long: that it asks shows that it does."""
+        if member in self.configuration.ids:
+            self._progress = self._turn.now
+
     def _release_copies(self) -> None:
         if not self._installs and not self._learning:
             self._named.clear()
@@ -413,6 +418,7 @@ class Leader:
         reads, self._reads = self._reads, [read for read in self._reads if read.above >= newest]
         for read in reads:
             if read.above < newest:
+                self._progress = self._turn.now
                 self._read_committed(read.who, read.operation, self._time.now_ms())
 
     def _read_committed(self, who: object, operation: Operation, now_ms: int) -> None:

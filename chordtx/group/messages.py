@@ -52,10 +52,12 @@ class Promise(NamedTuple):
 class Refused(NamedTuple):
     """It will not promise, or not accept.
 
+    :ivar mark: of the history that the ballots are of.
     :ivar ballot: that was refused. :ivar promised: the greatest that was promised.
     :ivar wait_seconds: how long a lease that stands in the way runs yet; 0 where none does.
     """
 
+    mark: int
     ballot: Ballot
     promised: Ballot
     wait_seconds: float
@@ -134,9 +136,11 @@ class Yours(NamedTuple):
     """From a leader that has stopped by itself: the receiver is to stand.
 
     :ivar ballot: that it led with, and whose leases are in nobody's way any more.
+    :ivar mark: of the history that the ballot is of.
     """
 
     ballot: Ballot
+    mark: int
 
 
 class Gone(NamedTuple):

@@ -125,6 +125,7 @@ class Replica:
         self.entered = stored.entered
         self.asides = dict(asides)
         self.copy: Copy | None = None
+        self._draft: State | None = None
         self.is_lost = stored.is_lost
         self._turn = turn
         self._pairs = pairs
@@ -161,9 +162,9 @@ class Replica:
     def follows(self) -> tuple[Ballot, Epoch] | None:
         """The ballot and epoch in which it has a leader's state, and has promised nobody else anything."""
         rank = self.rank
-        if rank.ballot == self.promised and rank.ballot.node != self.me:
-            return rank.ballot, rank.epoch
-        return None
+        if rank.ballot != self.promised or rank.ballot.node == self.me or rank.ballot == NO_BALLOT:
+            return None
+        return rank.ballot, rank.epoch
 
     def lease_seconds_left(self, asked_by: NodeId, released: Ballot | None) -> float:
         """How long a lease is in the way of a promise to a node: 0 when none is."""
@@ -190,7 +191,7 @@ class Replica:
         ballot = asked.ballot
         wait = self.lease_seconds_left(ballot.node, asked.released)
         if ballot < self.promised or wait or self.is_lost:
-            self._turn.send(by, self.partition, Refused(ballot, self.promised, wait))
+            self._turn.send(by, self.partition, Refused(self.history.mark, ballot, self.promised, wait))
             return
         if not asked.trial:
             self.promise(ballot)
@@ -205,8 +206,7 @@ class Replica:
 
     def _give_up_copy_of_older(self) -> None:
         if self._pending is not None and self._ballot_of(self._pending) < self.promised:
-            self._pending = self.copy = None
-            self._missed, self._missed_bytes = [], 0
+            self._abandon_copy()
 
     @staticmethod
     def _ballot_of(pending: Install | Learn) -> Ballot:
@@ -221,7 +221,7 @@ class Replica:
         if not self._is_of_this_history(by, epoch, is_binding=True):
             return False
         if ballot < self.promised:
-            self._turn.send(by, self.partition, Refused(ballot, self.promised, 0.0))
+            self._turn.send(by, self.partition, Refused(self.history.mark, ballot, self.promised, 0.0))
             return False
         if epoch < self.epoch:
             self._turn.send(by, self.partition, Newer(self.configuration))
@@ -302,26 +302,36 @@ class Replica:
             self._begin_copy(by, told)
 
     def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:
-        """Whatever was copied already is what the copy is compared with; a copy of the same goes on."""
+        """A copy of the same state goes on."""
         copy, self._pending = self.copy, pending
-        is_same = copy is not None and copy.rank == pending.rank and copy.source == by and not copy.is_broken
-        if not is_same:
-            self._missed, self._missed_bytes = [], 0
-            base = self.state if copy is None or copy.state is None else copy.state
-            if base is None and self.asides:
-                base = next(reversed(self.asides.values())).state
-            if isinstance(pending, Install) and copy is not None and copy.state and copy.rank == pending.base:
-                self._take_copy(by, copy.state, pending)
-                return
-            self.copy = Copy(by, pending.rank, base)
+        if copy is not None and copy.rank == pending.rank and copy.source == by and copy.state is None:
+            self.ask_for_copy()
+        elif isinstance(pending, Install) and copy is not None and copy.state and copy.rank == pending.base:
+            self._take_copy(by, copy.state, pending)
+        else:
+            self._copy(by, pending.rank, pending)
+
+    def _copy(self, source: NodeId, rank: Rank, pending: Install | Learn | None) -> None:
+        """Whatever is here already is what the copy is compared with."""
+        self._abandon_copy()
+        self._pending = pending
+        base = self.state if self._draft is None else self._draft
+        if base is None and self.asides:
+            base = next(reversed(self.asides.values())).state
+        self.copy = Copy(source, rank, base)
         self.ask_for_copy(at_once=True)
+
+    def _abandon_copy(self) -> None:
+        """What came of it is what the next one is compared with."""
+        if self.copy is not None:
+            self._draft = self.copy.so_far()
+        self.copy = self._pending = None
+        self._missed, self._missed_bytes = [], 0
 
     def copy_from(self, source: NodeId, rank: Rank) -> None:
         """For a candidate: copy the state that another one has."""
-        if self.copy is None or (self.copy.source, self.copy.rank) != (source, rank) or self.copy.is_broken:
-            self._pending, self._missed, self._missed_bytes = None, [], 0
-            self.copy = Copy(source, rank, self.state)
-        self.ask_for_copy(at_once=True)
+        if self.copy is None or (self.copy.source, self.copy.rank) != (source, rank):
+            self._copy(source, rank, None)
 
     def copied(self, rank: Rank) -> State | None:
         """The finished copy of the state of this rank."""
@@ -329,7 +339,7 @@ class Replica:
 
     def forget_copy(self) -> None:
         """It is not needed any more."""
-        self.copy = self._pending = None
+        self.copy = self._pending = self._draft = None
         self._missed, self._missed_bytes = [], 0
 
     def ask_for_copy(self, *, at_once: bool = False) -> None:
@@ -350,12 +360,13 @@ class Replica:
         copy = self.copy
         if copy is None or copy.source != by or copy.rank != answer.rank or copy.state is not None:
             return True
-        state = copy.answered(answer)
+        is_awaited = copy.answered(answer)
         if copy.is_broken:
-            self.copy = self._pending = None
+            self._abandon_copy()
             return False
+        state = copy.finished
         if state is None:
-            self.ask_for_copy(at_once=True)
+            self.ask_for_copy(at_once=is_awaited)
         elif self._pending is not None:
             self._copy_finished(by, state, self._pending)
         return True
@@ -369,8 +380,7 @@ class Replica:
 
     def _take_copy(self, by: NodeId, state: State, pending: Install) -> None:
         missed = self._missed
-        self.copy = self._pending = None
-        self._missed, self._missed_bytes = [], 0
+        self.forget_copy()
         if (
             pending.rank <= self.rank
             or pending.rank.ballot < self.promised

@@ -483,9 +483,8 @@ def main() -> None:
             if walked.violation:
                 sys.exit(f"walk {walked.seed}: {walked.violation}")
     told = ", ".join(f"{count} {name}" for name, count in total.totals.items())
-    sys.stdout.write(
-        f"{total.walks} walks, {total.steps} steps, {told}, in {time.monotonic() - began:.0f} s: nothing broke\n"
-    )
+    seconds = time.monotonic() - began
+    sys.stdout.write(f"{total.walks} walks, {total.steps} steps, {told}, in {seconds:.0f} s: nothing broke\n")
 
 
 _CHUNK = 250

@@ -23,9 +23,11 @@ from chordtx.group.messages import (
     Install,
     Learn,
     Message,
+    Newer,
     Operation,
     Prepare,
     Promise,
+    Yours,
 )
 from chordtx.group.rank import NO_RANK
 from chordtx.group.replica import Stored
@@ -525,6 +527,101 @@ def learned_and_installed() -> None:
     play.end()
 
 
+def newer_is_no_promise() -> None:
+    """D hears of a later configuration from C, which has promised it nothing: C and E have committed more."""
+    play = Play(A, C, D, spares=(E,))
+    play.leads(D)
+    play.set(b"A", D)
+    old = [sent for sent in play.world.net if sent.to == C and isinstance(sent.message, Accept)]
+    play.world.net.remove(old[0])
+    play.run(A, D)
+    play.seal(D, C, D, E)
+    play.run(A, D)
+    play.run(C, D, E)
+    play.is_leading(D)
+    play.lose()
+    play.world.deliver(old[0])
+    late = [sent for sent in play.world.net if isinstance(sent.message, Newer)]
+    assert late
+    play.lose()
+    play.wait()
+    play.leads(E, among=(C, E))
+    play.is_leading(E)
+    play.set(b"B", E)
+    play.run(C, E)
+    play.lose()
+    play.world.crash(D)
+    play.world.restart(D)
+    play.wait()
+    for _ in range(2):
+        play.world.on_group(D, lambda group: group.stand(trial=False))
+    play.lose()
+    for sent in late:
+        play.world.deliver(sent)
+    play.world.net[:] = [sent for sent in play.world.net if not isinstance(sent.message, Prepare)]
+    play.run(C, D)
+    play.end()
+
+
+def _forced(play: Play) -> None:
+    """Long afterwards, A and B go on by force, and take C in."""
+    play.wait(50 * LEASE)
+    for id in (C, D, E):
+        play.world.crash(id)
+    play.world.clients.histories += 1
+    play.world.on_group(A, lambda group: group.force())
+    play.run(A, B)
+    play.world.on_group(A, lambda group: group.force_now())
+    play.run(A, B)
+    play.world.restart(C)
+    play.lose()
+    play.seal(A, A, B, C)
+    play.run(A, B, C)
+    play.is_leading(A)
+    play.lose()
+
+
+def a_promise_of_another_history() -> None:
+    """A promised B's second ballot, and B hears of it when it stands with its second ballot in a history that
+    was begun by force since."""
+    play = Play(*NODES)
+    play.leads(A)
+    play.wait()
+    play.world.on_group(B, lambda group: group.stand(trial=False))
+    play.run(A, B, kinds=(Prepare,))
+    late = [sent for sent in play.world.net if sent.by == A and isinstance(sent.message, Promise)]
+    play.lose()
+    _forced(play)
+    play.set(b"A", A)
+    play.run(A, C)
+    play.lose()
+    play.wait(2 * LEASE)
+    play.world.on_group(B, lambda group: group.stand(trial=False))
+    play.lose()
+    for sent in late:
+        play.world.deliver(sent)
+    play.run(B, C)
+    play.end()
+
+
+def a_lead_of_another_history_is_handed_over() -> None:
+    """What A said when it handed its first ballot over arrives when A leads with its first ballot again, in a
+    history that was begun by force since."""
+    play = Play(*NODES)
+    play.leads(A)
+    play.wait()
+    play.world.on_group(A, lambda group: group.hand_over(B))
+    late = [sent for sent in play.world.net if isinstance(sent.message, Yours)]
+    play.lose()
+    _forced(play)
+    play.set(b"A", A)
+    play.run(A, B, C)
+    for sent in late:
+        play.world.deliver(sent)
+    play.run(B, C)
+    play.end()
+
+
 SCHEDULES: tuple[Callable[[], None], ...] = (
     renewed_while_the_next_epoch_begins,
     told_to_go_and_asked_again,
@@ -549,4 +646,7 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     expired_by_one_clock,
     copied_while_changes_come,
     learned_and_installed,
+    newer_is_no_promise,
+    a_promise_of_another_history,
+    a_lead_of_another_history_is_handed_over,
 )

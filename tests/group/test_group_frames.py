@@ -148,7 +148,7 @@ def test_codes_stay_as_they_are() -> None:
         "Yours", "Gone", "Compare", "Differs", "Fetch", "Give", "FetchClients", "GiveClients", "Moved",
         "Confirm", "ConfirmAnswer",
     ]  # fmt: skip
-    assert to_wire([(5, Yours(BALLOT))]) == packed([[5, 9, [1, b"a"]]])
+    assert to_wire([(5, Yours(BALLOT, 3))]) == packed([[5, 9, [1, b"a"], 3]])
 
 
 @given(st.binary(max_size=200))
@@ -237,8 +237,8 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a flag for a partition": (True, Moved(rank(1))),
     "a number for a flag": (0, Prepare(BALLOT, EPOCH, None, 1)),  # type: ignore[arg-type]
     "a flag for a number": (0, Prepare(Ballot(True, b"a"), EPOCH, None, True)),
-    "no time": (0, Refused(BALLOT, BALLOT, float("nan"))),
-    "less than no time": (0, Refused(BALLOT, BALLOT, -0.5)),
+    "no time": (0, Refused(0, BALLOT, BALLOT, float("nan"))),
+    "less than no time": (0, Refused(0, BALLOT, BALLOT, -0.5)),
     "an endless lease": (0, Accepted(BALLOT, EPOCH, 1, float("inf"), 1, False)),
     "a sequence below -1": (0, Accepted(BALLOT, EPOCH, -2, 1.0, 1, False)),
     "a time below 0": (0, Accepted(BALLOT, EPOCH, 1, 1.0, -1, False)),

@@ -107,7 +107,11 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
         messages.Promise, ballots, flags, ranks, configurations, st.none() | members, counts
     ),
     messages.Refused: st.builds(
-        messages.Refused, ballots, ballots, st.floats(0, allow_nan=False, allow_infinity=False)
+        messages.Refused,
+        st.integers(0, COUNT_MAX),
+        ballots,
+        ballots,
+        st.floats(0, allow_nan=False, allow_infinity=False),
     ),
     messages.Accept: st.builds(
         messages.Accept,
@@ -125,7 +129,7 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     messages.Newer: st.builds(messages.Newer, configurations),
     messages.Learn: st.builds(messages.Learn, ballots, ranks),
     messages.Learned: st.builds(messages.Learned, ballots, ranks),
-    messages.Yours: st.builds(messages.Yours, ballots),
+    messages.Yours: st.builds(messages.Yours, ballots, st.integers(0, COUNT_MAX)),
     messages.Gone: st.builds(messages.Gone, configurations),
     messages.Compare: st.builds(messages.Compare, ranks, trees, digests),
     messages.Differs: st.builds(messages.Differs, ranks, headers, leaves, flags, digests),

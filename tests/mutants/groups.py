@@ -79,7 +79,7 @@ MUTANTS = (
         "changes of a smaller ballot than promised are accepted",
         (
             (
-                "        if ballot < self.promised:\n            self._turn.send(by, self.partition, Refused(ballot, self.promised, 0.0))\n            return False\n",
+                "        if ballot < self.promised:\n            self._turn.send(by, self.partition, Refused(self.history.mark, ballot, self.promised, 0.0))\n            return False\n",
                 "",
             ),
         ),
@@ -314,6 +314,53 @@ MUTANTS = (
         ),
     ),
     # Of this implementation
+    Mutant(
+        "promise_of_any_history",
+        "group.py",
+        "a promise counts in another history than it was given in",
+        (
+            (
+                "        if answer.configuration.epoch.mark != self.replica.history.mark and not answer.trial:\n"
+                "            return  # a promise of another history\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "handed_over_in_any_history",
+        "group.py",
+        "a lead is taken over that was handed over in another history",
+        (
+            (
+                "(self.replica.promised, self.replica.history.mark) == told",
+                "self.replica.promised == told.ballot",
+            ),
+        ),
+    ),
+    Mutant(
+        "newer_is_a_promise",
+        "group.py",
+        "who tells of a later configuration is counted as if it had promised",
+        (
+            (
+                "            candidate.knows(told.configuration)\n",
+                "            candidate.answers[by] = Promise(\n"
+                "                candidate.ballot, candidate.trial, NO_RANK, told.configuration, None, 0\n"
+                "            )\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "follows_and_stands",
+        "replica.py",
+        "who has promised another ballot answers confirms as before",
+        (
+            (
+                "            self.promised = ballot\n            self._changed()\n",
+                "            self.promised = ballot\n            self._turn.unsaved.add(self.partition)\n",
+            ),
+        ),
+    ),
     Mutant(
         "lost_and_promising",
         "replica.py",
