@@ -47,9 +47,10 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
+from chordtx.group.moving import Move
 from chordtx.group.partition_time import WallClocks
 from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
-from chordtx.group.recovery import forced
+from chordtx.group.recovery import Survivors, forced
 from chordtx.group.replica import Aside, Replica, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
@@ -85,7 +86,8 @@ class Group:
         self.candidate: Candidate | None = None
         self.leader: Leader | None = None
         self.tries = Tries(turn, rng)
-        self._moving: Candidate | None = None
+        self._survivors = Survivors(partition, me.id, turn, settings)
+        self._move: Move | None = None
         self._learning: Learning | None = None
         self._is_forcing = False
         self._sequence = 0
@@ -136,7 +138,7 @@ class Group:
             return  # a promise of another history
         if by != self.me.id:
             self._walls.told(by, answer.wall_ms)
-        election = self.candidate or self._moving
+        election = self.candidate or (None if self._move is None else self._move.candidate)
         if election is not None:
             election.answered(by, answer)
             self._evaluate()
@@ -280,13 +282,23 @@ class Group:
         if self.me.id in self.configuration.ids and not self.replica.is_lost:
             self.tries.after(self._place(gone) * self.tries.apart())
 
+    def reached(self, node: NodeId) -> bool:
+        """There is a link to a node again. :returns: whether it tries anew for that."""
+        self._survivors.lives(node)
+        if self.tries.at is None or node not in self.configuration.ids:
+            return False
+        self.tries.hurry()
+        return True
+
     def _place(self, gone: NodeId | None) -> int:
         """How many are preferred to it, of those who are not gone."""
         others = [id for id in self.configuration.ids if id not in (gone, self.me.id)]
         return by_preference(self.partition, [*others, self.me.id]).index(self.me.id)
 
-    def lost(self, node: NodeId) -> None:
-        """The link to a node broke, or fell silent."""
+    def lost(self, node: NodeId, *, has_ended: bool = False) -> None:
+        """The link to a node broke, or fell silent. :param has_ended: its process is known to have ended."""
+        if has_ended:
+            self._survivors.ended(node)
         if self.replica.promised.node == node and node != self.me.id:
             self.want_leader(gone=node)
 
@@ -329,8 +341,8 @@ class Group:
 
     def _evaluate(self) -> None:
         """Have enough answered?"""
-        if self._moving is not None:
-            self._evaluate_move(self._moving)
+        if self._move is not None:
+            self._evaluate_move(self._move)
         candidate = self.candidate
         if candidate is None:
             return
@@ -363,7 +375,7 @@ class Group:
         first, held = self._sequence, [] if self.leader is None else self.leader.take_held()
         rank = Rank(state.configuration.epoch, ballot, first)
         replica = self.replica
-        self.candidate = self._moving = None
+        self.candidate = self._move = None
         if self.me.id in state.configuration.ids:
             if state is replica.state:
                 replica.rename(rank, state.header)
@@ -391,8 +403,9 @@ class Group:
                 leader.stage = LEADING
                 self._retire(leader)
                 leader.serve_held()
-        if leader.stage in (SEALED, PASSING) and leader.commit == leader.newest and self._moving is None:
-            self._move(leader)
+        if leader.stage in (SEALED, PASSING) and leader.commit == leader.newest and self._move is None:
+            self._move = Move(leader, self.replica, self._turn, self._settings)
+            self._evaluate()
 
     def _retire(self, leader: Leader) -> None:
         """Its epoch is active: who is in it no more may forget."""
@@ -407,32 +420,13 @@ class Group:
             self.replica.gone(leader.configuration)
             self._step_down()
 
-    def _move(self, leader: Leader) -> None:
-        """The epoch is sealed and all of it committed: the same ballot is to be promised in the next one."""
-        following = leader.state.next
-        assert following is not None
-        own = self.replica.report(leader.ballot, trial=False)
-        moving = Candidate(self.me.id, leader.ballot, own, released=None, trial=False, since=self._turn.now)
-        self._moving = moving
-        self._ask_next(moving, leader)
-        self._evaluate()
-
-    def _ask_next(self, moving: Candidate, leader: Leader) -> None:
-        asked = Prepare(moving.ballot, leader.configuration.epoch, None, False)
-        for member in leader.state.next or ():
-            if member.id != self.me.id and member.id not in moving.asked:
-                moving.asked.append(member.id)
-                self._turn.send(member.id, self.partition, asked)
-
-    def _evaluate_move(self, moving: Candidate) -> None:
-        leader = self.leader
+    def _evaluate_move(self, move: Move) -> None:
+        leader, following = self.leader, move.following
         assert leader is not None
-        assert leader.state.next is not None
-        if moving.latest.epoch > leader.configuration.epoch:
-            self._begun_already(moving, leader)
+        if move.has_begun:
+            self._begun_already(move, leader)
             return
-        following = leader.configuration.successor(leader.state.next)
-        if not following.has_majority(moving.answers):
+        if not move.is_promised:
             return
         self._sequence = leader.newest + 1
         self._leaving |= leader.configuration.ids
@@ -444,7 +438,7 @@ class Group:
             state = state.succeed(following)
         self._adopt(leader.ballot, state, base)
 
-    def _begun_already(self, moving: Candidate, leader: Leader) -> None:
+    def _begun_already(self, move: Move, leader: Leader) -> None:
         """Somebody has been in the next epoch: its state counts, and this leader of the one before reads no
         more."""
         self._sequence = leader.newest + 1
@@ -452,7 +446,7 @@ class Group:
         leader.stop(None)
         self.leader = None
         self._pairs.leads_no_more(self.partition)
-        self._moving, self.candidate = None, moving
+        self._move, self.candidate = None, move.candidate
 
     def change_members(self, members: Iterable[Member]) -> None:
         """The group is to consist of these: newcomers learn the records first."""
@@ -519,7 +513,7 @@ class Group:
 
     def _step_down(self) -> None:
         """What is under way is unknown; this ballot serves no more."""
-        leader, self.leader, self.candidate, self._moving = self.leader, None, None, None
+        leader, self.leader, self.candidate, self._move = self.leader, None, None, None
         self._learning = None
         self._is_forcing = False
         self._leaving = set()
@@ -565,10 +559,8 @@ class Group:
             if not leader.tick():
                 self._step_down()
                 self.tries.again()
-            elif self._moving is not None and now > self._moving.since + self._settings.copy_timeout_seconds:
-                self._moving.since = now
-                self._moving.asked.clear()
-                self._ask_next(self._moving, leader)
+            elif self._move is not None:
+                self._move.tick()
             if self._learning is not None and not self._learning.teach(now):
                 self._stop_learning()
         elif (
@@ -579,18 +571,25 @@ class Group:
             self.tries.again()
         if self.leader is None and self.tries.is_due():
             self.stand()
+        if (left := self._survivors.of(self.configuration)) is not None:
+            if self.candidate is None:  # a leader steps down by this
+                self.stand()
+            elif self.candidate.trial and left <= self.candidate.answers.keys():
+                self.force_now()
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None for never."""
         wakes = []
         if self.tries.at is not None:
             wakes.append(max(0.0, self.tries.at - self._turn.now))
-        if self.candidate is not None or self.replica.copy is not None or self._moving is not None:
+        if self.candidate is not None or self.replica.copy is not None or self._move is not None:
             wakes.append(self._settings.copy_timeout_seconds / 2)
         if self._learning is not None:
             wakes.append(self._settings.copy_timeout_seconds)
         if self.leader is not None and (seconds := self.leader.seconds_to_wake()) is not None:
             wakes.append(seconds)
+        if self._survivors.are_counted(self.configuration):
+            wakes.append(self._settings.recover_after_seconds / 2)
         return min(wakes, default=None)
 
 

@@ -178,19 +178,22 @@ class Groups:
         else:
             group.do(who, operation)
 
-    def lost(self, node: NodeId) -> None:
-        """The link to a node broke, or fell silent."""
+    def lost(self, node: NodeId, *, has_ended: bool = False) -> None:
+        """The link to a node broke, or fell silent.
+
+        :param has_ended: its process is known to have ended: the link was reset, its port refuses, or the
+            node is back under a new id.
+        """
         for partition, group in self.groups.items():
-            if group.replica.promised.node == node:
+            if group.replica.promised.node == node or (has_ended and node in group.configuration.ids):
                 self._active.add(partition)
-                group.lost(node)
+                group.lost(node, has_ended=has_ended)
 
     def reached(self, node: NodeId) -> None:
         """There is a link to a node again: groups that could not get a leader without it try anew."""
         for partition, group in self.groups.items():
-            if group.tries.at is not None and node in group.configuration.ids:
+            if group.reached(node):
                 self._active.add(partition)
-                group.tries.hurry()
 
     def tick(self) -> None:
         """Time has passed."""

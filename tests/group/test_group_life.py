@@ -282,6 +282,47 @@ def test_survivors_go_on_by_force_and_the_others_join(survivors: tuple[bytes, ..
     assert [list(life.group(id).replica.asides) for id in NODES] == [[0]] * 5
 
 
+def ended(life: Life, *ids: bytes) -> None:
+    """Processes end, and the others hear so."""
+    for id in ids:
+        life.world.crash(id)
+        for other in life.world.hosts:
+            if life.world.hosts[other].is_up:
+                life.world.event(other, lambda groups, id=id: groups.lost(id, has_ended=True))  # type: ignore[misc]
+
+
+def test_survivors_of_nodes_without_disks_go_on_by_themselves() -> None:
+    life = Life(*NODES, has_disk=False)
+    life.live(0.3)
+    life.put(b"A")
+    life.world.clients.histories += 1
+    ended(life, A, B, C)
+    life.live(9)
+    assert {life.group(id).replica.epoch.number for id in (D, E)} == {0}
+    life.live(5)
+    assert life.leader() == preferred((D, E))
+    assert life.group(life.leader()).configuration.ids == {D, E}
+    life.put(b"B")
+    assert life.read(b"C") == b"\x02"
+    assert {life.group(id).replica.rank for id in (D, E)} == {life.group(D).replica.rank}
+
+
+@pytest.mark.parametrize("has_disk", [True, False])
+def test_survivors_wait_for_whoever_may_come_back(has_disk: bool) -> None:
+    """With a disk; or fallen silent, which says nothing about its process."""
+    life = Life(*NODES, has_disk=has_disk)
+    life.live(0.3)
+    life.put(b"A")
+    if has_disk:
+        ended(life, A, B, C)
+    else:
+        for id in (A, B, C):
+            life.world.crash(id)
+        life.cut_off(A, B, C)
+    life.live(60)
+    assert {life.group(id).replica.epoch.number for id in (D, E)} == {0}
+
+
 def test_all_are_started_again() -> None:
     life = Life(*NODES)
     life.live(0.3)

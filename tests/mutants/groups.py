@@ -110,7 +110,7 @@ MUTANTS = (
         "no_prepare_in_next",
         "group.py",
         "the next epoch begins without promises of a majority of it",
-        (("        if not following.has_majority(moving.answers):\n            return\n", ""),),
+        (("        if not move.is_promised:\n            return\n", ""),),
     ),
     Mutant(
         "seal_at_one",
@@ -146,8 +146,8 @@ MUTANTS = (
         "the old epoch is read, and its leases renewed, while the next one begins",
         (
             (
-                "        self.candidate = self._moving = None\n        if self.me.id",
-                "        self.candidate = self._moving = None\n"
+                "        self.candidate = self._move = None\n        if self.me.id",
+                "        self.candidate = self._move = None\n"
                 "        self.before = self.leader\n"
                 "        if self.before is not None:\n"
                 "            self.before.state = self.before.state.copy()\n"
