@@ -231,6 +231,26 @@ def a_promise_is_forgotten() -> None:
     play.end()
 
 
+def a_crash_before_the_disk_has_it() -> None:
+    """B takes a change, and crashes before the change is on its disk."""
+    play = Play()
+    play.leads(A)
+    play.world.syncs = False
+    play.set(b"A", A)
+    play.world.sync(A, 10)
+    play.run(A, B)
+    play.world.crash(B)
+    play.world.restart(B)
+    play.lose()
+    play.world.syncs = True
+    play.wait()
+    play.leads(C, among=(B, C))
+    play.is_leading(C)
+    play.get(b"B", C)
+    play.run(B, C)
+    play.end()
+
+
 def a_damaged_state_promises_nothing() -> None:
     """A and B have a change, C missed it; A is gone, and B comes back without its state."""
     play = Play()
@@ -629,6 +649,7 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     an_effect_without_its_id,
     one_number_two_candidates,
     a_promise_is_forgotten,
+    a_crash_before_the_disk_has_it,
     a_damaged_state_promises_nothing,
     a_lease_counted_from_the_answer,
     a_lease_counted_from_the_acknowledgement,

@@ -62,12 +62,37 @@ def hunt(mutant: Mutant, walks: int) -> dict[str, Any]:
         )
 
 
+def write_table(results: list[dict[str, Any]]) -> None:
+    """Put what was found into the page."""
+    lines = [f"| `{each['name']}` | {each['what']} | {_caught_by(each)} |" for each in results]
+    path = ROOT / "docs" / "reliability.md"
+    text = path.read_text()
+    head = "| fault | what is wrong then | caught by | after |\n|---|---|---|---|\n"
+    before, _, after = text.partition(head)
+    rest = after[after.index("\n\n") :]
+    path.write_text(before + head + "\n".join(lines) + rest)
+
+
+def _caught_by(result: dict[str, Any]) -> str:
+    by, found, seconds = result["by"], result["found"], f"{max(1, round(result['seconds']))} s"
+    what = (
+        found[:2] if found[:1] == "S" else "a crash" if found.startswith("crash") else "it cannot be played"
+    )
+    if found.startswith("the time"):
+        what = "the time goes back"
+    if not by.startswith("walk"):
+        return f"`{by}`: {what} | {seconds}"
+    count = int(by.split()[1]) + 1
+    return f"walks: {what} | {count} walk{'s' if count > 1 else ''}, {seconds}"
+
+
 def main() -> int:
     """Hunt those that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--walks", type=int, default=5000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="write what was found here, too")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
@@ -79,6 +104,8 @@ def main() -> int:
                 f"{result['name']:26}{result['by']:>12} {result['seconds']:6.1f} s  {result['found'][:110]}",
                 flush=True,
             )
+    if options.docs:
+        write_table(results)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1))
     missed = [result["name"] for result in results if not result["found"]]
