@@ -41,8 +41,6 @@ _OPENING = (Prepare, Accept, Install, Learn)
 
 _FOR_ITSELF = frozenset((*_OPENING, Yours))
 
-_NOTHING: dict[int, Save] = {}
-
 #: Groups that have something to do are ticked this often.
 TICK_SECONDS = 0.1
 #: What a group wants later than this waits in a queue of its own.
@@ -233,14 +231,10 @@ class Groups:
             for member in sorted(turn.to_confirm):
                 self.confirming.confirm(member)
             turn.to_confirm.clear()
-        saves = self._saves() if turn.unsaved else _NOTHING
+        saves = self._saves() if turn.unsaved else {}
+        # What is given away is not touched again: it may wait for a disk while the next turns go on.
         ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers)
-        if turn.at_once:
-            turn.at_once = {}
-        if turn.when_synced:
-            turn.when_synced = {}
-        if turn.answers:
-            turn.answers = []
+        turn.at_once, turn.when_synced, turn.answers = {}, {}, []
         return ended
 
     def _flush(self) -> None:

@@ -251,6 +251,30 @@ def a_crash_before_the_disk_has_it() -> None:
     play.end()
 
 
+def turns_wait_for_their_own_saves() -> None:
+    """B has two changes on their way to its disk, and a turn between them in which nothing happened."""
+    play = Play()
+    play.leads(A)
+    play.world.syncs = False
+    for client in (b"A", b"B"):
+        play.set(client, A)
+        play.world.sync(A, 10)
+        play.run(A, B)
+        play.world.event(B, lambda groups: None)
+    play.world.sync(B, 2)
+    play.run(A, B)
+    play.world.crash(B)
+    play.world.restart(B)
+    play.lose()
+    play.world.syncs = True
+    play.wait()
+    play.leads(C, among=(B, C))
+    play.is_leading(C)
+    play.get(b"C", C)
+    play.run(B, C)
+    play.end()
+
+
 def a_damaged_state_promises_nothing() -> None:
     """A and B have a change, C missed it; A is gone, and B comes back without its state."""
     play = Play()
@@ -650,6 +674,7 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     one_number_two_candidates,
     a_promise_is_forgotten,
     a_crash_before_the_disk_has_it,
+    turns_wait_for_their_own_saves,
     a_damaged_state_promises_nothing,
     a_lease_counted_from_the_answer,
     a_lease_counted_from_the_acknowledgement,

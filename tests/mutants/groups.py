@@ -315,6 +315,20 @@ MUTANTS = (
     ),
     # Of this implementation
     Mutant(
+        "turns_share_their_messages",
+        "groups.py",
+        "what waits for one turn's disk is joined by what the next turns say",
+        (
+            (
+                "        turn.at_once, turn.when_synced, turn.answers = {}, {}, []\n        return ended",
+                "        turn.at_once, turn.answers = {}, []\n"
+                "        if turn.when_synced:\n"
+                "            turn.when_synced = {}\n"
+                "        return ended",
+            ),
+        ),
+    ),
+    Mutant(
         "promise_of_any_history",
         "group.py",
         "a promise counts in another history than it was given in",
