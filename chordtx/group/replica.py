@@ -529,7 +529,7 @@ class Replica:
         self._drop(stored.left)
         self.is_lost = stored.is_lost
         if state is not None:
-            self.take(stored.rank, state)
+            self.take(stored.rank, state.copy())  # it may be on its way to the disk as it was
         return True
 
     def _set_aside(self) -> None:
