@@ -15,14 +15,22 @@ import msgpack
 
 from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration, configuration_from_wire
-from chordtx.group.rank import NO_RANK, Ballot, Epoch, Rank, ballot_from_wire, rank_from_wire
+from chordtx.group.rank import NO_RANK, Ballot, Epoch, Rank, ballot_from_wire, epoch_from_wire, rank_from_wire
 from chordtx.group.record import Record, record_from_wire
-from chordtx.group.replica import Stored
-from chordtx.group.state import Client, Done, Header, client_from_wire, header_from_wire
+from chordtx.group.replica import Aside, Stored
+from chordtx.group.state import (
+    Client,
+    Done,
+    Header,
+    State,
+    client_from_wire,
+    client_to_wire,
+    header_from_wire,
+)
 from chordtx.store.form import Damaged, checked, with_checksum
 
 #: The tables, as the checksums know them.
-PROMISES, HEADERS, RECORDS, OPERATIONS, ASIDE_HEADERS, ASIDE_RECORDS, VALUES = (b"%d" % i for i in range(7))
+PROMISES, HEADERS, RECORDS, OPERATIONS, ASIDES, VALUES = (b"%d" % i for i in range(6))
 
 Pack = Callable[[Any], bytes]
 RecordRow = tuple[int, bytes, bytes]
@@ -35,10 +43,16 @@ _NUMBER = Struct(">q")
 
 
 class Promises(NamedTuple):
-    """What must never be lost: the first half of :class:`~chordtx.group.replica.Stored`."""
+    """What must never be lost: of :class:`~chordtx.group.replica.Stored` all but the state."""
 
     promised: Ballot
     left: Configuration
+    entered: Epoch
+    is_lost: bool
+
+    def stored(self, rank: Rank = NO_RANK, header: Header | None = None) -> Stored:
+        """The whole, with a state or without."""
+        return Stored(self.promised, self.left, rank, header, self.entered, self.is_lost)
 
 
 def packer() -> Pack:
@@ -56,46 +70,60 @@ def seed_of(table: bytes, partition: int) -> int:
 
 def promises_to_stored(partition: int, stored: Stored, pack: Pack) -> bytes:
     """As :func:`promises_from_stored` reads it."""
-    packed = pack((stored.promised, stored.left.to_wire()))
-    return with_checksum(packed, seed_of(PROMISES, partition))
+    return with_checksum(pack(_promises_to_wire(stored)), seed_of(PROMISES, partition))
+
+
+def _promises_to_wire(stored: Stored) -> tuple[Any, ...]:
+    return stored.promised, stored.left.to_wire(), stored.entered, stored.is_lost
 
 
 def promises_from_stored(partition: int, stored: object) -> Promises:
     """:raises Damaged: when it is not what was stored."""
     packed = checked(stored, seed_of(PROMISES, partition))
     try:
-        promised, left = msgpack.unpackb(packed)
-        return Promises(ballot_from_wire(promised), configuration_from_wire(left))
+        return _promises_from_wire(msgpack.unpackb(packed))
     except _NONSENSE as error:
         raise Damaged(f"stored promises are none: {error}") from error
 
 
-def header_to_stored(
-    partition: int, rank: Rank, header: Header | None, pack: Pack, table: bytes = HEADERS
-) -> bytes:
+def _promises_from_wire(obj: Any) -> Promises:
+    promised, left, entered, is_lost = obj
+    if not isinstance(is_lost, bool):
+        raise ValueError("whether a state is lost is no truth value")
+    return Promises(
+        ballot_from_wire(promised), configuration_from_wire(left), epoch_from_wire(entered), is_lost
+    )
+
+
+def header_to_stored(partition: int, stored: Stored, pack: Pack) -> bytes:
     """As :func:`header_from_stored` reads it. That there is no state is said too, so that it is checked."""
-    packed = pack((rank, None if header is None else header.to_wire()))
-    return with_checksum(packed, seed_of(table, partition))
+    return with_checksum(pack(_header_to_wire(stored)), seed_of(HEADERS, partition))
 
 
-def header_from_stored(partition: int, stored: object, table: bytes = HEADERS) -> tuple[Rank, Header | None]:
+def _header_to_wire(stored: Stored) -> tuple[Any, ...]:
+    return stored.rank, None if stored.header is None else stored.header.to_wire()
+
+
+def header_from_stored(partition: int, stored: object) -> tuple[Rank, Header | None]:
     """:raises Damaged: when it is not what was stored."""
-    packed = checked(stored, seed_of(table, partition))
+    packed = checked(stored, seed_of(HEADERS, partition))
     try:
-        rank, header = msgpack.unpackb(packed)
-        return rank_from_wire(rank), None if header is None else header_from_wire(header)
+        return _header_from_wire(msgpack.unpackb(packed))
     except _NONSENSE as error:
         raise Damaged(f"a stored header is no header: {error}") from error
+
+
+def _header_from_wire(obj: Any) -> tuple[Rank, Header | None]:
+    rank, header = obj
+    return rank_from_wire(rank), None if header is None else header_from_wire(header)
 
 
 # Records
 
 
-def record_rows(
-    partition: int, records: Mapping[bytes, Record | None], pack: Pack, table: bytes = RECORDS
-) -> Iterator[RecordRow]:
+def record_rows(partition: int, records: Mapping[bytes, Record | None], pack: Pack) -> Iterator[RecordRow]:
     """(partition, key, stored form) of those that are there."""
-    seed = seed_of(table, partition)
+    seed = seed_of(RECORDS, partition)
     for key, record in records.items():
         if record is not None:
             yield partition, key, with_checksum(pack(record), crc32(key, seed))
@@ -116,7 +144,7 @@ class Decoder:
             record = record_from_wire(msgpack.unpackb(packed))
         except _NONSENSE as error:
             raise Damaged(f"a stored record is no record: {error}") from error
-        return Record(record.value, record.expires_ms, self._shared(record.rank), record.written_ms)
+        return self._with_shared_rank(record)
 
     def client(self, operations: Iterable[tuple[int, list[Any]]]) -> Client:
         """What is remembered of a client, from its rows (number, :func:`operation_from_stored`).
@@ -134,6 +162,28 @@ class Decoder:
             raise Damaged(f"stored operations make no sense: {error}") from error
         done = {number: each._replace(rank=self._shared(each.rank)) for number, each in told.done.items()}
         return Client(told.answered, max(each.rank for each in done.values()), done)
+
+    def aside(self, partition: int, mark: object, stored: object) -> Aside:
+        """:raises Damaged: when it is not what was stored."""
+        if not isinstance(mark, int):
+            raise Damaged("a history's mark is none")
+        packed = checked(stored, _aside_seed(partition, mark))
+        try:
+            told, has, records, clients = msgpack.unpackb(packed)
+            promises, (rank, header) = _promises_from_wire(told), _header_from_wire(has)
+            if header is None:
+                return Aside(promises.stored(rank), None)
+            state = State(header)
+            for key, *row in records:
+                state.records[bytes(key)] = self._with_shared_rank(record_from_wire(row))
+            for id, *row in clients:
+                state.clients[bytes(id)] = client_from_wire(row)
+            return Aside(promises.stored(rank, header), state)
+        except _NONSENSE as error:
+            raise Damaged(f"what was set aside is no state: {error}") from error
+
+    def _with_shared_rank(self, record: Record) -> Record:
+        return Record(record.value, record.expires_ms, self._shared(record.rank), record.written_ms)
 
     def _shared(self, rank: Rank) -> Rank:
         pair = rank.epoch, rank.ballot
@@ -174,6 +224,33 @@ def operation_from_stored(seed: int, client: object, number: object, stored: obj
 
 def _operation_seed(seed: int, client: bytes, number: int) -> int:
     return crc32(client, crc32(_NUMBER.pack(number), seed))
+
+
+# What a replica was in other histories
+
+
+def aside_rows(
+    partition: int, asides: Mapping[int, Aside | None], pack: Pack
+) -> Iterator[tuple[int, int, bytes]]:
+    """(partition, mark, stored form) of those that are there: each is one row, whole or damaged."""
+    for mark, aside in asides.items():
+        if aside is not None:
+            yield partition, mark, with_checksum(pack(_aside_to_wire(aside)), _aside_seed(partition, mark))
+
+
+def _aside_to_wire(aside: Aside) -> tuple[Any, ...]:
+    stored, state = aside
+    records, clients = ({}, {}) if state is None else (state.records, state.clients)
+    return (
+        _promises_to_wire(stored),
+        _header_to_wire(stored),
+        tuple((key, *record) for key, record in records.items()),
+        tuple((id, *client_to_wire(client)) for id, client in clients.items()),
+    )
+
+
+def _aside_seed(partition: int, mark: int) -> int:
+    return crc32(_NUMBER.pack(mark), seed_of(ASIDES, partition))
 
 
 # Values beside

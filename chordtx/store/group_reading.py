@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from chordtx.group.rank import Rank
+from chordtx.group.rank import NO_RANK, Rank
 from chordtx.group.record import Record
-from chordtx.group.replica import Stored
+from chordtx.group.replica import Aside, Stored
 from chordtx.group.state import Client, Header, State
 from chordtx.store import group_form as form
 from chordtx.store.form import Damaged
 
-#: Partition, what its replica has promised and has, and its state when it has one.
-Loaded = tuple[int, Stored, State | None]
+#: Partition, what its replica has promised and has, its state when it has one, and what it was in other
+#: histories, by mark.
+Loaded = tuple[int, Stored, State | None, dict[int, Aside]]
 
 T = TypeVar("T")
 
@@ -37,20 +38,24 @@ class Reading:
         """All there are. None can be given before the last row was read: a row that stands in the wrong
         partition is missing in another one.
 
-        :raises Damaged: when a promise is, or a row of whose partition nothing else is known.
+        :raises Damaged: when a promise is, in whatever history, or a row of whose partition nothing else is
+            known.
         """
         self._read_partitions()
-        records, clients = self._records(), self._clients()
+        records, clients, asides = self._records(), self._clients(), self._asides()
         loaded: list[Loaded] = []
-        for partition, (promised, left) in self._promises.items():
-            rank, header = self._headers.get(partition, (None, None))
+        for partition, promises in self._promises.items():
+            rank, header = self._headers.get(partition, (NO_RANK, None))
             if header is None and (records[partition] or clients[partition]):
                 self._lose(partition, "it has records without a header")
-            if partition in self.lost or rank is None:
-                loaded.append((partition, Stored(promised, left), None))
+            if promises.is_lost:
+                self._lose(partition, "it was damaged before, and no leader has installed another one since")
+            if partition in self.lost:
+                stored, state = promises._replace(is_lost=True).stored(), None
             else:
+                stored = promises.stored(rank, header)
                 state = None if header is None else State(header, records[partition], clients[partition])
-                loaded.append((partition, Stored(promised, left, rank, header), state))
+            loaded.append((partition, stored, state, asides[partition]))
         return loaded
 
     def _rows(self, query: str) -> Iterator[Any]:
@@ -93,6 +98,20 @@ class Reading:
                     clients[client] = self._decoder.client(rows)
                 except Damaged as error:
                     self._lose(partition, str(error))
+        return found
+
+    def _asides(self) -> dict[int, dict[int, Aside]]:
+        """Promises are in them, so they are never left out. The newest is the last."""
+        found: dict[int, dict[int, Aside]] = {partition: {} for partition in self._promises}
+        for partition, mark, stored in self._rows("SELECT partition, mark, aside FROM asides ORDER BY rowid"):
+            if partition not in found:
+                raise Damaged(f"a row is of partition {partition!r}, of which nothing else is known")
+            try:
+                found[partition][mark] = self._decoder.aside(partition, mark, stored)
+            except Damaged as error:
+                raise Damaged(
+                    f"what was promised for partition {partition!r} in another history is lost: {error}"
+                ) from error
         return found
 
     def _seeds(self, table: bytes) -> dict[int, int]:

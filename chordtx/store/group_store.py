@@ -10,6 +10,7 @@ It must not know files: those are :class:`~chordtx.store.group_database.GroupDat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from attrs import define, field
@@ -19,10 +20,12 @@ from twisted.python.failure import Failure
 
 from chordtx.errors import Stopped, StorageFailed
 from chordtx.group.record import RECORD_OVERHEAD_BYTES, cost_bytes
-from chordtx.group.replica import Aside, Save
+from chordtx.group.replica import Save
 from chordtx.store.disk import LAZY_SECONDS, UNSAVED_BYTES_MAX, CallLater, RunInThread
-from chordtx.store.group_database import NOTHING, GroupDatabase
+from chordtx.store.group_database import GroupDatabase
 from chordtx.store.group_reading import Loaded
+
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @define
@@ -30,27 +33,27 @@ class Batch:
     """What goes to the disk together.
 
     :ivar saves: by partition; their dicts are the batch's own. :ivar values: by name.
-    :ivar asides: what is to be kept aside, by partition.
     :ivar waiting: who is told when it is on disk.
     """
 
     saves: dict[int, Save] = field(factory=dict)
     values: dict[str, bytes] = field(factory=dict)
-    asides: dict[int, Aside | None] = field(factory=dict)
     waiting: list[Deferred[None]] = field(factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.saves or self.values or self.asides)
+        return bool(self.saves or self.values)
 
     def add(self, saves: Mapping[int, Save], values: Mapping[str, bytes]) -> None:
         """Something later: it wins."""
         for partition, save in saves.items():
             before = self.saves.get(partition)
             if before is None:
-                self.saves[partition] = Save(save.stored, dict(save.records), dict(save.clients))
+                records, clients, asides = dict(save.records), dict(save.clients), dict(save.asides)
+                self.saves[partition] = Save(save.stored, records, clients, asides)
             else:
                 before.records.update(save.records)
                 before.clients.update(save.clients)
+                before.asides.update(save.asides)
                 self.saves[partition] = before._replace(stored=save.stored)
         self.values.update(values)
 
@@ -58,7 +61,6 @@ class Batch:
         """What failed goes with this one; what is newer here stays."""
         failed.add(self.saves, self.values)
         self.saves, self.values = failed.saves, failed.values
-        self.asides = {**failed.asides, **self.asides}
         self.waiting = failed.waiting + self.waiting
 
     def wait(self) -> Deferred[None]:
@@ -74,7 +76,6 @@ class GroupStore:
     :param database: open, and nobody else's.
     :param run_in_thread: calls a function in another thread, and fires when it is done.
     :param call_later: as the reactor's ``callLater``.
-    :ivar bytes_used: about what all records take.
     :ivar is_failing: whether the last commit failed.
     """
 
@@ -89,9 +90,7 @@ class GroupStore:
         self._timer: Any = None
         self._is_open = True
         self._unsaved_bytes = 0
-        self._sizes: dict[int, dict[bytes, int]] = {}
         self._ended: list[Deferred[Exception | None]] = []
-        self.bytes_used = 0
         self.is_failing = False
 
     # At the start
@@ -99,11 +98,7 @@ class GroupStore:
     def load(self) -> Iterator[Loaded]:
         """See :meth:`GroupDatabase.load`. It is called once, before anything is saved."""
         for loaded in self._database.load():
-            partition, _, state = loaded
-            if state is not None:
-                sizes = {key: cost_bytes(key, record) for key, record in state.records.items()}
-                self._sizes[partition] = sizes
-                self.bytes_used += sum(sizes.values())
+            partition = loaded[0]
             if partition in self._database.lost:
                 self._log.error(
                     "the state of partition {partition} in {path} is damaged and left out: {reason}",
@@ -122,10 +117,6 @@ class GroupStore:
         """See :meth:`GroupDatabase.values`."""
         return self._database.values()
 
-    def asides(self) -> Iterator[tuple[int, Aside, int]]:
-        """See :meth:`GroupDatabase.asides`: those that are on disk."""
-        return self._database.asides()
-
     # Saving
 
     @property
@@ -133,15 +124,17 @@ class GroupStore:
         """Whether nothing could be stored for so long that too much waits for it in memory."""
         return self.is_failing and self._unsaved_bytes > UNSAVED_BYTES_MAX
 
-    def save(self, saves: Mapping[int, Save], values: Mapping[str, bytes] = NOTHING) -> Deferred[None]:
+    def save(self, saves: Mapping[int, Save], values: Mapping[str, bytes] = _NOTHING) -> Deferred[None]:
         """Put this on disk, in one commit.
 
         :param saves: by partition. :param values: to be kept beside, by name.
         :returns: fires when it and all that was given before it are synced. It never fails: where the disk
             does not take it, it is tried again until it does, or the process ends.
         """
-        self._must_be_open()
-        self._count(saves)
+        if not self._is_open:
+            raise Stopped("the store is closed")
+        if self.is_failing:
+            self._unsaved_bytes += sum(map(_cost_bytes, saves.values()))
         self._changed.add(saves, values)
         if not self._changed:
             return succeed(None) if self._committing is None else self._committing.wait()
@@ -149,37 +142,6 @@ class GroupStore:
         if not self.is_failing:
             self._commit()
         return synced
-
-    def keep_aside(self, partition: int, aside: Aside | None) -> None:
-        """Keep a state that is not used any more, in place of what was kept of its partition before.
-
-        It goes to the disk with the next :meth:`save`, which is to be the one that takes this state away
-        from where it was: so none of it is lost if the process ends between the two.
-
-        :param aside: None to forget what is kept.
-        """
-        self._must_be_open()
-        self._changed.asides[partition] = aside
-        self._commit_after_a_while()
-
-    def _must_be_open(self) -> None:
-        if not self._is_open:
-            raise Stopped("the store is closed")
-
-    def _count(self, saves: Mapping[int, Save]) -> None:
-        used = self.bytes_used
-        for partition, save in saves.items():
-            sizes = self._sizes.setdefault(partition, {})
-            for key, record in save.records.items():
-                if record is None:
-                    used -= sizes.pop(key, 0)
-                else:
-                    size = cost_bytes(key, record)
-                    used += size - sizes.get(key, 0)
-                    sizes[key] = size
-        self.bytes_used = used
-        if self.is_failing:
-            self._unsaved_bytes += sum(map(_cost_bytes, saves.values()))
 
     # Committing
 
@@ -199,7 +161,7 @@ class GroupStore:
         batch, self._changed = self._changed, Batch()
         self._committing, commit = batch, self._database.commit
         # There may be no thread any more, when the process is about to end.
-        done = maybeDeferred(self._run_in_thread, lambda: commit(batch.saves, batch.values, batch.asides))
+        done = maybeDeferred(self._run_in_thread, lambda: commit(batch.saves, batch.values))
         done.addBoth(self._committed, batch)
         done.addErrback(lambda failure: self._log.failure("after a commit", failure))
 

@@ -13,7 +13,7 @@ from chordtx.group.messages import Message, Operation
 from chordtx.group.operations import DONE, SET
 from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
-from chordtx.group.replica import Replica, Save, Stored
+from chordtx.group.replica import Aside, Replica, Save, Stored
 from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, Header, State
 from chordtx.store.group_database import GroupDatabase
@@ -110,12 +110,10 @@ class Network:
         self.nodes[id] = self.node(id)
 
         def load(groups: Groups) -> None:
-            for partition, stored, state in loaded:
-                groups.load(partition, stored, state)
+            for each in loaded:
+                groups.load(*each)
 
         self.turn(id, load)
-        for other in self.nodes:
-            self.turn(other, lambda groups: groups.reached(id))
         self.run()
 
 
@@ -129,7 +127,8 @@ def filled(network: Network, partition: int, count: int, prefix: bytes = b"key "
 def held(replica: Replica) -> tuple[Stored, State | None]:
     """What a replica would want to find again."""
     header = None if replica.state is None else replica.state.header
-    return Stored(replica.promised, replica.left, replica.rank, header), replica.state
+    stored = Stored(replica.promised, replica.left, replica.rank, header, replica.entered, replica.is_lost)
+    return stored, replica.state
 
 
 def held_by(groups: Groups) -> dict[int, tuple[Stored, State | None]]:
@@ -139,7 +138,12 @@ def held_by(groups: Groups) -> dict[int, tuple[Stored, State | None]]:
 
 def loaded_from(database: GroupDatabase) -> dict[int, tuple[Stored, State | None]]:
     """What is on disk, by partition."""
-    return {partition: (stored, state) for partition, stored, state in database.load()}
+    return {partition: (stored, state) for partition, stored, state, _ in database.load()}
+
+
+def asides_from(database: GroupDatabase) -> dict[int, dict[int, Aside]]:
+    """What is on disk of other histories, by partition and mark, where there is any."""
+    return {partition: asides for partition, _, _, asides in database.load() if asides}
 
 
 # Single saves, without any groups
@@ -164,7 +168,12 @@ def save(sequence: int, *keys: bytes, value: bytes = b"\xa3abc", gone: Iterable[
     records: dict[bytes, Record | None] = {key: record(sequence, value) for key in keys}
     records.update(dict.fromkeys(gone))
     done = Done(rank(sequence), SET, keys[-1] if keys else b"", (DONE, None))
-    return Save(stored(sequence), records, {(b"client", sequence): (0, done)})
+    return Save(stored(sequence), records, {(b"client", sequence): (0, done)}, {})
+
+
+def promise(stored: Stored) -> Save:
+    """Nothing but this."""
+    return Save(stored, {}, {}, {})
 
 
 def stored(sequence: int) -> Stored:

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chordtx.errors import StorageFailed
-from chordtx.group.configuration import NO_CONFIGURATION, Configuration, Member
+from chordtx.group.configuration import Configuration, Member
 from chordtx.group.operations import DELETE, DELTA, DONE, INCREMENT, SET, TAKE, TOUCH
-from chordtx.group.rank import COUNT_MAX, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.rank import COUNT_MAX, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Save, Stored
-from chordtx.group.state import Done, Header, State
+from chordtx.group.state import Client, Done, Header, State
 from chordtx.sim.group_disk import Files, GroupDisk, read_files, torn, write_files
 from chordtx.store import group_form as form
 from chordtx.store.database import Database
@@ -32,12 +32,13 @@ from tests.store.group_turns import (
     CONFIGURATION,
     EPOCH,
     Network,
+    asides_from,
     clients_of,
     filled,
     held_by,
     loaded_from,
+    promise,
     rank,
-    record,
     save,
     state_of,
     stored,
@@ -76,12 +77,17 @@ class Nodes:
         """Every node has on disk what it has in memory."""
         for id, groups in self.network.nodes.items():
             assert loaded_from(self.databases[id]) == held_by(groups)
+            asides = {partition: group.replica.asides for partition, group in groups.groups.items()}
+            assert asides_from(self.databases[id]) == {p: each for p, each in asides.items() if each}
             assert self.databases[id].lost == {}
+
+    def reopen(self, id: NodeId) -> None:
+        self.databases[id].close()
+        self.databases[id] = self._opened(id)
 
     def restart(self, id: NodeId) -> None:
         self.network.crash(id)
-        self.databases[id].close()
-        self.databases[id] = self._opened(id)
+        self.reopen(id)
         self.network.restart(id, self.databases[id].load())
 
     def close(self) -> None:
@@ -176,23 +182,35 @@ EPOCHS = st.builds(Epoch, st.integers(-1, 3), COUNTS)
 RANKS = st.builds(Rank, EPOCHS, BALLOTS, COUNTS)
 MEMBERS = st.lists(st.builds(Member, IDENTITIES, st.booleans()), max_size=3, unique_by=lambda each: each.id)
 CONFIGURATIONS = st.builds(Configuration, EPOCHS, MEMBERS, RANKS)
-HEADERS = st.builds(Header, CONFIGURATIONS, RANKS, COUNTS, st.none() | st.builds(tuple, MEMBERS))
+HEADERS = st.builds(
+    Header, CONFIGURATIONS, RANKS, COUNTS, st.none() | MEMBERS.map(lambda members: tuple(sorted(members)))
+)
 RESULTS = st.tuples(
-    st.integers(0, 4), st.none() | st.binary(max_size=5) | RANKS | st.floats(allow_nan=False) | COUNTS
+    st.integers(0, 4),
+    st.none() | st.binary(max_size=5) | RANKS | st.floats(allow_nan=False, allow_infinity=False) | COUNTS,
 )
 DONES = st.builds(Done, RANKS, st.integers(0, 8), IDENTITIES, RESULTS)
+RECORDS = st.builds(Record, st.binary(max_size=9), COUNTS, RANKS, COUNTS)
+CLIENTS = st.builds(Client, COUNTS, RANKS, st.dictionaries(COUNTS, DONES, max_size=2))
+ASIDES = st.builds(
+    lambda stored, records, clients: Aside(
+        stored, None if stored.header is None else State(stored.header, records, clients)
+    ),
+    st.builds(Stored, BALLOTS, CONFIGURATIONS, RANKS, st.none() | HEADERS, EPOCHS, st.booleans()),
+    st.dictionaries(IDENTITIES, RECORDS, max_size=2),
+    st.dictionaries(IDENTITIES, CLIENTS, max_size=2),
+)
 SAVES = st.builds(
     Save,
-    st.builds(Stored, BALLOTS, CONFIGURATIONS, RANKS, HEADERS),
-    st.dictionaries(
-        IDENTITIES, st.none() | st.builds(Record, st.binary(max_size=9), COUNTS, RANKS, COUNTS), max_size=5
-    ),
-    st.dictionaries(st.tuples(IDENTITIES, COUNTS), st.none() | st.tuples(COUNTS, DONES), max_size=5),
+    st.builds(Stored, BALLOTS, CONFIGURATIONS, RANKS, HEADERS, EPOCHS),
+    st.dictionaries(IDENTITIES, st.none() | RECORDS, max_size=3),
+    st.dictionaries(st.tuples(IDENTITIES, COUNTS), st.none() | st.tuples(COUNTS, DONES), max_size=3),
+    st.dictionaries(COUNTS, st.none() | ASIDES, max_size=2),
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.dictionaries(st.integers(0, 2) | st.just(4095), SAVES, max_size=3), max_size=6))
+@given(st.lists(st.dictionaries(st.integers(0, 2) | st.just(4095), SAVES, max_size=2), max_size=4))
 def test_any_saves_are_found_again(commits: list[dict[int, Save]]) -> None:
     given: dict[int, list[Save]] = {}
     with TemporaryDirectory(dir=IN_MEMORY) as name:
@@ -204,6 +222,18 @@ def test_any_saves_are_found_again(commits: list[dict[int, Save]]) -> None:
         with closing(GroupDatabase(Path(name) / "groups.sqlite")) as database:
             wanted = {partition: (saves[-1].stored, state_of(*saves)) for partition, saves in given.items()}
             assert loaded_from(database) == wanted
+            asides = {partition: asides_of(saves) for partition, saves in given.items()}
+            assert asides_from(database) == {partition: each for partition, each in asides.items() if each}
+
+
+def asides_of(saves: list[Save]) -> dict[int, Aside]:
+    found: dict[int, Aside] = {}
+    for each in saves:
+        for mark, aside in each.asides.items():
+            found.pop(mark, None)
+            if aside is not None:
+                found[mark] = aside
+    return found
 
 
 def test_a_client_is_what_its_operations_say(path: Path) -> None:
@@ -213,7 +243,7 @@ def test_a_client_is_what_its_operations_say(path: Path) -> None:
         (b"c", 5): (4, Done(rank(7), SET, b"k", (DONE, None))),
     }
     with closing(GroupDatabase(path)) as database:
-        database.commit({1: Save(stored(7), {}, dict(done))}, {})
+        database.commit({1: Save(stored(7), {}, dict(done), {})}, {})
         state = loaded_from(database)[1][1]
         assert state is not None
         assert state.clients == clients_of(done)
@@ -237,33 +267,58 @@ def test_values_are_kept_beside(path: Path) -> None:
         assert database.values() == {"id": b"me", "starts": b"2", "empty": b""}
 
 
-# What is kept aside
+# What a replica was in other histories
 
 
 def aside(sequence: int, *keys: bytes) -> Aside:
-    return Aside(rank(sequence), State(Header(CONFIGURATION), {key: record(sequence) for key in keys}))
+    """With a state that clients are in too."""
+    return Aside(stored(sequence), state_of(save(sequence, *keys)))
 
 
-def test_what_is_kept_aside_replaces_what_was(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
-        database.commit({1: save(1, b"a")}, {}, {1: aside(5, b"x", b"y"), 2: aside(6, b"z")})
-        assert list(database.asides()) == [(1, aside(5, b"x", b"y"), 0), (2, aside(6, b"z"), 0)]
-        assert loaded_from(database).keys() == {1}
-        database.commit({}, {}, {1: aside(7, b"x"), 2: None})
-        assert list(database.asides()) == [(1, aside(7, b"x"), 0)]
+def with_asides(sequence: int, asides: dict[int, Aside | None]) -> Save:
+    return save(sequence, b"a")._replace(asides=asides)
 
 
-def test_damage_aside_leaves_out_what_is_damaged(path: Path) -> None:
+#: One that had left its group there, and has promised something since; and one whose state was damaged.
+LEFT = Aside(Stored(Ballot(7, b"x"), left=CONFIGURATION, entered=Epoch(3, 9)), None)
+DAMAGED = Aside(Stored(BALLOT, is_lost=True), None)
+
+
+def test_what_it_was_elsewhere_is_found_again(path: Path) -> None:
     with closing(GroupDatabase(path)) as database:
-        database.commit({1: save(1, b"a")}, {}, {1: aside(5, b"x", b"y")})
-    flip(path, "aside_records", "record", "key = x'78'")
+        database.commit({1: with_asides(1, {0: aside(5, b"x", b"y"), 8: LEFT}), 2: save(1, b"a")}, {})
+        database.commit({1: save(2, b"b"), 2: with_asides(2, {COUNT_MAX: DAMAGED})}, {})
     with closing(GroupDatabase(path)) as database:
-        assert list(database.asides()) == [(1, aside(5, b"y"), 1)]
-    flip(path, "asides", "header")
+        assert asides_from(database) == {1: {0: aside(5, b"x", b"y"), 8: LEFT}, 2: {COUNT_MAX: DAMAGED}}
+        assert database.lost == {}
+        database.commit({1: with_asides(3, {0: None, 8: aside(6, b"z")}), 2: with_asides(3, {0: LEFT})}, {})
+        assert asides_from(database) == {1: {8: aside(6, b"z")}, 2: {COUNT_MAX: DAMAGED, 0: LEFT}}
+
+
+def test_the_newest_history_is_the_last(path: Path) -> None:
+    """What is copied in a new one begins with it."""
     with closing(GroupDatabase(path)) as database:
-        ((_, kept, damaged),) = database.asides()
-        assert (kept.rank, kept.state.configuration, damaged) == (NO_RANK, NO_CONFIGURATION, 1)
-        assert kept.state.records == {b"y": record(5)}
+        database.commit({1: with_asides(1, {5: LEFT, 3: LEFT})}, {})
+        database.commit({1: with_asides(2, {5: None})}, {})
+        database.commit({1: with_asides(3, {5: LEFT})}, {})
+        assert list(asides_from(database)[1]) == [3, 5]
+        database.commit({1: with_asides(4, {3: DAMAGED})}, {})
+        assert list(asides_from(database)[1]) == [5, 3]
+
+
+def test_groups_that_changed_their_history_find_both(nodes: Nodes) -> None:
+    network = nodes.network
+    network.create(IDS[0], [0])
+    network.change_members(0, IDS[:3])
+    filled(network, 0, 10)
+    replica = network.nodes[IDS[1]].groups[0].replica
+    for epoch in (Epoch(5, 77), Epoch(6, 0), Epoch(9, 78), Epoch(10, 77)):
+        network.turn(IDS[1], lambda groups, epoch=epoch: groups.groups[0].replica.change_history(epoch))
+        nodes.check()
+    assert replica.asides.keys() == {0, 78}
+    state = replica.asides[0].state
+    assert state is not None
+    assert (len(state.records), len(state.clients)) == (10, 1)
 
 
 # Damage
@@ -283,9 +338,8 @@ def flip(path: Path, table: str, column: str, where: str = "1") -> None:
         rows = f"FROM {table} WHERE {where} ORDER BY {column} LIMIT 1"
         (blob,) = connection.execute(f"SELECT {column} {rows}").fetchone()
         changed = bytes([blob[0] ^ 128]) + blob[1:]
-        key = {"partitions": "partition", "asides": "partition", "operations": "partition, number"}.get(
-            table, "partition, key"
-        )
+        keys = {"partitions": "partition", "asides": "partition, mark", "operations": "partition, number"}
+        key = keys.get(table, "partition, key")
         statement = f"UPDATE {table} SET {column} = ? WHERE ({key}) IN (SELECT {key} {rows})"
         assert connection.execute(statement, (changed,)).rowcount == 1
         connection.commit()
@@ -293,29 +347,34 @@ def flip(path: Path, table: str, column: str, where: str = "1") -> None:
 
 @pytest.fixture
 def three(path: Path) -> Path:
-    """Partitions 1, 2 and 3 with ten keys each, partition 4 with a promise alone, and a value beside."""
+    """Partitions 1, 2 and 3 with ten keys each, partition 4 with a promise alone, two other histories, and a
+    value beside."""
     with closing(GroupDatabase(path)) as database:
         for sequence in range(10):
             database.commit(
                 {partition: save(sequence, b"key %d" % sequence) for partition in (1, 2, 3)}, {"id": b"me"}
             )
-        database.commit({4: Save(Stored(BALLOT), {}, {})}, {})
+        database.commit({4: promise(Stored(BALLOT))}, {})
+        database.commit({2: WITH_ASIDES}, {})
     return path
 
 
 WHOLE = (stored(9), state_of(*(save(sequence, b"key %d" % sequence) for sequence in range(10))))
-LOST = (Stored(BALLOT), None)
+WITH_ASIDES = Save(stored(9), {}, {}, {6: aside(3, b"x"), 7: LEFT})
+ALONE = (Stored(BALLOT), None)
+LOST = (Stored(BALLOT, is_lost=True), None)
 
 
 def found(path: Path) -> tuple[dict[int, Any], set[int]]:
     with closing(GroupDatabase(path)) as database:
         loaded = loaded_from(database)
-        assert database.lost.keys() <= loaded.keys()
+        assert asides_from(database) == {2: WITH_ASIDES.asides}
+        assert {p for p, (stored, _) in loaded.items() if stored.is_lost} == database.lost.keys()
         return loaded, set(database.lost)
 
 
 def test_nothing_is_lost_without_damage(three: Path) -> None:
-    assert found(three) == ({1: WHOLE, 2: WHOLE, 3: WHOLE, 4: LOST}, set())
+    assert found(three) == ({1: WHOLE, 2: WHOLE, 3: WHOLE, 4: ALONE}, set())
 
 
 @pytest.mark.parametrize(
@@ -330,7 +389,7 @@ def test_nothing_is_lost_without_damage(three: Path) -> None:
 )
 def test_a_damaged_row_takes_its_partitions_state(three: Path, table: str, column: str) -> None:
     flip(three, table, column, "partition = 2")
-    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: LOST}, {2})
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: ALONE}, {2})
 
 
 @pytest.mark.parametrize(
@@ -357,7 +416,7 @@ def test_what_is_no_row_of_ours_takes_its_partitions_state(
     elif table == "operations":
         first += " AND number = 3"
     change(three, f"UPDATE {table} SET {column} = {blob} WHERE {first}")
-    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: LOST}, {2})
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: ALONE}, {2})
 
 
 @pytest.mark.parametrize("table", ["records", "operations"])
@@ -368,7 +427,7 @@ def test_a_row_in_a_wrong_partition_takes_the_states_of_both(three: Path, table:
         f"DELETE FROM {table} WHERE partition = 3 AND {where}",
         f"UPDATE {table} SET partition = 3 WHERE partition = 2 AND {where}",
     )
-    assert found(three) == ({1: WHOLE, 2: LOST, 3: LOST, 4: LOST}, {2, 3})
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: LOST, 4: ALONE}, {2, 3})
 
 
 def test_headers_that_changed_places_are_noticed(three: Path) -> None:
@@ -379,13 +438,13 @@ def test_headers_that_changed_places_are_noticed(three: Path) -> None:
                 "UPDATE partitions SET header = ? WHERE partition = ?", (headers[other], partition)
             )
         connection.commit()
-    assert found(three) == ({1: WHOLE, 2: LOST, 3: LOST, 4: LOST}, {2, 3})
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: LOST, 4: ALONE}, {2, 3})
 
 
 def test_records_without_a_state_are_noticed(three: Path) -> None:
-    header = form.header_to_stored(2, NO_RANK, None, form.packer())
+    header = form.header_to_stored(2, Stored(), form.packer())
     change(three, f"UPDATE partitions SET header = x'{header.hex()}' WHERE partition = 2")
-    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: LOST}, {2})
+    assert found(three) == ({1: WHOLE, 2: LOST, 3: WHOLE, 4: ALONE}, {2})
 
 
 def read_all(path: Path) -> None:
@@ -416,6 +475,12 @@ def refusal(path: Path) -> str:
         "DELETE FROM partitions WHERE partition = 2",
         "UPDATE records SET partition = 9 WHERE partition = 2 AND key = x'6b65792031'",
         "UPDATE operations SET partition = 9 WHERE partition = 2 AND number = 1",
+        "UPDATE asides SET aside = x'0011223344' WHERE mark = 6",
+        "UPDATE asides SET aside = 5 WHERE mark = 7",
+        "UPDATE asides SET mark = 'text' WHERE mark = 7",
+        "UPDATE asides SET mark = 8 WHERE mark = 7",
+        "UPDATE asides SET partition = 3 WHERE mark = 7",
+        "UPDATE asides SET partition = 9 WHERE mark = 7",
         "UPDATE meta SET value = x'0011223344'",
         "UPDATE meta SET name = 'other'",
     ],
@@ -432,20 +497,41 @@ def test_a_damaged_bit_of_a_promise_is_a_lost_node(three: Path) -> None:
     assert NEW_NODE in refusal(three)
 
 
+def test_a_damaged_bit_of_another_history_is_a_lost_node(three: Path) -> None:
+    flip(three, "asides", "aside")
+    said = refusal(three)
+    assert "in another history is lost" in said
+    assert NEW_NODE in said
+
+
+def test_a_row_of_another_history_that_is_gone_is_noticed(three: Path) -> None:
+    """By the index of its table, which is written beside it: here one row of it is left out of a page."""
+    with closing(sqlite3.connect(three)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'asides'").fetchone()
+    data = bytearray(three.read_bytes())
+    cells = (page - 1) * 4096 + 3
+    assert data[cells : cells + 2] == b"\0\2"
+    data[cells : cells + 2] = b"\0\1"
+    three.write_bytes(data)
+    assert NEW_NODE in refusal(three)
+
+
 def test_lost_stays_lost_until_a_whole_state_comes(three: Path) -> None:
     """Also over starts, and whatever is promised meanwhile; and nothing of the old state is left then."""
     flip(three, "records", "record", "partition = 2")
-    greater = Stored(Ballot(8, b"other"))
+    loaded, lost = found(three)
+    assert (loaded[2], lost) == (LOST, {2})
+    greater = Stored(Ballot(8, b"other"), entered=Epoch(4), is_lost=True)
     with closing(GroupDatabase(three)) as database:
         list(database.load())
-        database.commit({1: save(10, b"more"), 2: Save(greater, {}, {})}, {})
-        assert database.lost.keys() == {2}
-    loaded, lost = found(three)
-    assert (loaded[2], lost) == ((greater, None), {2})
+        database.commit({1: save(10, b"more")}, {})
+        database.commit({2: promise(greater)}, {})
+    for _ in range(2):
+        loaded, lost = found(three)
+        assert (loaded[2], lost) == ((greater, None), {2})
     with closing(GroupDatabase(three)) as database:
         list(database.load())
         database.commit({2: save(20, b"key 3", b"new")}, {})
-        assert database.lost == {}
         database.commit({2: save(21, b"newer")}, {})
     loaded, lost = found(three)
     assert loaded[2] == (stored(21), state_of(save(20, b"key 3", b"new"), save(21, b"newer")))
@@ -457,13 +543,33 @@ def test_lost_ends_when_the_group_is_left(three: Path) -> None:
     left = Stored(BALLOT, left=Configuration(EPOCH.successor(), (Member(b"other"),)))
     with closing(GroupDatabase(three)) as database:
         list(database.load())
-        database.commit({2: Save(left, {}, {})}, {})
+        database.commit({2: promise(left)}, {})
     loaded, lost = found(three)
     assert (loaded[2], lost) == ((left, None), set())
     with closing(GroupDatabase(three)) as database:
         list(database.load())
         database.commit({2: save(30, b"only")}, {})
     assert found(three)[0][2] == (stored(30), state_of(save(30, b"only")))
+
+
+def test_lost_is_known_after_another_history(nodes: Nodes) -> None:
+    """The damaged rows are gone by then."""
+    network = nodes.network
+    network.create(IDS[0], [0])
+    network.change_members(0, IDS[:3])
+    filled(network, 0, 5)
+    damaged, others = IDS[1], [IDS[0], IDS[2]]
+    flip(nodes.databases[damaged].path, "records", "record")
+    nodes.restart(damaged)
+    replica = network.nodes[damaged].groups[0].replica
+    for id in others:
+        del network.nodes[id]
+    assert replica.is_lost
+    for epoch, is_lost in ((Epoch(7, 77), False), (Epoch(8, 0), True)):
+        network.turn(damaged, lambda groups, epoch=epoch: groups.groups[0].replica.change_history(epoch))
+        assert replica.is_lost == is_lost
+        nodes.reopen(damaged)
+        assert loaded_from(nodes.databases[damaged])[0][0].is_lost == is_lost
 
 
 def test_a_failed_commit_leaves_lost_what_is_lost(three: Path) -> None:
@@ -473,7 +579,10 @@ def test_a_failed_commit_leaves_lost_what_is_lost(three: Path) -> None:
         database._writer.execute("PRAGMA max_page_count = 1")
         with pytest.raises(StorageFailed, match="full"):
             database.commit({2: save(20, b"large", value=bytes(100_000))}, {})
-        assert database.lost.keys() == {2}
+        database._writer.execute("PRAGMA max_page_count = 10000")
+        assert loaded_from(database)[2] == LOST
+        database.commit({2: save(21, b"small")}, {})
+        assert loaded_from(database)[2] == (stored(21), state_of(save(21, b"small")))
 
 
 def test_damaged_tables_are_refused(three: Path) -> None:
@@ -498,7 +607,7 @@ def test_no_changed_bits_go_unnoticed(three: Path, seed: int) -> None:
         loaded, lost = found(three)
     except StorageFailed:
         return
-    for partition, has in {1: WHOLE, 2: WHOLE, 3: WHOLE, 4: LOST}.items():
+    for partition, has in {1: WHOLE, 2: WHOLE, 3: WHOLE, 4: ALONE}.items():
         assert loaded[partition] == (LOST if partition in lost else has)
 
 

@@ -17,10 +17,8 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from chordtx.errors import Stopped, StorageFailed
 from chordtx.group.operations import DONE, INCREMENT
-from chordtx.group.rank import Ballot, NodeId
-from chordtx.group.record import cost_bytes
+from chordtx.group.rank import NodeId
 from chordtx.group.replica import Aside, Save, Stored
-from chordtx.group.state import Header, State
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
 from chordtx.store import group_store
 from chordtx.store.disk import LAZY_SECONDS
@@ -28,12 +26,12 @@ from chordtx.store.group_database import GroupDatabase
 from chordtx.store.group_store import GroupStore, InlineGroupStore
 from tests.store.disks import IN_MEMORY, Threads, result
 from tests.store.group_turns import (
-    CONFIGURATION,
+    BALLOT,
     Network,
+    asides_from,
     filled,
     held_by,
     loaded_from,
-    rank,
     record,
     save,
     state_of,
@@ -299,71 +297,55 @@ def test_no_thread_is_as_good_as_no_disk(
 # Starting
 
 
-def test_bytes_are_counted_from_the_start(saving: Saving) -> None:
-    def used(*keys: bytes, value: bytes = b"\xa3abc") -> int:
-        return sum(cost_bytes(key, record(1, value)) for key in keys)
-
-    store = saving.store
-    assert store.bytes_used == 0
-    store.save({1: save(1, b"a", b"bb"), 2: save(1, b"a")})
-    assert store.bytes_used == used(b"a", b"bb", b"a")
-    store.save({1: save(2, b"a", value=bytes(1000), gone=[b"bb", b"nothing"])})
-    assert store.bytes_used == used(b"a", value=bytes(1000)) + used(b"a")
-    saving.threads.run()
-    saving.threads.run()
-    saving.database.close()
-    again = Saving(saving.path)
-    assert again.store.bytes_used == store.bytes_used
-    again.store.save({2: Save(Stored(), {b"a": None}, {})})
-    assert again.store.bytes_used == used(b"a", value=bytes(1000))
-    again.database.close()
-
-
 def test_a_lost_state_is_told(saving: Saving, logged: list[LogEvent]) -> None:
     saving.store.save({1: save(1, b"a"), 2: save(1, b"b")})
     saving.threads.run()
     saving.database.close()
     flip(saving.path, "records", "record", "partition = 2")
     again = Saving(saving.path)
-    assert [(partition, state is None) for partition, _, state in again.loaded] == [(1, False), (2, True)]
+    told = [(partition, stored.is_lost, state is None) for partition, stored, state, _ in again.loaded]
+    assert told == [(1, False, False), (2, True, True)]
     assert again.store.lost.keys() == {2}
-    assert again.store.bytes_used == cost_bytes(b"a", record(1))
     assert formatEvent(logged[0]).startswith("the state of partition 2 in ")
     again.database.close()
 
 
-# Aside
+# Other histories
+
+KEPT = Aside(stored(5), state_of(save(5, b"x")))
+EMPTY = Aside(Stored(BALLOT), None)
 
 
-def test_what_is_set_aside_goes_with_what_takes_it_away(saving: Saving) -> None:
-    kept = Aside(rank(5), State(Header(CONFIGURATION), {b"x": record(5)}))
-    saving.store.save({1: save(1, b"a")})
-    saving.store.keep_aside(1, kept)
-    told = result(saving.store.save({1: Save(Stored(Ballot(9, b"x")), {b"a": None}, {})}))
+def in_another(sequence: int, asides: dict[int, Aside | None]) -> Save:
+    return save(sequence, b"a")._replace(asides=asides)
+
+
+def test_what_it_was_elsewhere_goes_with_what_takes_it_away(saving: Saving) -> None:
+    saving.store.save({1: save(1, b"a")})  # under way
+    saving.store.save({1: in_another(2, {0: KEPT, 8: EMPTY})})
+    saving.store.save({1: in_another(3, {8: None, 9: EMPTY})})
+    saving.store.save({1: in_another(4, {0: EMPTY, 8: None})})
     saving.threads.run()
-    assert list(saving.store.asides()) == []
+    assert asides_from(saving.database) == {}
     saving.threads.run()
-    assert told == [None]
-    assert list(saving.store.asides()) == [(1, kept, 0)]
-    saving.store.keep_aside(1, None)
-    assert saving.threads.waiting == []
-    saving.clock.advance(LAZY_SECONDS)  # nothing else is saved
+    assert asides_from(saving.database) == {1: {0: EMPTY, 9: EMPTY}}
+    saving.store.save({1: in_another(5, {0: None})})
     saving.threads.run()
-    assert list(saving.store.asides()) == []
+    assert asides_from(saving.database) == {1: {9: EMPTY}}
 
 
-def test_what_is_set_aside_survives_a_commit_that_fails(saving: Saving) -> None:
-    kept = Aside(rank(5), State(Header(CONFIGURATION), {b"x": record(5)}))
+def test_what_it_was_elsewhere_survives_a_commit_that_fails(saving: Saving) -> None:
+    first = in_another(1, {0: KEPT, 8: KEPT})
     saving.fail()
-    saving.store.keep_aside(1, kept)
-    saving.store.keep_aside(2, kept)
-    saving.store.save({1: save(1, b"a")})
-    saving.store.keep_aside(2, None)  # while the other is under way
+    saving.store.save({1: first})
+    saving.store.save({1: in_another(2, {0: None, 9: EMPTY})})  # while the other is under way
     saving.threads.run()
+    saving.store.save({1: in_another(3, {0: EMPTY})})
     saving.mend()
     saving.clock.advance(LAZY_SECONDS)
     saving.threads.run()
-    assert list(saving.store.asides()) == [(1, kept, 0)]
+    assert asides_from(saving.database) == {1: {0: EMPTY, 8: KEPT, 9: EMPTY}}
+    assert first == in_another(1, {0: KEPT, 8: KEPT})
 
 
 # The end
@@ -385,7 +367,7 @@ def test_closing_commits_what_there_is(saving: Saving) -> None:
     assert (first, second) == ([None], [None])
     assert closed(saving) == [None]
     again = Saving(saving.path)
-    assert again.loaded == [(1, stored(2), state_of(save(1, b"a"), save(2, b"b")))]
+    assert again.loaded == [(1, stored(2), state_of(save(1, b"a"), save(2, b"b")), {})]
     again.database.close()
 
 
@@ -413,8 +395,6 @@ def test_a_closed_store_takes_nothing(saving: Saving) -> None:
     assert closed(saving) == [None]
     with pytest.raises(Stopped):
         saving.store.save({1: save(1, b"a")})
-    with pytest.raises(Stopped):
-        saving.store.keep_aside(1, None)
 
 
 # In simulations
@@ -428,7 +408,7 @@ def test_inline_is_saved_when_it_returns(path: Path) -> None:
     assert result(store.save({1: save(1, b"a")})) == [None]
     with_disk.crash(Random(1))
     store = InlineGroupStore(with_disk.opened(), clock.callLater)
-    assert list(store.load()) == [(1, stored(1), state_of(save(1, b"a")))]
+    assert list(store.load()) == [(1, stored(1), state_of(save(1, b"a")), {})]
     assert result(store.close()) == [None]
     with_disk.closed()
 
@@ -460,7 +440,7 @@ def life(disk: GroupDisk, rng: Random, given: list[Save]) -> int:
     if loaded:
         kept = loaded[0][1].rank.sequence
         del given[kept:]
-        assert loaded == [(1, stored(kept), state_of(*given))]
+        assert loaded == [(1, stored(kept), state_of(*given), {})]
     else:
         given.clear()
     found = len(given)
@@ -481,7 +461,7 @@ def test_nothing_that_was_told_is_lost_in_a_crash(path: Path, seed: int) -> None
     given: list[Save] = []
     for _ in range(6):
         told = life(disk, rng, given)
-        kept = [found.rank.sequence for _, found, _ in disk.opened().load()]
+        kept = [found.rank.sequence for _, found, _, _ in disk.opened().load()]
         assert max(kept, default=0) >= told
         disk.crash(rng)
 
