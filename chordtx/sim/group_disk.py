@@ -10,16 +10,22 @@ synced before what follows it, lies in one sector, which is written whole or not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from chordtx.errors import StorageFailed
+from chordtx.group.replica import Save
 from chordtx.store.disk import CallLater
 from chordtx.store.group_database import GroupDatabase
+from chordtx.store.group_reading import Loaded
+from chordtx.store.group_store import InlineGroupStore
 
 _SYNC_SECONDS = 0.004
 _SECTOR_BYTES = 512
@@ -171,3 +177,51 @@ class SimulatedThread:
             done.errback()
         else:
             done.callback(None)
+
+
+class StoredOnDisk:
+    """The disk of a host in a :class:`~chordtx.sim.group_world.GroupWorld`: the real store on it, which has
+    stored a save when the call returns.
+
+    :param rng: for what a crash leaves.
+    """
+
+    def __init__(self, path: Path, rng: Random) -> None:
+        self._disk = GroupDisk(path)
+        self._rng = rng
+        self._store: InlineGroupStore | None = None
+        self._database: GroupDatabase | None = None
+
+    def _opened(self) -> InlineGroupStore:
+        if self._store is None:
+            self._database = self._disk.opened()
+            self._store = InlineGroupStore(self._database, Clock().callLater)
+        return self._store
+
+    def load(self) -> Iterator[Loaded]:
+        """What a process finds when it begins."""
+        return self._opened().load()
+
+    def save(self, saves: Mapping[int, Save]) -> None:
+        """It is synced."""
+        assert self._opened().save(saves).called, "there is no reason why it should fail"
+
+    def crash(self, under_way: Mapping[int, Save]) -> None:
+        """The process ends. :param under_way: what it was about to save: all of it is there, or nothing."""
+        database, self._database, self._store = self._database, None, None
+        assert database is not None
+        self._disk.crash(self._rng, (lambda: database.commit(under_way, {})) if under_way else None)
+
+    def damage(self, partition: int) -> None:
+        """The state of a partition is damaged, while no process runs."""
+        with closing(sqlite3.connect(self._disk.path)) as connection:
+            damaged = "UPDATE partitions SET header = x'00' WHERE partition = ?"
+            connection.execute(damaged, (partition,))
+            connection.commit()
+
+    def close(self) -> None:
+        """It is over."""
+        if self._database is not None:
+            self._database.close()
+            self._disk.closed()
+            self._database = self._store = None

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -60,16 +61,21 @@ class Walk:
     """One random walk.
 
     :param trace: is told of every event.
+    :param folder: see :class:`~chordtx.sim.group_world.GroupWorld`.
     """
 
-    def __init__(self, seed: int, trace: Callable[..., None] | None = None) -> None:
+    def __init__(
+        self, seed: int, trace: Callable[..., None] | None = None, folder: Path | None = None
+    ) -> None:
         rng = self.rng = Random(seed)
         self.trace = trace
         self.syncs = rng.random() < 0.7
         rates = {id: rng.choice((9, 10, 11)) for id in NODES}
         self.partitions = rng.choice((1, 1, 1, 2))
         self.keys = [b"k%d" % number for number in range(rng.choice((1, 1, 1, 2)))]
-        self.world = GroupWorld(MEMBERS, SPARES, rates=rates, syncs=self.syncs, partitions=self.partitions)
+        self.world = GroupWorld(
+            MEMBERS, SPARES, rates=rates, syncs=self.syncs, partitions=self.partitions, folder=folder
+        )
         self.weights: dict[str, float] = {
             "deliver": rng.choice((60, 120, 240)),
             "call": rng.choice((4, 10)),

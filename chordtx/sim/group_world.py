@@ -1,17 +1,19 @@
 """A few nodes' groups, their disks, the messages between them and some clients, stepped by whoever searches.
 
 One partition (or a few), real :class:`~chordtx.group.groups.Groups`, and nothing else: time is a number,
-disks are dictionaries, and every message waits until it is delivered, lost or repeated. What is true of all
-nodes together is watched by :class:`~chordtx.sim.group_watch.GroupWatch` after each event.
+disks are dictionaries (or real ones, which are slower), and every message waits until it is delivered, lost
+or repeated. What is true of all nodes together is watched by :class:`~chordtx.sim.group_watch.GroupWatch`
+after each event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from chordtx.group.configuration import Member
 from chordtx.group.group import Group
@@ -23,7 +25,9 @@ from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, State, first_state
 from chordtx.group.turn import Outgoing
 from chordtx.sim.group_clients import Clients
+from chordtx.sim.group_disk import StoredOnDisk
 from chordtx.sim.group_watch import GroupWatch, Violation, lease_margin
+from chordtx.store.group_reading import Loaded
 
 #: Lease clocks run at 9 to 11 ticks for 10 of true time: 1 - 0.19 is a little less than 9/11.
 SETTINGS = GroupSettings(
@@ -84,20 +88,54 @@ def _update(kept: dict[Any, Any], changes: dict[Any, Any]) -> None:
             kept[key] = value
 
 
+class Images:
+    """A disk made of dictionaries, in place of a :class:`~chordtx.sim.group_disk.StoredOnDisk`."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, Image] = {}
+
+    def load(self) -> Iterator[Loaded]:
+        """What a process finds when it begins."""
+        for partition, image in self._images.items():
+            yield partition, image.stored, image.state(), dict(image.asides)
+
+    def save(self, saves: Mapping[int, Save]) -> None:
+        """It is synced."""
+        for partition, save in saves.items():
+            self._images.setdefault(partition, Image(save.stored)).apply(save)
+
+    def crash(self, under_way: Mapping[int, Save]) -> None:
+        """The process ends. Nothing of what was under way is here."""
+
+    def damage(self, partition: int) -> None:
+        """The state of a partition is damaged, while no process runs."""
+        before = self._images[partition]
+        stored = evolve(before.stored, rank=NO_RANK, header=None, is_lost=True)
+        self._images[partition] = Image(stored, asides=before.asides)
+
+    def close(self) -> None:
+        """It is over."""
+
+
 class Host:
     """One node.
 
+    :param disk: in place of dictionaries.
     :ivar groups: None while it is down.
+    :ivar found: what was on disk when it began.
     :ivar unsynced: turns whose saves are not on disk yet, with what waits for them.
     """
 
-    def __init__(self, me: Member, settings: GroupSettings, rate: float, seed: int) -> None:
+    def __init__(
+        self, me: Member, settings: GroupSettings, rate: float, seed: int, disk: StoredOnDisk | None = None
+    ) -> None:
         self.me = me
         self.settings = settings
         self.rate = rate
         self.wall_offset_ms = 0
-        self.disk: dict[int, Image] = {}
+        self.disk = Images() if disk is None else disk
         self.unsynced: list[tuple[dict[int, Save], Outgoing]] = []
+        self.found: dict[int, Stored] = {}
         self._rng = Random(seed)
         self.groups: Groups | None = Groups(me, settings, self._rng)
 
@@ -110,13 +148,16 @@ class Host:
         """Begin with what is on disk."""
         self.groups = Groups(self.me, self.settings, self._rng)
         self.groups.begin(now, wall_ms)
-        for partition, image in self.disk.items():
-            self.groups.load(partition, image.stored, image.state(), image.asides)
+        self.found = {}
+        for partition, stored, state, asides in self.disk.load():
+            self.found[partition] = stored
+            self.groups.load(partition, stored, state, asides)
         return self.groups
 
     def crash(self) -> None:
         """Everything but the disk is lost."""
         self.groups = None
+        self.disk.crash(next((saves for saves, _ in self.unsynced if saves), {}))
         self.unsynced.clear()
 
 
@@ -127,6 +168,8 @@ class GroupWorld:
     :param rate: of a clock that is right, in seconds for each unit of time.
     :param rates: of the nodes' lease clocks, where they are others.
     :param syncs: whether saves are synced at once; otherwise by :meth:`sync`, or lost by a crash.
+    :param folder: an empty one, for disks that are real. Of the oldest save that was not synced they may have
+        all after a crash. They are to be closed.
     """
 
     def __init__(
@@ -140,6 +183,7 @@ class GroupWorld:
         syncs: bool = True,
         partitions: int = 1,
         has_disk: bool = True,
+        folder: Path | None = None,
     ) -> None:
         self.time = 0
         self.rate = rate
@@ -152,11 +196,13 @@ class GroupWorld:
         self.watch = GroupWatch()
         self.clients = Clients(self.watch)
         for number, me in enumerate(everybody):
-            host = Host(me, settings, (rates or {}).get(me.id, rate), number)
+            path = None if folder is None else folder / f"{me.id.hex()}.sqlite"
+            disk = None if path is None else StoredOnDisk(path, Random(number))
+            host = Host(me, settings, (rates or {}).get(me.id, rate), number, disk)
             self.hosts[me.id] = host
-            for partition in self.partitions if me in first else ():
-                state = first_state(first)
-                host.disk[partition] = Image(Stored(rank=FIRST_RANK, header=state.header))
+            if me in first:
+                stored = Stored(rank=FIRST_RANK, header=first_state(first).header)
+                host.disk.save({partition: Save(stored, {}, {}, {}) for partition in self.partitions})
             host.start(*self.clocks(host))
         for id in self.hosts:
             self._observe(id)
@@ -233,10 +279,8 @@ class GroupWorld:
                 self.net += [Sent(by, to, partition, message) for partition, message in entries]
 
     def _write(self, host: Host, saves: dict[int, Save]) -> None:
+        host.disk.save(saves)
         for partition, save in saves.items():
-            if partition not in host.disk:
-                host.disk[partition] = Image(save.stored)
-            host.disk[partition].apply(save)
             self.watch.synced(partition, host.me.id, save.stored)
 
     def _observe(self, id: NodeId) -> None:
@@ -286,6 +330,8 @@ class GroupWorld:
         host = self.hosts[id]
         if not host.is_up:
             host.start(*self.clocks(host))
+            for partition, stored in host.found.items():
+                self.watch.synced(partition, id, stored)
             self._observe(id)
 
     def settle(self, steps_max: int = 100_000) -> None:
@@ -295,3 +341,8 @@ class GroupWorld:
                 return
             self.deliver(self.net.pop(0))
         raise AssertionError("the messages never end")
+
+    def close(self) -> None:
+        """It is over: real disks are closed."""
+        for host in self.hosts.values():
+            host.disk.close()

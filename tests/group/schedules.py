@@ -30,8 +30,7 @@ from chordtx.group.messages import (
     Yours,
 )
 from chordtx.group.rank import NO_RANK
-from chordtx.group.replica import Stored
-from chordtx.sim.group_world import GroupWorld, Image, Sent
+from chordtx.sim.group_world import GroupWorld, Sent
 
 A, B, C, D, E = NODES = (b"1", b"2", b"3", b"4", b"5")
 KEY = b"k0"
@@ -284,8 +283,7 @@ def a_damaged_state_promises_nothing() -> None:
     play.lose()
     play.world.crash(A)
     play.world.crash(B)
-    disk = play.world.hosts[B].disk
-    disk[0] = Image(Stored(promised=disk[0].stored.promised, is_lost=True))
+    play.world.hosts[B].disk.damage(0)
     play.world.restart(B)
     play.wait()
     play.leads(C, among=(B, C))
