@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from chordtx.errors import StorageFailed
+from chordtx.group.rank import NodeId
 from chordtx.group.replica import Save
 from chordtx.store.disk import CallLater
 from chordtx.store.group_database import GroupDatabase
@@ -225,3 +226,14 @@ class StoredOnDisk:
             self._database.close()
             self._disk.closed()
             self._database = self._store = None
+
+
+def disks_in(
+    folder: Path, seed: int, make: Callable[[Path, Random], StoredOnDisk] = StoredOnDisk
+) -> Callable[[NodeId], StoredOnDisk]:
+    """Makes a disk for each host. :param folder: an empty one. :param seed: for what crashes leave."""
+
+    def disk(id: NodeId) -> StoredOnDisk:
+        return make(folder / f"{id.hex()}.sqlite", Random(f"{seed} {id!r}"))
+
+    return disk

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -27,6 +26,7 @@ from chordtx.group.configuration import Member
 from chordtx.group.group import Group
 from chordtx.group.messages import Accepted, Confirm, ConfirmAnswer
 from chordtx.group.rank import NodeId
+from chordtx.sim.group_disk import StoredOnDisk
 from chordtx.sim.group_watch import Violation
 from chordtx.sim.group_world import GroupWorld, Sent
 
@@ -61,11 +61,14 @@ class Walk:
     """One random walk.
 
     :param trace: is told of every event.
-    :param folder: see :class:`~chordtx.sim.group_world.GroupWorld`.
+    :param disk: see :class:`~chordtx.sim.group_world.GroupWorld`.
     """
 
     def __init__(
-        self, seed: int, trace: Callable[..., None] | None = None, folder: Path | None = None
+        self,
+        seed: int,
+        trace: Callable[..., None] | None = None,
+        disk: Callable[[NodeId], StoredOnDisk] | None = None,
     ) -> None:
         rng = self.rng = Random(seed)
         self.trace = trace
@@ -74,7 +77,7 @@ class Walk:
         self.partitions = rng.choice((1, 1, 1, 2))
         self.keys = [b"k%d" % number for number in range(rng.choice((1, 1, 1, 2)))]
         self.world = GroupWorld(
-            MEMBERS, SPARES, rates=rates, syncs=self.syncs, partitions=self.partitions, folder=folder
+            MEMBERS, SPARES, rates=rates, syncs=self.syncs, partitions=self.partitions, disk=disk
         )
         self.weights: dict[str, float] = {
             "deliver": rng.choice((60, 120, 240)),

@@ -9,7 +9,6 @@ after each event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -168,8 +167,8 @@ class GroupWorld:
     :param rate: of a clock that is right, in seconds for each unit of time.
     :param rates: of the nodes' lease clocks, where they are others.
     :param syncs: whether saves are synced at once; otherwise by :meth:`sync`, or lost by a crash.
-    :param folder: an empty one, for disks that are real. Of the oldest save that was not synced they may have
-        all after a crash. They are to be closed.
+    :param disk: makes a node's disk, where they are real (:func:`~chordtx.sim.group_disk.disks_in`). Of the
+        oldest save that was not synced it may have all after a crash. The world is to be closed then.
     """
 
     def __init__(
@@ -183,7 +182,7 @@ class GroupWorld:
         syncs: bool = True,
         partitions: int = 1,
         has_disk: bool = True,
-        folder: Path | None = None,
+        disk: Callable[[NodeId], StoredOnDisk] | None = None,
     ) -> None:
         self.time = 0
         self.rate = rate
@@ -196,9 +195,8 @@ class GroupWorld:
         self.watch = GroupWatch()
         self.clients = Clients(self.watch)
         for number, me in enumerate(everybody):
-            path = None if folder is None else folder / f"{me.id.hex()}.sqlite"
-            disk = None if path is None else StoredOnDisk(path, Random(number))
-            host = Host(me, settings, (rates or {}).get(me.id, rate), number, disk)
+            own = None if disk is None else disk(me.id)
+            host = Host(me, settings, (rates or {}).get(me.id, rate), number, own)
             self.hosts[me.id] = host
             if me in first:
                 stored = Stored(rank=FIRST_RANK, header=first_state(first).header)
