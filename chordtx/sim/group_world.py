@@ -262,7 +262,7 @@ class GroupWorld:
             self._send(id, ended.at_once)
             for who, partition, answer in ended.answers:
                 self.clients.answered(who, partition, answer)
-            if not self.syncs and (ended.saves or host.unsynced):
+            if host.unsynced or (ended.saves and not self.syncs):
                 host.unsynced.append((ended.saves, ended.when_synced))
             else:
                 self._write(host, ended.saves)
@@ -309,8 +309,8 @@ class GroupWorld:
     def sync(self, id: NodeId, turns: int = 1) -> None:
         """A node's oldest unsynced turns come to be on its disk."""
         host = self.hosts[id]
-        done, host.unsynced = host.unsynced[:turns], host.unsynced[turns:]
-        for saves, waiting in done:
+        for _ in range(min(turns, len(host.unsynced))):
+            saves, waiting = host.unsynced.pop(0)
             self._write(host, saves)
             own = waiting.pop(id, [])
             self._send(id, waiting)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import Random
 
 import pytest
 
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
+from chordtx.group.groups import Groups
 from chordtx.group.messages import Confirm
 from chordtx.group.settings import GroupSettings
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
@@ -336,3 +338,14 @@ def test_all_are_started_again() -> None:
     life.live(3)
     assert life.read(b"B") == b"\x01"
     life.end()
+
+
+def test_what_a_turn_gave_away_gets_nothing_of_a_later_one() -> None:
+    """It may wait for the disk still."""
+    groups = Groups(Member(A), GroupSettings(), Random(1))
+    groups.begin(0.0, 0)
+    first = groups.end()
+    groups.begin(0.0, 0)
+    groups.create([0])
+    assert groups.end().when_synced
+    assert (first.at_once, first.when_synced, first.answers) == ({}, {}, [])
