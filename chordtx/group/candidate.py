@@ -30,7 +30,8 @@ class Candidate:
 
     :param me: whose ballot it is. :param own: what it would answer itself.
     :param released: the ballot of a leader that has stopped by itself.
-    :param trial: whether it only asks, and promises nothing, not even itself.
+    :param trial: whether it only asks, and promises nothing, not even itself. Otherwise its own promise counts
+        once it has told itself so, from disk.
     :param since: when it began, by the lease clock.
     :ivar answers: by member. :ivar asked: who has been asked, in order.
     """
@@ -45,12 +46,14 @@ class Candidate:
         self.since = since
         self.answers: dict[NodeId, Promise] = {me: own}
         self.asked: list[NodeId] = []
+        self._has_promised = trial
         self._told = own.configuration
 
     def answered(self, by: NodeId, answer: Promise) -> None:
         """A member has promised, or would."""
         if answer.ballot == self.ballot and answer.trial == self.trial:
             self.answers[by] = answer
+            self._has_promised |= by == self.me
 
     def knows(self, configuration: Configuration) -> None:
         """A member has told of a configuration, but promised nothing by that."""
@@ -81,6 +84,8 @@ class Candidate:
     @property
     def choice(self) -> Choice | None:
         """The state to go on with; None while too few have answered for that."""
+        if not self._has_promised:
+            return None
         best = self.best
         configuration = best.report.configuration
         is_known = best.report.rank != NO_RANK and configuration.epoch >= self.latest.epoch

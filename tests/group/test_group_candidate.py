@@ -35,7 +35,21 @@ EMPTY = promise(NO_RANK, NO_CONFIGURATION)
 
 
 def candidate(own: Promise, *, trial: bool = False) -> Candidate:
-    return Candidate(b"a", BALLOT, own, released=None, trial=trial, since=0.0)
+    """One that has told itself what it promises."""
+    standing = Candidate(b"a", BALLOT, own, released=None, trial=trial, since=0.0)
+    standing.answered(b"a", own)
+    return standing
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_its_own_promise_counts_once_it_has_told_itself_so(trial: bool) -> None:
+    """From disk, that is; where it promises nothing it counts at once."""
+    own = promise(configuration=Configuration(Epoch(0), (A,)), trial=trial)
+    standing = Candidate(b"a", BALLOT, own, released=None, trial=trial, since=0.0)
+    standing.answered(b"b", promise(trial=not trial))
+    assert standing.choice == (Choice(b"a", own) if trial else None)
+    standing.answered(b"a", own)
+    assert standing.choice == Choice(b"a", own)
 
 
 def test_alone_it_is_no_majority_of_three_and_with_another_it_is() -> None:
