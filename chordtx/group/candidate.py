@@ -30,8 +30,8 @@ class Candidate:
 
     :param me: whose ballot it is. :param own: what it would answer itself.
     :param released: the ballot of a leader that has stopped by itself.
-    :param trial: whether it only asks, and promises nothing, not even itself. Otherwise its own promise counts
-        once it has told itself so, from disk.
+    :param trial: whether it only asks, and promises nothing, not even itself. Otherwise its own promise
+        counts once it has told itself so, from disk.
     :param since: when it began, by the lease clock.
     :ivar answers: by member. :ivar asked: who has been asked, in order.
     """
