@@ -187,8 +187,9 @@ class _Partition:
         replica = group.replica
         before = (self.ranks.get(id), self.epochs.get(id))
         self.ranks[id], self.epochs[id] = replica.rank, replica.epoch
-        if before[0] not in (None, NO_RANK) and replica.rank == NO_RANK:
-            self._dropped(id, replica.left)
+        rank, left = before[0], replica.left
+        if rank not in (None, NO_RANK) and replica.rank == NO_RANK and rank.epoch.mark == left.epoch.mark:
+            self._dropped(id, left)  # what belongs to another history is set aside, and not dropped
         return before != (replica.rank, replica.epoch)
 
     def _dropped(self, id: NodeId, left: Configuration) -> None:
