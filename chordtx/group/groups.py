@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -77,6 +78,7 @@ class Groups:
         self._rng = rng
         self._active: set[int] = set()
         self._wakes: list[tuple[float, int]] = []
+        self._wake_at: dict[int, float] = {}
         self._next_tick = float("-inf")
 
     # Beginning
@@ -197,7 +199,10 @@ class Groups:
         """Time has passed."""
         now = self.turn.now
         while self._wakes and self._wakes[0][0] <= now:
-            self._active.add(heappop(self._wakes)[1])
+            at, partition = heappop(self._wakes)
+            if self._wake_at.get(partition) == at:
+                del self._wake_at[partition]
+                self._active.add(partition)
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
@@ -208,7 +213,13 @@ class Groups:
             if seconds is None or seconds > _SOON_SECONDS:
                 self._active.discard(partition)
                 if seconds is not None:
-                    heappush(self._wakes, (now + seconds, partition))
+                    self._wake(partition, now + seconds)
+
+    def _wake(self, partition: int, at: float) -> None:
+        """One entry for each group counts: the earliest."""
+        if at < self._wake_at.get(partition, inf):
+            self._wake_at[partition] = at
+            heappush(self._wakes, (at, partition))
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked; None when nothing is due, ever."""

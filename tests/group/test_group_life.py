@@ -207,6 +207,17 @@ def test_a_group_that_nobody_uses_sends_nothing() -> None:
     assert wakes == [None] * 5
 
 
+def test_timers_do_not_pile_up() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    for _ in range(30):
+        life.put(b"A")
+        life.live(1)
+    groups = life.world.hosts[life.leader()].groups
+    assert groups is not None
+    assert len(groups._wakes) <= 2
+
+
 def test_leases_are_renewed_while_somebody_reads() -> None:
     """No read waits for a confirm, once the first has."""
     life = Life(*NODES)
