@@ -149,6 +149,7 @@ class _Partition:
         self.histories: dict[int, _History] = defaultdict(_History)
         self.ranks: dict[NodeId, Rank] = {}
         self.epochs: dict[NodeId, Epoch] = {}
+        self.reached: dict[int, dict[NodeId, Epoch]] = defaultdict(dict)
         self.commits: dict[NodeId, tuple[object, int]] = {}
         self.led: set[object] = set()
         self._now_ms: dict[Rank, int] = {}
@@ -186,14 +187,18 @@ class _Partition:
         """Whether a replica has another rank or epoch than it had."""
         replica = group.replica
         before = (self.ranks.get(id), self.epochs.get(id))
-        self.ranks[id], self.epochs[id] = replica.rank, replica.epoch
+        epoch = replica.epoch
+        self.ranks[id], self.epochs[id] = replica.rank, epoch
+        reached = self.reached[epoch.mark]
+        reached[id] = max(epoch, reached.get(id, epoch))
         rank, left = before[0], replica.left
         if rank not in (None, NO_RANK) and replica.rank == NO_RANK and rank.epoch.mark == left.epoch.mark:
             self._dropped(id, left)  # what belongs to another history is set aside, and not dropped
         return before != (replica.rank, replica.epoch)
 
     def _dropped(self, id: NodeId, left: Configuration) -> None:
-        active = {each for each, epoch in self.epochs.items() if epoch >= left.epoch}
+        reached = self.reached[left.epoch.mark]  # what is set aside is kept too
+        active = {each for each, epoch in reached.items() if epoch >= left.epoch}
         if left.members and not left.has_majority(active):
             raise Violation(f"S2 {id!r} drops its state, but {left} is not active at a majority")
 
