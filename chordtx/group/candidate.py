@@ -50,8 +50,10 @@ class Candidate:
         self._told = own.configuration
 
     def answered(self, by: NodeId, answer: Promise) -> None:
-        """A member has promised, or would."""
-        if answer.ballot == self.ballot and answer.trial == self.trial:
+        """A member has promised, or would. What it said when it knew less comes late."""
+        known = self.answers.get(by)
+        is_late = known is not None and answer.configuration.epoch < known.configuration.epoch
+        if answer.ballot == self.ballot and answer.trial == self.trial and not is_late:
             self.answers[by] = answer
             self._has_promised |= by == self.me
 

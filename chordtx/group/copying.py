@@ -126,7 +126,7 @@ class Copy:
     def _clients_given(self, answer: GiveClients) -> bool:
         if self._clients is None or self._leaves or answer.began != self._clients_after:
             return False
-        self._clients.update(answer.clients)
+        self._clients.update((id, client.copy()) for id, client in answer.clients.items())
         self._clients_after = max(self._clients, default=b"")
         if not answer.more:
             self._finish()

@@ -219,6 +219,7 @@ class Group:
 
     def _copy_answered(self, by: NodeId, answer: Differs | Give | GiveClients | Moved) -> None:
         has_it = self.replica.copy_answered(by, answer)
+        self._check_overruled()
         candidate = self.candidate
         if candidate is not None and (self._is_forcing or not candidate.trial):
             if not has_it:  # any more: others may

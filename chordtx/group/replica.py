@@ -247,9 +247,10 @@ class Replica:
     def _keep_for_copy(self, told: Accept, pending: Install | Learn) -> None:
         """The state that is being copied is the one before these changes. What has no room here, the leader
         sends again."""
+        is_new = all(kept.after != told.after for kept in self._missed)
         is_its = told.ballot == pending.rank.ballot and told.epoch == pending.rank.epoch
         size = sum(128 + len(change.key) + len(change.value) for change in told.changes)
-        if is_its and self._missed_bytes + size <= self._settings.log_bytes_max:
+        if is_its and is_new and self._missed_bytes + size <= self._settings.log_bytes_max:
             self._missed.append(told)
             self._missed_bytes += size
 
