@@ -98,6 +98,7 @@ class Calls:
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
     :ivar unserved: calls of the peer that wait to be served.
+    :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: where it stands what of the peer's could not be served because of a bug.
     """
@@ -120,6 +121,7 @@ class Calls:
         self._calls: list[Any] = []
         self._replies: list[Any] = []
         self._bytes = 0
+        self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
         self._unserved_bytes = 0
         self._serving: dict[int, Deferred[Any]] = {}
@@ -173,12 +175,20 @@ class Calls:
             return asked_at
         return None
 
+    def gather_answers(self) -> None:
+        """Several calls are to be served at once, and :meth:`flush` follows: it need not be asked for.
+
+        To ask for it costs a call of the reactor, and most calls come and are answered one at a time.
+        """
+        self.are_gathering = True
+
     def flush(self) -> None:
         """Send what has gathered."""
         calls, replies = self._calls.copy(), self._replies.copy()
         self._calls.clear()
         self._replies.clear()
         self._bytes = 0
+        self.are_gathering = False
         if self._lost is None:
             _send_all(calls, self._send_calls, self._call_not_sent)
             _send_all(replies, self._send_replies, self._reply_not_sent)
@@ -294,7 +304,7 @@ class Calls:
         size_bytes = _size_bytes(entry)
         if self._bytes + size_bytes > _BUNDLE_BYTES:
             self.flush()  # what is large goes alone
-        if not self._calls and not self._replies:
+        if not (self._calls or self._replies or self.are_gathering):
             self._wants_flush()
         queue.append(entry)
         self._bytes += size_bytes
