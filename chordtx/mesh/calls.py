@@ -190,8 +190,10 @@ class Calls:
         self._bytes = 0
         self.are_gathering = False
         if self._lost is None:
-            _send_all(calls, self._send_calls, self._call_not_sent)
-            _send_all(replies, self._send_replies, self._reply_not_sent)
+            if calls:
+                _send_all(calls, self._send_calls, self._call_not_sent)
+            if replies:
+                _send_all(replies, self._send_replies, self._reply_not_sent)
 
     def _call_not_sent(self, call: list[Any], error: Exception) -> None:
         self._give_up(call[0], error)
@@ -269,7 +271,9 @@ class Calls:
         except Exception as error:
             self._fail(Failure(error), number)
             return
-        if type(result) is not list and isinstance(result, Deferred):  # the class check is a slow one
+        if type(result) is list:  # as most: asked first, for the other check is a slow one
+            self._queue(self._replies, [number, OK, *result])
+        elif isinstance(result, Deferred):
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
@@ -339,8 +343,6 @@ def _send_all(
     bundle: list[Any], send: Callable[[list[Any]], None], not_sent: Callable[[list[Any], Exception], None]
 ) -> None:
     """Send a bundle as one frame; where that cannot be, each entry by itself, so that one fails alone."""
-    if not bundle:
-        return
     try:
         send(bundle)
     except (ValueTooLarge, TypeError) as error:

@@ -419,20 +419,17 @@ class MeshConnection(Protocol):
             self.owner._message_received(self, message)
         elif self.ours:  # what old peers ignore, we ignore of them
             self.clock_ahead_seconds = message.time - self._liveness.heard_at
-            self._extension_received(flag, message)
+            if flag == flags.CALL:
+                if len(message.payload) < 2:
+                    raise ProtocolError("a frame of calls has no calls")
+                self.calls.calls_received(message.payload[1], message.decoded_bytes)
+            elif flag == flags.REPLY:
+                self._replies_received(message.payload)
 
     def missed_received(self, message: Message) -> None:
         """The peer told us of a broadcast that we missed."""
         if message.type == flags.BROADCAST and message.payload[0] not in _BETWEEN_TWO:
             self.owner._message_received(self, message)
-
-    def _extension_received(self, flag: int, message: Message) -> None:
-        if flag == flags.CALL:
-            if len(message.payload) < 2:
-                raise ProtocolError("a frame of calls has no calls")
-            self.calls.calls_received(message.payload[1], message.decoded_bytes)
-        elif flag == flags.REPLY:
-            self._replies_received(message.payload)
 
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""

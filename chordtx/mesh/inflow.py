@@ -101,7 +101,10 @@ class Inflow:
             if self._codec.pending_bytes > _READ_AHEAD_BYTES:
                 self._pause_transport()
         elif self._turns.begin():
-            self._work_on()
+            while self.work(at_once=True):
+                if self._turns.is_over:
+                    self._wait()
+                    break
             self._turns.end()
             if self._link is not None:
                 self._link.worked()
@@ -157,16 +160,12 @@ class Inflow:
             self.is_waiting = True
             return False
         if not is_more:
-            self._note_rest(self._codec.pending_bytes)
+            pending_bytes = self._codec.pending_bytes
+            if pending_bytes or self.unfinished_since is not None:
+                self._note_rest(pending_bytes)
             if self._is_transport_paused:
                 self._resume_transport()
         return is_more
-
-    def _work_on(self) -> None:
-        while self.work(at_once=True):
-            if self._turns.is_over:
-                self._wait()
-                return
 
     def _wait(self) -> None:
         self.is_waiting = True
