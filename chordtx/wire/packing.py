@@ -104,7 +104,8 @@ def _decoded_first(data: bytes, limits: Limits) -> tuple[Any, int] | None:
 
     As nearly all calls and answers are. Walking through them takes three times as long as decoding them.
     """
-    if len(data) > min(_DECODED_FIRST_BYTES_MAX, limits.elements_max, limits.containers_max):
+    size_bytes = len(data)
+    if size_bytes > _DECODED_FIRST_BYTES_MAX or size_bytes > min(limits.elements_max, limits.containers_max):
         return None
     try:
         value = msgpack.unpackb(
@@ -116,18 +117,25 @@ def _decoded_first(data: bytes, limits: Limits) -> tuple[Any, int] | None:
         )
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
         return None
-    level = [value] if type(value) is list else []
+    if type(value) is not list:
+        return None
+    level = [value]
     elements = arrays = 0
     for _ in range(limits.depth_max + ENVELOPE_DEPTH):
-        if not level:
-            break
-        elements += sum(map(len, level))
         arrays += len(level)
-        level = [part for array in level for part in array if type(part) is list]
-    arrays_bytes = arrays * _ARRAY_BYTES
-    if level or not arrays or arrays_bytes > _COMPRESSED_CONTAINER_BYTES_FREE:
-        return None
-    return value, len(data) + elements * _ELEMENT_BYTES + arrays_bytes
+        inner = []
+        for array in level:
+            elements += len(array)
+            for part in array:
+                if type(part) is list:
+                    inner.append(part)
+        if not inner:
+            arrays_bytes = arrays * _ARRAY_BYTES
+            if arrays_bytes > _COMPRESSED_CONTAINER_BYTES_FREE:
+                return None
+            return value, size_bytes + elements * _ELEMENT_BYTES + arrays_bytes
+        level = inner
+    return None
 
 
 def _refuse_map(_: Any) -> None:
