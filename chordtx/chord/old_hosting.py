@@ -69,7 +69,7 @@ class OldHost:
 
     def any_store(self) -> bool:
         """Whether an old peer that stores is connected."""
-        for link in self._node.routing_table.values():  # a plain loop, for every read and write asks
+        for link in self._node.routing_table.values():  # noqa: SIM110 - every read and write asks
             if not link.ours and not link.leeching:
                 return True
         return False

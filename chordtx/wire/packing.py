@@ -44,8 +44,8 @@ _SMALL_BYTES_MAX = 1024
 _SMALL_HEADERS_MAX = 32
 
 
-#: A message without maps is decoded at once, and looked at after that, up to here: then no array in it can pass
-#: the bounds, but for the nesting.
+#: A message without maps is decoded at once, and looked at after that, up to here: so short, it can be nested
+#: too deep, but pass no other bound.
 _DECODED_FIRST_BYTES_MAX = 16 << 10
 #: msgpack reserves 8 bytes for each entry that an array claims, and nests arrays 1,024 deep: 2 MiB at most.
 _DECODED_FIRST_CLAIMED_MAX = 256
