@@ -99,11 +99,9 @@ class Poll:
         self._check()
 
     def _ask_next(self) -> None:
-        if not self._queue:
-            return
-        member = self._queue.pop(0)
-        self._pending += 1
-        self._ask(self, member)
+        if self._queue:
+            self._pending += 1
+            self._ask(self, self._queue.pop(0))
 
     def answered(self, peer: Contact, results: list[Any]) -> None:
         """A member has answered."""
@@ -146,7 +144,8 @@ class Poll:
     def _check(self) -> None:
         if self.done.called:
             return
-        if (self.decided and not self._waits_for_all) or not (self._pending or self._queue):
+        is_decided = self._votes >= self._needed and not self._waits_for_all
+        if is_decided or not (self._pending or self._queue):
             if self._hedge is not None and self._hedge.active():
                 self._hedge.cancel()
             self.done.callback(None)

@@ -102,10 +102,11 @@ class Replica:
         return self._put(key, record, self.store.get(key))
 
     def _put(self, key: bytes, record: Record, present: Record | None) -> list[Deferred[None]]:
-        self._clock.observe(record.newest, self._wall_ms())
-        if present is None and self.is_forgettable(record):
+        now_ms = self._wall_ms()
+        self._clock.observe(record.newest, now_ms)
+        if present is None and not record.alive(now_ms) and self.is_forgettable(record):
             return []  # from somebody who has not forgotten it yet
-        self._must_be_kept(key, record, present)
+        self._must_be_kept(key, record, present, now_ms)
         merged = self.store.merge(key, record)
         self.merged(key, merged)
         stored = None if self.stored is None else self.stored(key, merged)
@@ -116,13 +117,13 @@ class Replica:
             waits.append(synced.addBoth(self._now_synced, key))
         return waits
 
-    def _must_be_kept(self, key: bytes, record: Record, present: Record | None) -> None:
+    def _must_be_kept(self, key: bytes, record: Record, present: Record | None, now_ms: int) -> None:
         """:raises ValueTooLarge: when what it makes of the present one could not be sent to others."""
         becomes: Record | None = record
         if record.fields or (present is not None and present.fields):
             becomes = merge(present, record)  # without fields it becomes one of the two
-        if becomes is not None and becomes != present:
-            self._record_limits.must_be_kept(key, becomes, self._wall_ms())
+        if becomes is not None and (present is None or becomes != present):
+            self._record_limits.must_be_kept(key, becomes, now_ms)
 
     def _now_synced(self, outcome: Any, key: bytes) -> Any:
         left = self._unsynced.pop(key) - 1

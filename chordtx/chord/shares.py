@@ -190,7 +190,8 @@ class Shares:
             tree = self._trees.get(id)
             if tree is None:
                 tree = self._trees[id] = Tree()
-            tree.toggle(leaf, digest)
+            tree.root ^= digest
+            tree.leaves[leaf] ^= digest
 
     # What is asked
 

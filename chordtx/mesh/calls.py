@@ -98,6 +98,7 @@ class Calls:
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
     :ivar unserved: calls of the peer that wait to be served.
+    :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: where it stands what of the peer's could not be served because of a bug.
     """
@@ -120,6 +121,7 @@ class Calls:
         self._calls: list[Any] = []
         self._replies: list[Any] = []
         self._bytes = 0
+        self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
         self._unserved_bytes = 0
         self._serving: dict[int, Deferred[Any]] = {}
@@ -173,15 +175,25 @@ class Calls:
             return asked_at
         return None
 
+    def gather_answers(self) -> None:
+        """Several calls are to be served at once, and :meth:`flush` follows: it need not be asked for.
+
+        To ask for it costs a call of the reactor, and most calls come and are answered one at a time.
+        """
+        self.are_gathering = True
+
     def flush(self) -> None:
         """Send what has gathered."""
         calls, replies = self._calls.copy(), self._replies.copy()
         self._calls.clear()
         self._replies.clear()
         self._bytes = 0
+        self.are_gathering = False
         if self._lost is None:
-            _send_all(calls, self._send_calls, self._call_not_sent)
-            _send_all(replies, self._send_replies, self._reply_not_sent)
+            if calls:
+                _send_all(calls, self._send_calls, self._call_not_sent)
+            if replies:
+                _send_all(replies, self._send_replies, self._reply_not_sent)
 
     def _call_not_sent(self, call: list[Any], error: Exception) -> None:
         self._give_up(call[0], error)
@@ -259,7 +271,9 @@ class Calls:
         except Exception as error:
             self._fail(Failure(error), number)
             return
-        if type(result) is not list and isinstance(result, Deferred):  # the class check is a slow one
+        if type(result) is list:  # as most: asked first, for the other check is a slow one
+            self._queue(self._replies, [number, OK, *result])
+        elif isinstance(result, Deferred):
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
@@ -294,7 +308,7 @@ class Calls:
         size_bytes = _size_bytes(entry)
         if self._bytes + size_bytes > _BUNDLE_BYTES:
             self.flush()  # what is large goes alone
-        if not self._calls and not self._replies:
+        if not (self._calls or self._replies or self.are_gathering):
             self._wants_flush()
         queue.append(entry)
         self._bytes += size_bytes
@@ -329,8 +343,6 @@ def _send_all(
     bundle: list[Any], send: Callable[[list[Any]], None], not_sent: Callable[[list[Any], Exception], None]
 ) -> None:
     """Send a bundle as one frame; where that cannot be, each entry by itself, so that one fails alone."""
-    if not bundle:
-        return
     try:
         send(bundle)
     except (ValueTooLarge, TypeError) as error:

@@ -410,7 +410,7 @@ class MeshConnection(Protocol):
                 self._handshake.message_received(message)
         elif message.type == flags.RENEGOTIATE:
             self._renegotiate(message.payload)
-        elif flag in _BETWEEN_TWO and message.type == flags.BROADCAST:
+        elif message.type == flags.BROADCAST and flag in _BETWEEN_TWO:
             text = "{connection} passes on what is between two nodes: ignored"
             self.owner._limited_log.debug(text, connection=self)
         elif flag == flags.HANDSHAKE and len(message.payload) == 5:
@@ -419,29 +419,38 @@ class MeshConnection(Protocol):
             self.owner._message_received(self, message)
         elif self.ours:  # what old peers ignore, we ignore of them
             self.clock_ahead_seconds = message.time - self._liveness.heard_at
-            self._extension_received(flag, message)
+            if flag == flags.CALL:
+                if len(message.payload) < 2:
+                    raise ProtocolError("a frame of calls has no calls")
+                self.calls.calls_received(message.payload[1], message.decoded_bytes)
+            elif flag == flags.REPLY:
+                self._replies_received(message.payload)
 
     def missed_received(self, message: Message) -> None:
         """The peer told us of a broadcast that we missed."""
         if message.type == flags.BROADCAST and message.payload[0] not in _BETWEEN_TWO:
             self.owner._message_received(self, message)
 
-    def _extension_received(self, flag: int, message: Message) -> None:
-        if flag == flags.CALL:
-            if len(message.payload) < 2:
-                raise ProtocolError("a frame of calls has no calls")
-            self.calls.calls_received(message.payload[1], message.decoded_bytes)
-        elif flag == flags.REPLY:
-            self._replies_received(message.payload)
-
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
         calls, owner = self.calls, self.owner
+        if not calls.unserved:
+            return False
+        if until_turn_is_over:
+            calls.gather_answers()
         while calls.unserved and self._may_answer():
             calls.serve_one(owner._methods, self)
             if calls.unserved and (not until_turn_is_over or owner._bounds.turns.is_over):
                 return self._may_answer()
         return False
+
+    def worked(self) -> None:
+        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        if self.calls.are_gathering:
+            try:
+                self.calls.flush()
+            except Exception as error:
+                self.reading_failed(error)
 
     def _may_answer(self) -> bool:
         """Whether one more call is served: the peer reads, and all links together have room for the answer.

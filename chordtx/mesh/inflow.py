@@ -41,6 +41,9 @@ class InflowLink(Protocol):
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
         """A message was left out that costs more than its sender paid for."""
 
+    def worked(self) -> None:
+        """What came was worked on at once, as far as it could be."""
+
     def reading_failed(self, error: Exception) -> None:
         """Reading, serving or delivering raised this (it is called within the ``except``)."""
 
@@ -98,8 +101,13 @@ class Inflow:
             if self._codec.pending_bytes > _READ_AHEAD_BYTES:
                 self._pause_transport()
         elif self._turns.begin():
-            self._work_on()
+            while self.work(at_once=True):
+                if self._turns.is_over:
+                    self._wait()
+                    break
             self._turns.end()
+            if self._link is not None:
+                self._link.worked()
         else:
             self._wait()
 
@@ -152,15 +160,12 @@ class Inflow:
             self.is_waiting = True
             return False
         if not is_more:
-            self._note_rest()
-            self._resume_transport()
+            pending_bytes = self._codec.pending_bytes
+            if pending_bytes or self.unfinished_since is not None:
+                self._note_rest(pending_bytes)
+            if self._is_transport_paused:
+                self._resume_transport()
         return is_more
-
-    def _work_on(self) -> None:
-        while self.work(at_once=True):
-            if self._turns.is_over:
-                self._wait()
-                return
 
     def _wait(self) -> None:
         self.is_waiting = True
@@ -176,7 +181,8 @@ class Inflow:
         if message is None:
             return False
         self._has_read = True
-        self._spend(message.decoded_bytes, link)
+        if not link.is_member:
+            self._spend(message.decoded_bytes, link)
         link.deliver(message)
         return True
 
@@ -193,9 +199,8 @@ class Inflow:
         if not self._is_on_hold:
             self._wait()
 
-    def _note_rest(self) -> None:
+    def _note_rest(self, pending_bytes: int) -> None:
         """All that can be done is done: a frame whose rest has not come is looked after, and counted."""
-        pending_bytes = self._codec.pending_bytes
         if not pending_bytes:
             self.unfinished_since = None
         elif self._has_read or self.unfinished_since is None:

@@ -36,15 +36,11 @@ _SET_BACK_SECONDS = 0.1
 _CANCELLED_MAX = 50
 
 
-def wall_seconds() -> float:
-    """The system's wall clock: Unix time in seconds. It may be set, forward and back."""
-    return time.time()
-
-
 def wall_clock_of(reactor: Any) -> Callable[[], float]:
-    """The wall clock of a reactor's world: the system's; a simulated one knows its own time."""
+    """The wall clock of a reactor's world, Unix time in seconds: the system's, which may be set, forward and
+    back; a simulated one knows its own time."""
     if IReactorFromThreads.providedBy(reactor):
-        return wall_seconds
+        return time.time
     seconds: Callable[[], float] = reactor.seconds
     return seconds
 

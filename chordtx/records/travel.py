@@ -72,7 +72,9 @@ class RecordLimits:
                 raise ValueTooLarge(f"the map: {error}", len(packed), self._value_bytes_max) from error
 
     def _must_be_storable(self, key: bytes, record: Record) -> None:
-        _must_be_below("the record", record.cost_bytes, 2 * self._value_bytes_max)
+        size_bytes, limit_bytes = record.cost_bytes, 2 * self._value_bytes_max
+        if size_bytes > limit_bytes:  # asked here already, for every write passes here on every replica
+            _must_be_below("the record", size_bytes, limit_bytes)
         self.must_travel(key, record)
 
     def must_be_written(self, key: bytes, record: Record, now_ms: int) -> None:

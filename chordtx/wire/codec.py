@@ -83,9 +83,9 @@ class Codec:
         data = self._reader.next_frame()
         if data is None:
             return None
-        body = data[ID_BYTES:]
-        if sha256(body).digest() == data[:ID_BYTES]:
-            return Message.from_checked(data[:ID_BYTES], body, self._limits)
+        id, body = data[:ID_BYTES], data[ID_BYTES:]
+        if sha256(body).digest() == id:
+            return Message.from_checked(id, body, self._limits)
         if not self._has_greeted:
             raise ProtocolError("a first message whose checksum does not match: it has to be plain")
         del body
@@ -116,18 +116,20 @@ class Codec:
         :raises ValueTooLarge: as there.
         """
         must_fit(message, self._limits)
+        body = message.body
+        size_bytes = ID_BYTES + len(body)
         method = None if plain else self._send_method
-        is_long = len(message.body) > _SAMPLED_BYTES_MIN and not self._never_plain
-        if is_long and (method is None or not self._is_worth_it(message.body, method)):
-            size_bytes = ID_BYTES + len(message.body)
+        if method is not None and size_bytes < self._compress_bytes_min and not self._never_plain:
+            method = None
+        is_long = len(body) > _SAMPLED_BYTES_MIN and not self._never_plain
+        if is_long and (method is None or not self._is_worth_it(body, method)):
             self._must_be_a_frame(size_bytes)
-            return frame_header(size_bytes) + message.id, message.body
+            return frame_header(size_bytes) + message.id, body
+        if method is None:
+            self._must_be_a_frame(size_bytes)
+            return (frame_header(size_bytes) + message.id + body,)
         data = message.data
-        if method is not None:
-            if self._never_plain:
-                data = compress(data, method)
-            elif len(data) >= self._compress_bytes_min:
-                data = self._compressed(data, method)
+        data = compress(data, method) if self._never_plain else self._compressed(data, method)
         self._must_be_a_frame(len(data))
         return (frame(data),)
 

@@ -62,16 +62,16 @@ class FrameReader:
 
         :raises ProtocolError: as soon as a length past ``frame_bytes_max`` is read, before its bytes come.
         """
-        if self.pending_bytes < LENGTH_BYTES:
+        buffer, begin = self._buffer, self._start + LENGTH_BYTES
+        if len(buffer) < begin:
             return None
-        (length_bytes,) = _LENGTH.unpack_from(self._buffer, self._start)
+        (length_bytes,) = _LENGTH.unpack_from(buffer, self._start)
         if length_bytes > self._frame_bytes_max:
             raise ProtocolError(f"a frame of {length_bytes} bytes, of {self._frame_bytes_max}")
-        begin = self._start + LENGTH_BYTES
         end = begin + length_bytes
-        if end > len(self._buffer):
+        if end > len(buffer):
             return None
-        with memoryview(self._buffer) as view:
+        with memoryview(buffer) as view:
             found = bytes(view[begin:end])
         self._start = end
         self._cut()

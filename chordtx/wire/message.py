@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError
-from chordtx.wire.packing import pack, scan, unpack_scanned
+from chordtx.wire.packing import pack, unpack_message
 
 #: Length of an id, which is the checksum too.
 ID_BYTES = 32
@@ -72,8 +72,7 @@ class Message:
 
         :param sent_bytes: what the peer sent for it, when it came compressed.
         """
-        decoded_bytes = scan(body, limits, envelope=True, sent_bytes=sent_bytes)
-        entries = unpack_scanned(body)
+        entries, decoded_bytes = unpack_message(body, limits, sent_bytes)
         # The exact type, because a bool is an int too.
         if type(entries) is not list or len(entries) <= _HEAD_ENTRIES:
             raise ProtocolError("a message that is no array of four entries or more")

@@ -72,6 +72,22 @@ def test_calls_of_one_turn_leave_in_one_frame_and_are_answered() -> None:
     assert found == [[["caller", 3]], [["caller", 3]]]
 
 
+def test_answers_that_are_gathered_wait_for_a_flush_that_need_not_be_asked_for() -> None:
+    flushes: list[None] = []
+    sent: list[list[Any]] = []
+    calls = Calls(sent.append, sent.append, lambda: flushes.append(None), 100, Logger())
+    calls.gather_answers()
+    for number in (1, 2):
+        calls.calls_received([[number, "nothing"]], 10)
+        calls.serve_one({"nothing": lambda caller: []}, "caller")
+    assert (flushes, sent, calls.are_gathering) == ([], [], True)
+    calls.flush()
+    assert (sent, calls.are_gathering) == ([[[1, OK], [2, OK]]], False)
+    calls.calls_received([[3, "nothing"]], 10)
+    calls.serve_one({"nothing": lambda caller: []}, "caller")
+    assert len(flushes) == 1
+
+
 def test_round_trip_is_that_of_the_youngest_call() -> None:
     pair = Pair({"ping": lambda caller: []})
     pair.call("ping", now=1.0)

@@ -63,6 +63,10 @@ HOSTILE = {
     "nested array32 headers, larger claims": nested_claims(b"\xdd\xff\xff\xff\xff"),
     "1,000 nested array32 headers": message_of(b"\xdd\x00\x00\xf0\x00" * 1000 + bytes(50_000)),
     "nested array16 headers": nested_claims(b"\xdc\x10\x00"),
+    "nested array16 headers, short": message_of(b"\xdc\x01\x00" * 1000),
+    "nested array16 headers in a row, short": message_of(
+        b"\xdc\x00\xff" + b"\xe0" * 250 + b"\xdc\x01\x00" * 1015 + b"\xe0" * 12_000
+    ),
     "nested arrays": nested_claims(b"\x91"),
     "nested arrays of 15": nested_claims(b"\x9f"),
     "nested maps": nested_claims(b"\x81\x00"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.wire import Message, flags, pack_value, scan, unpack_value
-from chordtx.wire.packing import walk
+from chordtx.wire.packing import _decoded_first, unpack_scanned, walk
 
 LIMITS = Limits()
 SMALL = Limits(depth_max=4, elements_max=50, containers_max=10)
@@ -251,6 +251,34 @@ def test_the_short_way_takes_nothing_that_the_long_one_refuses(value: Any) -> No
     except ProtocolError:
         return
     walk(blob, SMALL)
+
+
+@given(
+    st.lists(st.recursive(scalars, lambda inner: st.lists(inner, max_size=5) | st.just({}), max_leaves=30)),
+    st.none() | st.integers(1, 1000),
+    st.none() | st.tuples(st.integers(0, 2000), st.integers(0, 255)),
+)
+def test_what_is_decoded_first_is_what_is_found_by_walking(
+    value: list[Any], sent_bytes: int | None, change: tuple[int, int] | None
+) -> None:
+    body = bytearray(msgpack.packb(value))
+    if change is not None:
+        body[change[0] % len(body)] = change[1]
+    blob = bytes(body)
+    for limits in (LIMITS, SMALL, Limits(depth_max=2)):
+        found = _decoded_first(blob, limits)
+        if found is not None:
+            assert found[1] == walk(blob, limits, envelope=True, sent_bytes=sent_bytes)
+            assert msgpack.packb(found[0]) == msgpack.packb(unpack_scanned(blob))
+
+
+def test_what_is_decoded_first_and_what_is_not() -> None:
+    """Each that is not is at a bound, and read or refused as before."""
+    frames: list[Any] = [[0] * 256, [[0] * 100] * 150, nested(33), [[]] * 255]
+    for value in frames:
+        assert _decoded_first(msgpack.packb(value), LIMITS) is not None
+    for value in ([0] * 257, [bytes(1 << 14)], nested(34), [{}], {1: 2}, 7, [[[]] * 255] * 48):
+        assert _decoded_first(msgpack.packb(value), LIMITS) is None
 
 
 def test_a_map_with_a_list_as_a_key_cannot_be_packed() -> None:
