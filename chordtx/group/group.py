@@ -22,7 +22,7 @@ from chordtx.group.candidate import Candidate, Choice
 from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.leader import INSTALLING, LEADING, PASSING, SEALED, Leader
 from chordtx.group.learning import Learning
-from chordtx.group.lease import NEVER, PairLeases
+from chordtx.group.lease import PairLeases
 from chordtx.group.messages import (
     NOT_LEADER,
     Accept,
@@ -93,7 +93,6 @@ class Group:
         self._sequence = 0
         self._number_seen = 0
         self._leaving: set[NodeId] = set()
-        self._heard = NEVER
         self._walls = WallClocks(me.id, turn)
         self._turn = turn
         self._pairs = pairs
@@ -161,13 +160,11 @@ class Group:
 
     def _accept(self, by: NodeId, told: Accept) -> None:
         self.replica.accept(by, told)
-        self._heard = self._turn.now
         if self.tries.at is not None or self.leader is not None or self.candidate is not None:
             self._leader_spoke()
 
     def _install(self, by: NodeId, told: Install) -> None:
         self.replica.install(by, told)
-        self._heard = self._turn.now
         self._leader_spoke()
 
     def _leader_spoke(self) -> None:
