@@ -41,6 +41,7 @@ class Copy:
         self.state: State | None = None
         self.is_broken = False
         self._digests = Digests(self._base)
+        self._tree = self._digests.tree if self._base else b""
         self._records = dict(self._base)
         self._clients: dict[bytes, Client] | None = None
         self._differs: Differs | None = None
@@ -51,8 +52,7 @@ class Copy:
     def request(self) -> Request | None:
         """What to ask next, or again; None when all is there."""
         if self._differs is None:
-            tree = self._digests.tree if self._base else b""
-            return Compare(self.rank, tree, clients_digest(self._base_clients))
+            return Compare(self.rank, self._tree)
         if self._leaves:
             return Fetch(self.rank, tuple(self._wanted()), self._after)
         if self._clients is not None and self.state is None:
@@ -96,11 +96,11 @@ class Copy:
         return State(Header(NO_CONFIGURATION), self._records, clients)
 
     def _compared(self, answer: Differs) -> bool:
-        if self._differs is not None:
+        if self._differs is not None or answer.compared != _digest(self._tree):
             return False
         self._differs = answer
         self._leaves = list(answer.leaves)
-        if answer.clients:
+        if answer.clients != clients_digest(self._base_clients):
             self._clients = {}
         self._finish_if_whole()
         return True
@@ -139,15 +139,16 @@ class Copy:
 
     def _finish(self) -> None:
         assert self._differs is not None
-        if tree_digest(Digests(self._records)) == self._differs.tree:
+        assert self._clients is not None
+        is_tree = _digest(Digests(self._records).tree) == self._differs.tree
+        if is_tree and clients_digest(self._clients) == self._differs.clients:
             self.state = State(self._differs.header, self._records, self._clients)
         else:
             self.is_broken = True
 
 
-def tree_digest(digests: Digests) -> bytes:
-    """What stands for all records."""
-    return blake2b(digests.tree, digest_size=DIGEST_BYTES).digest()
+def _digest(tree: bytes) -> bytes:
+    return blake2b(tree, digest_size=DIGEST_BYTES).digest()
 
 
 class Source:
@@ -174,8 +175,10 @@ class Source:
         """Where another state differs."""
         digests = self._digests()
         leaves = tuple(digests.leaves_unlike(question.tree))
-        clients = clients_digest(self._clients) != question.clients
-        return Differs(self.rank, self._header, leaves, clients, tree_digest(digests))
+        clients = clients_digest(self._clients)
+        return Differs(
+            self.rank, _digest(question.tree), self._header, leaves, clients, _digest(digests.tree)
+        )
 
     def fetch(self, question: Fetch) -> Give:
         """As much of what another state lacks as goes into one page."""

@@ -155,25 +155,27 @@ class Gone(NamedTuple):
 class Compare(NamedTuple):
     """Where does the state of this rank differ from the sender's?
 
-    :ivar tree: the sender's digests, empty when it has no records. :ivar clients: the digest of its clients.
+    :ivar tree: the sender's digests, empty when it has no records.
     """
 
     rank: Rank
     tree: bytes
-    clients: bytes
 
 
 class Differs(NamedTuple):
     """In these leaves.
 
-    :ivar leaves: their numbers. :ivar clients: whether clients differ.
-    :ivar tree: a digest of the tree, to compare the finished copy with.
+    :ivar compared: a digest of the tree that the state was compared with.
+    :ivar leaves: their numbers.
+    :ivar clients: a digest of the state's clients. :ivar tree: and one of its own tree: both for the finished
+        copy.
     """
 
     rank: Rank
+    compared: bytes
     header: Header
     leaves: tuple[int, ...]
-    clients: bool
+    clients: bytes
     tree: bytes
 
 

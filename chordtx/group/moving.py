@@ -23,6 +23,7 @@ class Move:
         self.following: Configuration = leader.configuration.successor(leader.state.next)
         own = replica.report(leader.ballot, trial=False)
         self.candidate = Candidate(replica.me, leader.ballot, own, released=None, trial=False, since=turn.now)
+        self.candidate.answered(replica.me, own)  # it has promised this ballot long ago
         self._epoch = leader.configuration.epoch
         self._partition = replica.partition
         self._me = replica.me

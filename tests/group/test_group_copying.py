@@ -244,7 +244,7 @@ def test_answers_to_what_was_not_asked_are_passed_over() -> None:
         answer._replace(leaf=(answer.leaf + 1) % LEAVES),
         answer._replace(began=bytes(16)),
         GiveClients(RANK, None, {}, False),
-        source.compare(Compare(RANK, b"", bytes(16)))._replace(leaves=()),
+        source.compare(Compare(RANK, b""))._replace(leaves=()),
     ]:
         copy.answered(wrong)
         assert copy.request() == question
@@ -261,7 +261,7 @@ def test_answers_to_what_was_not_asked_are_passed_over() -> None:
 
 def test_a_comparison_of_another_rank_is_passed_over() -> None:
     copy = Copy(b"s", RANK, None)
-    copy.answered(Differs(rank(5), HEADER, (), False, bytes(16)))
+    copy.answered(Differs(rank(5), bytes(16), HEADER, (), bytes(16), bytes(16)))
     assert isinstance(copy.request(), Compare)
 
 

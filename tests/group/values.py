@@ -131,8 +131,8 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     messages.Learned: st.builds(messages.Learned, ballots, ranks),
     messages.Yours: st.builds(messages.Yours, ballots, st.integers(0, COUNT_MAX)),
     messages.Gone: st.builds(messages.Gone, configurations),
-    messages.Compare: st.builds(messages.Compare, ranks, trees, digests),
-    messages.Differs: st.builds(messages.Differs, ranks, headers, leaves, flags, digests),
+    messages.Compare: st.builds(messages.Compare, ranks, trees),
+    messages.Differs: st.builds(messages.Differs, ranks, digests, headers, leaves, digests, digests),
     messages.Fetch: st.builds(messages.Fetch, ranks, wanted, digest_or_nothing),
     messages.Give: st.builds(
         messages.Give,
