@@ -74,7 +74,7 @@ class Copy:
 
         :returns: whether that was asked for: what came twice answers no question that is open.
         """
-        if answer.rank != self.rank:
+        if answer.rank != self.rank or self.state is not None:
             return False
         if isinstance(answer, Differs):
             return self._compared(answer)
@@ -84,11 +84,6 @@ class Copy:
             return self._clients_given(answer)
         self.is_broken = True
         return True
-
-    @property
-    def finished(self) -> State | None:
-        """The whole state, once it is here."""
-        return self.state
 
     def so_far(self) -> State:
         """What came of it: a part of the state, to compare another copy with."""

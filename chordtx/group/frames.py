@@ -13,7 +13,7 @@ Named tuples are arrays of their fields. Whatever the bytes are, reading them gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 from attrs import evolve
@@ -82,6 +82,8 @@ FRAME_BYTES = 1 << 20
 _named = tuple.__new__
 
 Entries = list[tuple[int, Message]]
+
+T = TypeVar("T")
 
 
 def _in_wire_form(obj: object) -> Any:
@@ -290,8 +292,7 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
 
 def operations_to_wire(batches: Iterable[tuple[int, Iterable[Operation]]]) -> bytes:
     """A frame of a client's operations, by partition."""
-    packed: bytes = msgpack.packb([(partition, *operations) for partition, operations in batches])
-    return packed
+    return _by_partition_to_wire(batches)
 
 
 def operations_from_wire(
@@ -301,11 +302,22 @@ def operations_from_wire(
 
     :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
     """
+    return _by_partition_from_wire(data, limits, partitions, lambda obj: _operation(obj, value_bytes_max))
+
+
+def _by_partition_to_wire(batches: Iterable[tuple[int, Iterable[object]]]) -> bytes:
+    packed: bytes = msgpack.packb([(partition, *entries) for partition, entries in batches])
+    return packed
+
+
+def _by_partition_from_wire(
+    data: bytes, limits: Limits, partitions: int, read: Callable[[object], T]
+) -> list[tuple[int, list[T]]]:
     batches = []
     for partition, *told in _rows(data, limits):
         if not 0 <= partition < partitions:
             raise ProtocolError("there is no such partition")
-        batches.append((partition, [_operation(each, value_bytes_max) for each in told]))
+        batches.append((partition, [read(each) for each in told]))
     return batches
 
 
@@ -326,8 +338,7 @@ def _operation(obj: object, value_bytes_max: int) -> Operation:
 
 def answers_to_wire(batches: Iterable[tuple[int, Iterable[Answer]]]) -> bytes:
     """A frame of answers to one client's node, by partition."""
-    packed: bytes = msgpack.packb([(partition, *answers) for partition, answers in batches])
-    return packed
+    return _by_partition_to_wire(batches)
 
 
 def answers_from_wire(
@@ -337,12 +348,7 @@ def answers_from_wire(
 
     :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
     """
-    batches = []
-    for partition, *told in _rows(data, limits):
-        if not 0 <= partition < partitions:
-            raise ProtocolError("there is no such partition")
-        batches.append((partition, [_answer(each, value_bytes_max) for each in told]))
-    return batches
+    return _by_partition_from_wire(data, limits, partitions, lambda obj: _answer(obj, value_bytes_max))
 
 
 def _answer(obj: object, value_bytes_max: int) -> Answer:

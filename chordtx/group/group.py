@@ -24,10 +24,8 @@ from chordtx.group.leader import INSTALLING, LEADING, PASSING, SEALED, Leader
 from chordtx.group.learning import Learning
 from chordtx.group.lease import PairLeases
 from chordtx.group.messages import (
-    NOT_LEADER,
     Accept,
     Accepted,
-    Answer,
     Compare,
     Differs,
     Fetch,
@@ -46,6 +44,7 @@ from chordtx.group.messages import (
     Promise,
     Refused,
     Yours,
+    not_leader,
 )
 from chordtx.group.moving import Move
 from chordtx.group.partition_time import WallClocks
@@ -255,8 +254,7 @@ class Group:
         if self.who_leads() is None:
             self.tries.hurry()
             self.want_leader()
-        answer = Answer(operation.client, operation.number, NOT_LEADER, self.who_leads(), NO_RANK, NO_RANK)
-        self._turn.answer(who, self.partition, answer)
+        self._turn.answer(who, self.partition, not_leader(operation, self.who_leads()))
 
     def confirmed(self) -> None:
         """A member has answered a confirm for this partition."""

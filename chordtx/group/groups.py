@@ -18,7 +18,6 @@ from chordtx.group.confirming import Confirming
 from chordtx.group.group import Group
 from chordtx.group.messages import (
     NODE_LEVEL,
-    NOT_LEADER,
     Accept,
     Answer,
     Confirm,
@@ -29,8 +28,9 @@ from chordtx.group.messages import (
     Operation,
     Prepare,
     Yours,
+    not_leader,
 )
-from chordtx.group.rank import FIRST_RANK, NO_RANK, Ballot, NodeId
+from chordtx.group.rank import FIRST_RANK, Ballot, NodeId
 from chordtx.group.record import cost_bytes
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.settings import GroupSettings
@@ -173,8 +173,7 @@ class Groups:
         """A client's operation. :param who: is named in the answer."""
         group = self.group(partition)
         if group is None:
-            answer = Answer(operation.client, operation.number, NOT_LEADER, None, NO_RANK, NO_RANK)
-            self.turn.answer(who, partition, answer)
+            self.turn.answer(who, partition, not_leader(operation, None))
         else:
             group.do(who, operation)
 

@@ -18,7 +18,6 @@ from chordtx.group.lease import NEVER, NOT_CONFIRMED, Confirmed, Held, PairLease
 from chordtx.group.messages import (
     BUSY,
     FULL,
-    NOT_LEADER,
     TOO_OLD,
     UNKNOWN,
     Accept,
@@ -27,6 +26,7 @@ from chordtx.group.messages import (
     Install,
     Learn,
     Operation,
+    not_leader,
 )
 from chordtx.group.operations import GET, READS, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
@@ -507,8 +507,7 @@ class Leader:
             )
         self._waiting.clear()
         for who, operation in self.take_held():
-            answer = Answer(operation.client, operation.number, NOT_LEADER, who_leads, NO_RANK, NO_RANK)
-            self._turn.answer(who, self._partition, answer)
+            self._turn.answer(who, self._partition, not_leader(operation, who_leads))
 
     def take_held(self) -> list[tuple[object, Operation]]:
         """Operations that are not done, and that may be done by the next leader, or in the next epoch."""

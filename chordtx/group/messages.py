@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chordtx.group.configuration import Configuration, Member
-from chordtx.group.rank import Ballot, Epoch, Rank
+from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Header
 
@@ -298,6 +298,13 @@ class Answer(NamedTuple):
 #: It was not done and never will be: the receiver leads no more, or not yet. Detail: who leads, as far as it
 #: knows, or None.
 NOT_LEADER = 32
+
+
+def not_leader(operation: Operation, who_leads: NodeId | None) -> Answer:
+    """The answer of who does not lead. :param who_leads: as far as it knows."""
+    return Answer(operation.client, operation.number, NOT_LEADER, who_leads, NO_RANK, NO_RANK)
+
+
 #: It may have been done or not: the leader lost its lead meanwhile. The same id may be sent again.
 UNKNOWN = 33
 #: Too long ago, or answered already: whether it was done is not known any more.

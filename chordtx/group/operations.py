@@ -26,7 +26,7 @@ deletes, as in ``set(key, None)``.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -186,7 +186,7 @@ def list_page(
     prefix, after, limit, with_values = arguments
     entries: list[tuple[Any, ...]] = []
     room = LIST_BYTES_MAX
-    start = max(bisect_right(keys, after) if after is not None else 0, _first(keys, prefix))
+    start = max(bisect_right(keys, after) if after is not None else 0, bisect_left(keys, prefix))
     for index in range(start, len(keys)):
         key = keys[index]
         if not key.startswith(prefix):
@@ -200,17 +200,6 @@ def list_page(
             return DONE, (entries, True)
         entries.append((key, value, record.expires_ms, record.rank))
     return DONE, (entries, False)
-
-
-def _first(keys: list[bytes], prefix: bytes) -> int:
-    low, high = 0, len(keys)
-    while low < high:
-        middle = (low + high) // 2
-        if keys[middle] < prefix:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 def expires_ms(expires: Any, now_ms: int) -> int:

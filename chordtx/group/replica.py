@@ -359,17 +359,16 @@ class Replica:
         :returns: whether the source has that state; if not, nothing is being copied any more.
         """
         copy = self.copy
-        if copy is None or copy.source != by or copy.rank != answer.rank or copy.state is not None:
+        if copy is None or copy.source != by or copy.rank != answer.rank:
             return True
         is_awaited = copy.answered(answer)
         if copy.is_broken:
             self._abandon_copy()
             return False
-        state = copy.finished
-        if state is None:
+        if copy.state is None:
             self.ask_for_copy(at_once=is_awaited)
-        elif self._pending is not None:
-            self._copy_finished(by, state, self._pending)
+        elif is_awaited and self._pending is not None:
+            self._copy_finished(by, copy.state, self._pending)
         return True
 
     def _copy_finished(self, by: NodeId, state: State, pending: Install | Learn) -> None:

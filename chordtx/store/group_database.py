@@ -13,9 +13,10 @@ What is damaged in it is of two kinds, and neither may go unnoticed:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from chordtx.errors import StorageFailed
 from chordtx.group.replica import Save
@@ -149,37 +150,26 @@ class GroupDatabase(SqliteFile):
         items = saves.items()
         records = (form.record_rows(partition, save.records, pack) for partition, save in items)
         self._execute_for(_STORE, chain.from_iterable(records))
-        self._execute_for(
-            _DELETE,
-            (
-                (partition, key)
-                for partition, save in items
-                for key, record in save.records.items()
-                if record is None
-            ),
-        )
+        self._execute_for(_DELETE, _deleted(saves, lambda save: save.records))
         operations = (form.operation_rows(partition, save.clients, pack) for partition, save in items)
         self._execute_for(_REMEMBER, chain.from_iterable(operations))
-        self._execute_for(
-            _FORGET,
-            (
-                (partition, *id)
-                for partition, save in items
-                for id, kept in save.clients.items()
-                if kept is None
-            ),
-        )
+        forgotten = ((partition, *id) for partition, id in _deleted(saves, lambda save: save.clients))
+        self._execute_for(_FORGET, forgotten)
         asides = (form.aside_rows(partition, save.asides, pack) for partition, save in items)
         self._execute_for(_SET_ASIDE, chain.from_iterable(asides))
-        self._execute_for(
-            _FORGET_ASIDE,
-            (
-                (partition, mark)
-                for partition, save in items
-                for mark, aside in save.asides.items()
-                if aside is None
-            ),
-        )
+        self._execute_for(_FORGET_ASIDE, _deleted(saves, lambda save: save.asides))
+
+
+def _deleted(
+    saves: Mapping[int, Save], part: Callable[[Save], Mapping[Any, object | None]]
+) -> Iterator[tuple[int, Any]]:
+    """(partition, what was there) of what has to be deleted in one part of each save."""
+    return (
+        (partition, id)
+        for partition, save in saves.items()
+        for id, kept in part(save).items()
+        if kept is None
+    )
 
 
 def _partition_rows(saves: Mapping[int, Save], pack: form.Pack) -> Iterator[tuple[int, bytes, bytes]]:

@@ -61,22 +61,22 @@ class _Answers:
 
 
 @contextmanager
-def copies_at_once(library: dict[Rank, State]) -> Iterator[None]:
+def copies_at_once(seen: dict[Rank, State]) -> Iterator[None]:
     """States move in one step, as in the model: a copy is what had that rank when it was last seen.
 
-    :param library: all states that were seen, by rank.
+    :param seen: all states that were seen, by rank.
     """
 
     class AtOnce(Replica):
         def copied(self, rank: Rank) -> State | None:
-            return library[rank].copy()
+            return seen[rank].copy()
 
         def offer(self, rank: Rank, state: State) -> None:
-            library[rank] = state.copy()
+            seen[rank] = state.copy()
 
         def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:
             assert isinstance(pending, Install)
-            state = library.get(pending.rank) or library[pending.base]
+            state = seen.get(pending.rank) or seen[pending.base]
             self._take_copy(by, state.copy(), pending)
 
     with mock.patch("chordtx.group.group.Replica", AtOnce):
@@ -94,7 +94,7 @@ class Both:
         real_rates = {node_id(i): rate for i, rate in rates.items()}
         members, spares = map(node_id, MEMBERS), map(node_id, SPARES)
         self.real = GroupWorld(members, spares, settings=HOLDS_NOTHING, rates=real_rates)
-        self.library = self.real.watch._parts[0].states
+        self.seen_states = self.real.watch._parts[0].states
         self.net: list[tuple[Any, Sent | None]] = []
         self._answers = _Answers()
         self.real.clients = self._answers  # type: ignore[assignment]
@@ -230,7 +230,7 @@ class Walk:
         """Until it is over. :raises Difference: when the two do not do the same."""
         rng, both = self.rng, self.both
         names, weights = list(self.weights), list(self.weights.values())
-        with copies_at_once(both.library):
+        with copies_at_once(both.seen_states):
             for host in both.real.hosts.values():
                 host.start(*both.real.clocks(host))
             if rng.random() < 0.5:

@@ -77,7 +77,7 @@ class _Schedule:
 
 def test_who_carries_on_a_change_learns_that_the_next_epoch_has_begun() -> None:
     schedule = _Schedule()
-    with copies_at_once(schedule.both.library):
+    with copies_at_once(schedule.both.seen_states):
         schedule.start()
         schedule.stand(1)
         schedule.run(1, 2, 3)

@@ -214,7 +214,7 @@ def begun() -> tuple[Copy, Source, Request]:
 def test_who_has_the_state_no_more_breaks_the_copy() -> None:
     copy, _, _ = begun()
     assert copy.answered(Moved(RANK))
-    assert copy.finished is None
+    assert copy.state is None
     assert copy.is_broken
 
 
@@ -254,9 +254,9 @@ def test_answers_to_what_was_not_asked_are_passed_over() -> None:
         copy.answered(late)
         assert copy.request() == FetchClients(RANK, None)
     assert copy.answered(clients)
-    assert copy.finished == state_of({b"a": 1, b"b": 2}, {b"c": 1})
+    assert copy.state == state_of({b"a": 1, b"b": 2}, {b"c": 1})
     assert not copy.answered(clients)
-    assert copy.finished == state_of({b"a": 1, b"b": 2}, {b"c": 1})
+    assert copy.state == state_of({b"a": 1, b"b": 2}, {b"c": 1})
 
 
 def test_a_comparison_of_another_rank_is_passed_over() -> None:
