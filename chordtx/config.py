@@ -65,8 +65,9 @@ class MeshSettings:
     :ivar received_messages_max: user messages waiting for ``recv()``; the oldest go first.
     :ivar received_bytes_max: about what these may take together in memory, decoded.
     :ivar send_buffer_bytes_max: a peer that does not read is cut when this much waits for it.
-    :ivar unsent_bytes_max: the same for all peers together: from two thirds on a peer whose answers are large
-        waits for room; past the bound, who has read nothing for longest is cut.
+    :ivar unsent_bytes_max: the same for all peers together: from a third on a peer whose answers are large
+        waits for room; past the bound, who has read nothing for longest is cut. Those who are no members of
+        the ring are cut from half of it on.
     :ivar unfinished_bytes_max: what frames that have begun may take on all links together: past it, the link
         whose frame began first is cut.
     :ivar decoded_bytes_per_second_max: what messages of one peer that is no member of our ring may take

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 #: Who can wait does so from here on: the rest is for those of whom it is not known how much they will hold.
-_ROOM_SHARE = 2 / 3
+_ROOM_SHARE = 1 / 3
+#: Those who are no members of the ring may hold so much together.
+_STRANGERS_SHARE = 1 / 2
 
 
 class Holder(Protocol):
@@ -36,6 +38,7 @@ class Pool:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._room_bytes = _ROOM_SHARE * bytes_max
+        self._strangers_bytes_max = _STRANGERS_SHARE * bytes_max
         self._holders: dict[Holder, int] = {}
         self._waiting: dict[Waiter, int] = {}
         self.held_bytes = 0
@@ -80,7 +83,14 @@ class Pool:
                 waiter.room_made()
 
     def _make_room(self) -> None:
-        while self.held_bytes > self._bytes_max:
+        while self.held_bytes > self._strangers_bytes_max:
             first = min(self._holders, key=lambda holder: holder.precedence)
+            is_member = first.precedence[0]
+            if self.held_bytes <= self._bytes_max and (is_member or not self._strangers_hold_too_much()):
+                break
             self.release(first)
             first.give_way()
+
+    def _strangers_hold_too_much(self) -> bool:
+        held = sum(count for holder, count in self._holders.items() if not holder.precedence[0])
+        return held > self._strangers_bytes_max

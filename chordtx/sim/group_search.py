@@ -25,7 +25,7 @@ from chordtx.group import operations
 from chordtx.group.configuration import Member
 from chordtx.group.group import Group
 from chordtx.group.messages import Accepted, Confirm, ConfirmAnswer
-from chordtx.group.rank import NodeId
+from chordtx.group.rank import NodeId, Rank
 from chordtx.sim.group_disk import StoredOnDisk
 from chordtx.sim.group_watch import Violation
 from chordtx.sim.group_world import GroupWorld, Sent
@@ -302,18 +302,10 @@ class Walk:
             return (msgpack.packb(1),)
         return (ttl,) if kind == operations.TOUCH else ()
 
-    def _some_version(self, partition: int, key: bytes) -> Any:
-        """None, or a version that somebody holds, most likely the present one."""
-        groups = [self.world.group(id, partition) for id in NODES]
-        states = [
-            group.replica.state for group in groups if group is not None and group.replica.state is not None
-        ]
-        records = [state.records[key] for state in states if key in state.records]
-        return (
-            self.rng.choice([record.rank for record in records] or [None])
-            if self.rng.random() < 0.8
-            else None
-        )
+    def _some_version(self, partition: int, key: bytes) -> Rank | None:
+        """None, or a version that the key had, most likely one of the last."""
+        versions = self.world.watch.committed_versions(partition, key)[-3:]
+        return self.rng.choice(versions or [None]) if self.rng.random() < 0.8 else None
 
     def _again(self, id: NodeId) -> None:
         pending = self.world.clients.pending

@@ -131,6 +131,11 @@ class GroupWatch:
         change = self._parts[partition].changes.get(rank)
         return None if change is None or not change.client else (change.client, change.number)
 
+    def committed_versions(self, partition: int, key: bytes) -> list[Rank]:
+        """Which versions a key had, as leaders know: the only ones that a client can hear of."""
+        values = self._parts[partition].histories[0].values.get(key, [])
+        return [each.rank for each in values if each.rank != NO_RANK]
+
     def is_known(self, partition: int, rank: Rank) -> bool:
         """Whether leaders know a change to be committed."""
         known = self._parts[partition].histories[rank.epoch.mark].known

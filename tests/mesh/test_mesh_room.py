@@ -33,7 +33,7 @@ class Link:
 
 
 def test_who_waits_is_told_in_turn_once_there_is_room() -> None:
-    pool = Pool(300)
+    pool = Pool(600)
     holder, first, second = Link(), Link(), Link()
     pool.hold(holder, 150)
     assert pool.has_room(50)

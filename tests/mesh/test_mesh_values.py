@@ -283,13 +283,12 @@ class Holder:
 def test_pool_is_kept_by_who_is_no_member_and_stuck_for_longest() -> None:
     pool = Pool(100)
     member, late, early = Holder(True, 1.0), Holder(False, 3.0), Holder(False, 2.0)
-    for holder in (member, late, early):
-        pool.hold(holder, 30)
-    pool.hold(late, 40)
+    for holder, count in ((member, 50), (late, 20), (early, 30)):
+        pool.hold(holder, count)
     assert pool.held_bytes == 100
-    pool.hold(member, 31)
+    pool.hold(member, 51)
     assert [member.gave_way, late.gave_way, early.gave_way] == [0, 0, 1]
-    pool.hold(member, 61)
+    pool.hold(member, 81)
     assert [member.gave_way, late.gave_way, early.gave_way] == [0, 1, 1]
     pool.hold(member, 101)
     assert (member.gave_way, pool.held_bytes) == (1, 0)
@@ -297,6 +296,20 @@ def test_pool_is_kept_by_who_is_no_member_and_stuck_for_longest() -> None:
     pool.hold(late, 0)
     pool.release(member)
     assert pool.held_bytes == 0
+
+
+def test_those_who_are_no_members_hold_half_of_a_pool_together() -> None:
+    pool = Pool(100)
+    member, late, early = Holder(True, 1.0), Holder(False, 3.0), Holder(False, 2.0)
+    pool.hold(early, 30)
+    pool.hold(late, 20)
+    pool.hold(member, 40)
+    assert pool.held_bytes == 90
+    pool.hold(late, 21)
+    assert [member.gave_way, late.gave_way, early.gave_way] == [0, 0, 1]
+    pool.hold(late, 51)
+    assert [member.gave_way, late.gave_way, early.gave_way] == [0, 1, 1]
+    assert pool.held_bytes == 40
 
 
 # Known peers
