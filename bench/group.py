@@ -20,14 +20,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from chordtx.config import Limits
+from chordtx.config import GroupSettings, Limits
 from chordtx.group import operations
 from chordtx.group.configuration import Member
 from chordtx.group.frames import from_wire, to_wire
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Message, Operation
 from chordtx.group.rank import NO_RANK, Rank
-from chordtx.group.settings import GroupSettings
 from chordtx.store.group_database import GroupDatabase
 
 MEMBERS = 5

@@ -10,6 +10,8 @@ from typing import TypeVar
 from attrs import field, frozen
 
 MIB = 1 << 20
+#: A partition's number fits into two bytes.
+PARTITION_BITS_MAX = 16
 S = TypeVar("S")
 
 
@@ -113,6 +115,51 @@ class MeshSettings:
 
 
 @frozen(kw_only=True)
+class GroupSettings:
+    """How groups agree.
+
+    :ivar lease_seconds: how long a member promises nothing to anybody else once it has heard from its leader:
+        reads need no round trip for so long, and a leader that died is followed by another one after it.
+    :ivar drift_allowance: by what share the rates of two nodes' lease clocks may differ. Crystals differ by
+        0.0002 and clocks that are being corrected by 0.001; the rest is a margin.
+    :ivar leases: off where a whole machine may be frozen with its clocks: then every read asks a majority.
+    :ivar majority_timeout_seconds: a leader that reaches no majority for this long gives up its lead.
+    :ivar ids_seconds: how long an operation of a client that fell silent is remembered.
+    :ivar held_operations_max: that wait while a group changes its members; more are told to come again.
+    :ivar waiting_operations_max: that wait for a majority, in one partition; more are told to come again.
+    :ivar log_bytes_max: about what a leader keeps of its latest changes for members that missed some.
+    :ivar copy_timeout_seconds: a page of a copy is asked for again after this long.
+    :ivar learn_timeout_seconds: newcomers that have not copied the records by then are not waited for.
+    :ivar recover_after_seconds: survivors of members that cannot come back go on without them after this.
+    :ivar value_bytes_max: what one value may take, in msgpack.
+    """
+
+    lease_seconds: float = 1.0
+    drift_allowance: float = 0.05
+    leases: bool = True
+    majority_timeout_seconds: float = 2.0
+    ids_seconds: float = 60.0
+    held_operations_max: int = 1000
+    waiting_operations_max: int = 10_000
+    log_bytes_max: int = 1 * MIB
+    copy_timeout_seconds: float = 1.0
+    learn_timeout_seconds: float = 30.0
+    recover_after_seconds: float = 10.0
+    value_bytes_max: int = 8 * MIB
+
+    @property
+    def counted_seconds(self) -> float:
+        """What a leader counts of a lease, from when it sent what the lease was granted for."""
+        return self.lease_seconds * (1 - self.drift_allowance) if self.leases else -1.0
+
+    def validate(self) -> GroupSettings:
+        """:raises ValueError: naming the first setting that makes no sense."""
+        if self.drift_allowance >= 1:
+            raise ValueError(f"drift_allowance is {self.drift_allowance}, and must be below 1")
+        return _positive(self)
+
+
+@frozen(kw_only=True)
 class ChordSettings:
     """How a node keeps the ring and its records.
 
@@ -145,6 +192,9 @@ class ChordSettings:
     :ivar reunion_interval_seconds: a node looks its own id up this often through somebody it once met, so
         that rings that a partition made become one.
     :ivar announce_interval_seconds: key announcements are collected for this long.
+    :ivar partition_bits: a ring that this node begins has 2**partition_bits partitions: 10 bits are good to
+        some 200 nodes, 13 to a thousand. It stays so for as long as the ring exists.
+    :ivar placement_settle_seconds: a row of neighbours stands still for this long before groups follow it.
     :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
     :ivar positions_unnamed_bytes_max: about what these may take together in memory, decoded: any client can
         store one, of up to ``value_bytes_max``.
@@ -172,13 +222,19 @@ class ChordSettings:
     repair_interval_seconds: float = 15.0
     reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
+    partition_bits: int = 10
+    placement_settle_seconds: float = 1.0
     positions_unnamed_max: int = 100_000
     positions_unnamed_bytes_max: int = 64 * MIB
     mesh: MeshSettings = field(factory=MeshSettings)
+    groups: GroupSettings = field(factory=GroupSettings)
 
     def validate(self) -> ChordSettings:
         """:raises ValueError: naming the first setting that makes no sense."""
         self.mesh.validate()
+        self.groups.validate()
+        if self.partition_bits > PARTITION_BITS_MAX:
+            raise ValueError(f"partition_bits are at most {PARTITION_BITS_MAX}")
         if self.replicas > self.successors_max + 1:
             raise ValueError("replicas may be at most successors_max + 1")
         if self.tombstone_seconds <= self.absence_seconds_max + self.clock_drift_seconds_max:
@@ -221,6 +277,6 @@ class SyncSettings:
 def _positive(settings: S) -> S:
     for name in settings.__attrs_attrs__:  # type: ignore[attr-defined]
         value = getattr(settings, name.name)
-        if isinstance(value, int | float) and value <= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
             raise ValueError(f"{name.name} must be above 0, not {value}")
     return settings

@@ -310,7 +310,12 @@ def _shown(key: object) -> str:
 
 
 async def _next(source: AsyncGenerator[T, None]) -> T | None:
-    return await anext(source, None)
+    try:
+        return (
+            await source.__anext__()
+        )  # not anext(source, None): in CPython 3.11 it unpacks tuples sent to it
+    except StopAsyncIteration:
+        return None
 
 
 async def _in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:

@@ -57,6 +57,10 @@ class WrongSubnet(ChordError):
         self.theirs = escaped(theirs)
 
 
+class WrongRing(ChordError):
+    """The peer is of another ring of the same network: two rings never become one."""
+
+
 class ValueTooLarge(ChordError):
     """The packed value is past the limit.
 

@@ -30,7 +30,7 @@ from chordtx.chord.old_adopter import Adopter
 from chordtx.chord.old_hosting import OldHost
 from chordtx.cli import running
 from chordtx.cli.app import command as chordtx_command
-from chordtx.group.settings import GroupSettings
+from chordtx.config import GroupSettings
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame

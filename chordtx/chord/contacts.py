@@ -78,6 +78,10 @@ class Contacts:
         link = self._links.get(id)
         return link is not None and not link.closed
 
+    def link(self, id: int) -> MeshConnection | None:
+        """The link to a node, if there is one."""
+        return self._links.get(id)
+
     def round_trip_seconds(self, id: int) -> float:
         """The measured round trip to a node; much, when there is no link to it."""
         link = self._links.get(id)

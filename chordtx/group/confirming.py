@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import msgpack
 
+from chordtx.config import GroupSettings
 from chordtx.group.lease import NEVER, NOT_CONFIRMED, Confirmed
 from chordtx.group.messages import NODE_LEVEL, Confirm, ConfirmAnswer
 from chordtx.group.rank import Ballot, Epoch, NodeId
-from chordtx.group.settings import GroupSettings
 from chordtx.group.turn import Turn
 
 Followed = tuple[int, Epoch]

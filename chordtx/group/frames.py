@@ -302,7 +302,9 @@ def operations_from_wire(
 
     :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
     """
-    return _by_partition_from_wire(data, limits, partitions, lambda obj: _operation(obj, value_bytes_max))
+    return _by_partition_from_wire(
+        data, limits, partitions, lambda obj: operation_from_wire(obj, value_bytes_max)
+    )
 
 
 def _by_partition_to_wire(batches: Iterable[tuple[int, Iterable[object]]]) -> bytes:
@@ -321,8 +323,9 @@ def _by_partition_from_wire(
     return batches
 
 
-def _operation(obj: object, value_bytes_max: int) -> Operation:
-    if type(obj) is not tuple or len(obj) != 7:
+def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
+    """One operation by itself. :raises ProtocolError: when ``obj`` is none."""
+    if not isinstance(obj, ARRAYS) or len(obj) != 7:
         raise ProtocolError("an operation is an array of seven")
     client, number, answered, stamp, kind, key, told = obj
     if type(kind) is not int or not 0 <= kind < KINDS:
@@ -348,11 +351,14 @@ def answers_from_wire(
 
     :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
     """
-    return _by_partition_from_wire(data, limits, partitions, lambda obj: _answer(obj, value_bytes_max))
+    return _by_partition_from_wire(
+        data, limits, partitions, lambda obj: answer_from_wire(obj, value_bytes_max)
+    )
 
 
-def _answer(obj: object, value_bytes_max: int) -> Answer:
-    if type(obj) is not tuple or len(obj) != 6:
+def answer_from_wire(obj: object, value_bytes_max: int) -> Answer:
+    """One answer by itself. :raises ProtocolError: when ``obj`` is none."""
+    if not isinstance(obj, ARRAYS) or len(obj) != 6:
         raise ProtocolError("an answer is an array of six")
     client, number, status, detail, rank, stamp = obj
     if type(status) is not int or not (0 <= status <= TOO_LARGE or NOT_LEADER <= status <= BUSY):
@@ -373,9 +379,9 @@ def _detail(obj: object, value_bytes_max: int) -> Any:
         return obj
     if type(obj) is bytes and len(obj) <= value_bytes_max:
         return obj
-    if type(obj) is tuple and len(obj) == 2:
+    if isinstance(obj, ARRAYS) and len(obj) == 2:
         return _page(obj, value_bytes_max)
-    if type(obj) is tuple and len(obj) == 3:
+    if isinstance(obj, ARRAYS) and len(obj) == 3:
         value, expires_ms, rank = obj
         if isinstance(value, ARRAYS):
             return rank_from_wire(obj)
@@ -384,14 +390,14 @@ def _detail(obj: object, value_bytes_max: int) -> Any:
     raise ProtocolError("what comes with a status is not what it ought to be")
 
 
-def _page(obj: tuple[Any, ...], value_bytes_max: int) -> tuple[list[tuple[Any, ...]], bool]:
+def _page(obj: Sequence[Any], value_bytes_max: int) -> tuple[list[tuple[Any, ...]], bool]:
     """What LIST found."""
     told, more = obj
-    if type(told) is not tuple or len(told) > LIST_ENTRIES_MAX:
+    if not isinstance(told, ARRAYS) or len(told) > LIST_ENTRIES_MAX:
         raise ProtocolError("a page is an array")
     entries = []
     for each in told:
-        if type(each) is not tuple or len(each) != 4:
+        if not isinstance(each, ARRAYS) or len(each) != 4:
             raise ProtocolError("an entry of a page is [key, value, expiry, rank]")
         key, value, expires_ms, rank = each
         if value is not None and (type(value) is not bytes or len(value) > value_bytes_max):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from chordtx.config import GroupSettings
 from chordtx.group.candidate import Candidate, Choice
 from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.leader import INSTALLING, LEADING, PASSING, SEALED, Leader
@@ -51,7 +52,6 @@ from chordtx.group.partition_time import WallClocks
 from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.recovery import Survivors, forced
 from chordtx.group.replica import Aside, Replica, Stored
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
 from chordtx.group.tries import Tries
 from chordtx.group.turn import Randomness, Turn
@@ -109,6 +109,12 @@ class Group:
     def is_leading(self) -> bool:
         """Whether it serves."""
         return self.leader is not None and self.leader.stage in (LEADING, SEALED)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether it leads, and its members are being changed."""
+        leader = self.leader
+        return leader is not None and (self._learning is not None or leader.stage != LEADING)
 
     def who_leads(self) -> NodeId | None:
         """Who else leads, as far as it knows."""

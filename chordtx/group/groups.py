@@ -13,6 +13,7 @@ from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Member
 from chordtx.group.confirming import Confirming
 from chordtx.group.group import Group
@@ -33,7 +34,6 @@ from chordtx.group.messages import (
 from chordtx.group.rank import FIRST_RANK, Ballot, NodeId
 from chordtx.group.record import cost_bytes
 from chordtx.group.replica import Aside, Save, Stored
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State, first_state
 from chordtx.group.turn import Outgoing, Randomness, Turn
 

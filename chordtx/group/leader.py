@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.change_log import Batch, ChangeLog
 from chordtx.group.configuration import Configuration, Member
@@ -33,7 +34,6 @@ from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClo
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
 from chordtx.group.turn import Turn
 from chordtx.group.uncommitted import Uncommitted

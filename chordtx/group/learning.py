@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Member
 from chordtx.group.leader import Leader
 from chordtx.group.lease import NEVER
 from chordtx.group.rank import NodeId
-from chordtx.group.settings import GroupSettings
 
 
 class Learning:

@@ -1,7 +1,7 @@
 """Leases: as long as a member grants one, it promises nothing to anybody but its leader.
 
 The member counts a lease from when it received what it acknowledges; the leader counts it from when it *sent*
-that, and a little shorter (:attr:`~chordtx.group.settings.GroupSettings.counted_seconds`), so it believes in
+that, and a little shorter (:attr:`~chordtx.config.GroupSettings.counted_seconds`), so it believes in
 a lease only while the member keeps it. Both by clocks that only run forward and count while a machine sleeps.
 """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from chordtx.config import GroupSettings
 from chordtx.group.candidate import Candidate
 from chordtx.group.configuration import Configuration
 from chordtx.group.leader import Leader
 from chordtx.group.messages import Prepare
 from chordtx.group.replica import Replica
-from chordtx.group.settings import GroupSettings
 from chordtx.group.turn import Turn
 
 

@@ -125,8 +125,7 @@ def _delta(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Out
     if entries is None:
         return record, (WRONG_TYPE, None)
     entries.update(map_entries(fields) or {})
-    header: bytes = msgpack.Packer().pack_map_header(len(entries))
-    value = header + b"".join(name + packed for name, packed in entries.items())
+    value = map_header(len(entries)) + b"".join(name + packed for name, packed in entries.items())
     if len(value) > at.value_bytes_max or not _can_be_built(value):
         return record, (TOO_LARGE, len(value))
     return _rewritten(record, value, at), (DONE, value)
@@ -237,6 +236,12 @@ def _number(packed: bytes) -> int | float | None:
     except (ValueError, msgpack.exceptions.UnpackException):  # cut short, or something after it
         return None
     return number
+
+
+def map_header(count: int) -> bytes:
+    """How a packed map of so many entries begins."""
+    header: bytes = msgpack.Packer().pack_map_header(count)
+    return header
 
 
 def map_entries(packed: bytes) -> dict[bytes, bytes] | None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.rank import Epoch, NodeId, Rank
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State
 from chordtx.group.turn import Turn
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import NO_CONFIGURATION, Configuration
 from chordtx.group.copying import Copy, Source
 from chordtx.group.lease import NEVER, Granted, PairLeases
@@ -46,7 +47,6 @@ from chordtx.group.messages import (
 )
 from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
 from chordtx.group.turn import Turn
 

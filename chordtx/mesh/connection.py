@@ -45,7 +45,15 @@ _STUCK_SECONDS = 0.5
 #: A longer message is not kept to be sent again: each link would hold one for as long as it is open.
 _RESENT_BYTES_MAX = 64 * 1024
 #: What nobody says to everybody. A tuple: what a peer sends may have no hash.
-_BETWEEN_TWO = (flags.HANDSHAKE, flags.PEERS, flags.HELLO, flags.CALL, flags.REPLY)
+_BETWEEN_TWO = (
+    flags.HANDSHAKE,
+    flags.PEERS,
+    flags.HELLO,
+    flags.CALL,
+    flags.REPLY,
+    flags.STANDING,
+    flags.GROUPS,
+)
 #: How a TLS client begins: a peer that was told another encryption than ours.
 _TLS_BEGINS = b"\x16\x03"
 

@@ -45,6 +45,17 @@ def wall_clock_of(reactor: Any) -> Callable[[], float]:
     return seconds
 
 
+def lease_clock_of(reactor: Any) -> Callable[[], float]:
+    """A clock for leases in a reactor's world, in seconds: it only runs forward, and counts while the machine
+    sleeps, where the system has one that does; a simulated reactor has one clock for all."""
+    if not IReactorFromThreads.providedBy(reactor):
+        seconds: Callable[[], float] = reactor.seconds
+        return seconds
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic
+
+
 def steady(reactor: Any) -> Any:
     """A reactor whose time only runs forward: ``reactor`` itself, or a wrapper around it.
 

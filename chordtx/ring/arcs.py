@@ -78,6 +78,10 @@ class ArcTable:
 
     # What is asked
 
+    def contact(self, id: int) -> Contact | None:
+        """Where a member is reached, if it is known."""
+        return self._contacts.get(id)
+
     def owner(self, position: int) -> Contact | None:
         """:returns: the member that owns ``position``, or None when that is not certain."""
         if not self._ids:

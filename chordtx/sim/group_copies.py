@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Mapping
 from random import Random
 from typing import Any
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Configuration
 from chordtx.group.digest import Digests
 from chordtx.group.messages import Accept, GiveClients
 from chordtx.group.replica import Aside, Save, Stored
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import State, Touched
 from chordtx.sim.group_world import Host
 

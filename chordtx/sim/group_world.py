@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from attrs import define, evolve, field
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Member
 from chordtx.group.group import Group
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Message, Operation
 from chordtx.group.rank import FIRST_RANK, NO_RANK, NodeId
 from chordtx.group.replica import Aside, Save, Stored
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, State, first_state
 from chordtx.group.turn import Outgoing
 from chordtx.sim.group_clients import Clients

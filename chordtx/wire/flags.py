@@ -36,6 +36,8 @@ HELLO: Final = 0x40
 CALL: Final = 0x41
 REPLY: Final = 0x42
 ANNOUNCE: Final = 0x43
+STANDING: Final = 0x44
+GROUPS: Final = 0x45
 
 # Compression methods.
 BZ2: Final = 0x10

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgpack
 
+from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member
 from chordtx.group.groups import Groups
@@ -39,7 +40,6 @@ from chordtx.group.messages import (
     Refused,
 )
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import SEAL
 from chordtx.sim.group_clients import Clients
 from chordtx.sim.group_watch import GroupWatch

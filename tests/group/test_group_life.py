@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
+from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Confirm
-from chordtx.group.settings import GroupSettings
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
 
 #: In the units of the world's lease clocks: 10 of them pass with each unit of its time.

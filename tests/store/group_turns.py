@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any
 
+from chordtx.config import GroupSettings
 from chordtx.group.configuration import Configuration, Member
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Message, Operation
@@ -14,7 +15,6 @@ from chordtx.group.operations import DONE, SET
 from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Replica, Save, Stored
-from chordtx.group.settings import GroupSettings
 from chordtx.group.state import Client, Done, Header, State
 from chordtx.store.group_database import GroupDatabase
 from chordtx.store.group_reading import Loaded

@@ -1,0 +1,764 @@
+"""The distributed dict: a node of a Chord ring, as users embed it.
+
+The ring says where to look, and the group says what is so. :class:`ChordService` puts the parts together:
+:class:`~chordtx.chord.membership.Membership` keeps the node's place in the ring,
+:class:`~chordtx.chord.routing.Routing` finds who owns a position,
+:class:`~chordtx.chord.hosting.Hosting` runs the groups that the node is in,
+:class:`~chordtx.chord.placement.Placement` tells groups who ought to be in them, and
+:class:`~chordtx.chord.client.GroupClient` asks their leaders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+
+from chordtx.chord.client import GroupClient
+from chordtx.chord.contacts import Contacts
+from chordtx.chord.group_dictionary import RingDict
+from chordtx.chord.hosting import Hosting, waiting_for_answer
+from chordtx.chord.joining import Joining
+from chordtx.chord.leaders import Leaders, node_id_of
+from chordtx.chord.membership import Membership
+from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
+from chordtx.chord.reunion import Reunion
+from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity, Standing
+from chordtx.chord.routing import Routing, contact_of
+from chordtx.chord.status import status_of_ring
+from chordtx.chord.walk import RingWalk
+from chordtx.config import ChordSettings
+from chordtx.errors import ChordError, NotJoined, ProtocolError, WrongRing
+from chordtx.group.configuration import Member
+from chordtx.group.frames import from_wire, operation_from_wire
+from chordtx.group.messages import NOT_LEADER, Answer
+from chordtx.group.rank import NodeId
+from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.arguments import check_settings
+from chordtx.mesh.calls import Asker
+from chordtx.mesh.endpoints import Outward
+from chordtx.mesh.life import Phase
+from chordtx.mesh.loop import Loop
+from chordtx.mesh.messaging import FlagHandler
+from chordtx.mesh.steady import lease_clock_of
+from chordtx.mesh.waiting import Gate, Shared
+from chordtx.records import RecordLimits
+from chordtx.ring import Contact, RingNode
+from chordtx.wire import Message, flags, node_id
+
+_JOIN_RETRY_SECONDS = 0.1
+_SPREAD_SECONDS = 1.0
+_LEAVE_CHECK_SECONDS = 0.05
+_BOOK_MAX = 4096
+
+
+class ChordService(RingDict, MeshService):
+    """A node of a Chord ring, with the ring's records as a dict.
+
+    :param reactor: Twisted's, or one that behaves like it.
+    :param listen: Twisted server endpoint to accept peers on, or the text of one; None accepts none, and can
+        only leech.
+    :param advertise: outward address ``HOST:PORT``; taken from ``listen`` when None.
+    :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
+    :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
+    :param leech: use the ring, and store nothing.
+    :param settings: limits and times. :param rng: random source.
+    :param remembered: addresses of peers from an earlier run, to join through.
+    :param wall_clock: gives Unix time in seconds, for expiry and what people read; the system's when None.
+    :param lease_clock: gives seconds on a clock that only runs forward, and that counts while the machine
+        sleeps; the system's when None.
+    :raises ValueError: for an address, encryption or setting that makes no sense.
+    :raises TypeError: for an argument of another kind.
+    """
+
+    _log = Logger()
+    _keeps_messages = False
+    _event_names = (*MeshService._event_names, "add", "delete")
+    _seeks_lost = False  # the ring has its own ways, see Reunion
+    _joins_by_a_link = False  # see Joining
+
+    def __init__(
+        self,
+        reactor: Any = None,
+        listen: str | IStreamServerEndpoint | None = "tcp:44565:interface=127.0.0.1",
+        advertise: str | None = None,
+        peers: Iterable[str] = (),
+        subnet: str = "chord",
+        encryption: str = "Plaintext",
+        leech: bool = False,
+        settings: ChordSettings | None = None,
+        rng: Random | None = None,
+        remembered: Iterable[str] = (),
+        wall_clock: Callable[[], float] | None = None,
+        lease_clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.leeching = leech or listen is None
+        self._chord_settings = check_settings(settings, ChordSettings).validate()
+        mesh = self._chord_settings.mesh
+        MeshService.__init__(
+            self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng, wall_clock
+        )
+        self._lease_clock = lease_clock or lease_clock_of(self.reactor)
+        self._key_bytes_max = self._chord_settings.key_bytes_max
+        self._value_bytes_max = self._chord_settings.value_bytes_max
+        self._value_limits = mesh.limits
+        self._record_limits = RecordLimits(self._value_bytes_max, mesh.limits)
+        self._identity: RingIdentity | None = None
+        self._identified = Gate()
+        self._standings: dict[int, Standing] = {}
+        self._book: dict[int, Contact] = {}
+        self._connecting: set[int] = set()
+        self._hosting: Hosting | None = None
+        self._placing: Loop | None = None
+        self._seeking: Loop | None = None
+        self._contacts = Contacts(self, self._chord_settings.call_timeout_seconds)
+        self._members = self._contacts.members
+        self._call_contact = self._contacts.call
+        self._is_linked = self._contacts.is_linked
+        self._calling_member = self._contacts.member
+        self._coming_member = self._contacts.coming_member
+        self._has_place = self._contacts.has_place
+        self._joining = Joining(
+            self, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
+        )
+        self._remember_from_before(remembered)
+        self._started = []
+        self._spreading: set[Address] = set()
+        self._has_run = False
+        self._leaving = False
+        self._unjoining: Shared[None] | None = None
+        self._node = _Node(self)
+        self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
+        self._put_together()
+        self._flag_handlers.update(self._chord_handlers())
+
+    def _chord_handlers(self) -> dict[int, FlagHandler]:
+        return {
+            flags.HANDSHAKE: self._meta_received,
+            flags.STANDING: self._standing_received,
+            flags.GROUPS: self._groups_received,
+        }
+
+    def _put_together(self) -> None:
+        settings = self._chord_settings
+        self._routing = Routing(self._ring, settings, self._members, self._call_contact)
+        self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
+        self._reunion = Reunion(self, self._ring, self._membership, settings)
+        chain_length = settings.successors_max + 1
+        self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
+        self._client = GroupClient(
+            self._node,
+            self._leaders,
+            self._rng.randbytes(16),
+            settings.operation_timeout_seconds,
+            settings.value_bytes_max,
+        )
+        self._placement = Placement(
+            self._node,
+            self._ring,
+            self._leaders,
+            settings.placement_settle_seconds,
+            settings.restart_grace_seconds,
+        )
+        self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
+        self._methods.update(
+            do=self._do_for,
+            place=self._placement.placed,
+            leads=self._placement.led,
+            status=lambda caller: [self._status_summary()],
+            may_begin=self._joining.may_begin,
+        )
+
+    # The service
+
+    def _prepare(self) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        self._joining.remember(self._known_addresses())  # when this is not the first start
+        self._be_new()
+
+    def _remember_from_before(self, peers: Iterable[str]) -> None:
+        addresses = []
+        for peer in peers:
+            with suppress(ValueError):
+                addresses.append(Address.parse(peer))
+        self._remember(addresses)
+        self._joining.remember(addresses)
+
+    def when_joined(self) -> Deferred[None]:
+        """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
+
+        Fails with the reason when the service cannot start (port taken, data folder not usable and so on);
+        with :class:`~chordtx.errors.NotJoined` when no ring is found in ``join_timeout_seconds``, and
+        :class:`~chordtx.errors.WrongSubnet` when the peers are of another network, though the node goes on
+        trying; at once with :class:`~chordtx.errors.NotJoined` before the start and
+        :class:`~chordtx.errors.Stopped` from when the service is stopped.
+        """
+        return super().when_joined()
+
+    def _port_opened(self) -> None:
+        """The port is open: find the ring."""
+        address = self._own_address()
+        self._ring = RingNode(
+            Contact(self.id_10, address.host, address.port), self._chord_settings.successors_max
+        )
+        self._leaving = False
+        self._spreading.clear()
+        self._identity, self._identified = None, Gate()
+        self._put_together()
+        if not self.leeching:
+            self._host()
+        super()._port_opened()
+        self._look_for_ring()
+
+    def _be_new(self) -> None:
+        """A node without a disk has forgotten what it promised: it is another one at each start."""
+        if self._has_run:
+            own = self._own_address()
+            self._be(node_id(own.host, own.port, self._protocol_id, self._rng.randbytes(32)))
+        self._has_run = True
+
+    def _host(self) -> None:
+        settings = self._chord_settings
+        self._hosting = Hosting(
+            Member(node_id_of(self.id_10), has_disk=False),
+            evolve(settings.groups, value_bytes_max=settings.value_bytes_max),
+            self.reactor,
+            self._node,
+            self._node,
+            self._rng,
+            bytes_max=settings.store_bytes_max,
+        )
+
+    def _outward(self) -> Outward:
+        """See :class:`~chordtx.MeshService`: who stores must be found."""
+        return Outward.UNUSED if self.leeching else Outward.NEEDED
+
+    def _look_for_ring(self) -> None:
+        self._joining.look(self._join_through, self._begin_ring)
+
+    async def _join_through(self, member: MeshConnection) -> None:
+        standing = self._standings.get(member.id_10)
+        if standing is None or standing.ring is None:
+            raise NotJoined("the peer has not told its ring's identity yet")
+        self._be_in(standing.ring)
+        if self.leeching:
+            await self._routing.lookup(self.id_10, only=member)
+            return
+        if not self._ring.is_member:
+            await self._membership.join(member)
+            self._keep_our_place()
+
+    async def _begin_ring(self, others_waiting: int) -> None:
+        if not self._ring.is_member:
+            settings = self._chord_settings
+            if self._identity is None:
+                id = self._rng.randbytes(RING_ID_BYTES)
+                identity = RingIdentity(id, settings.partition_bits, settings.replicas)
+                assert self._hosting is not None
+                self._hosting.create(range(identity.partitions))
+                self._log.info("begins ring {ring}", ring=identity.text)
+                self._be_in(identity)
+            self._membership.create()
+            self._keep_our_place()
+
+    def _be_in(self, identity: RingIdentity) -> None:
+        """This is our ring."""
+        if self._identity != identity:
+            self._identity = identity
+            self._identified.opened()
+            self._tell_standing()
+
+    def _ring_known(self) -> Deferred[RingIdentity]:
+        """Fires with the ring's identity once it is known."""
+        if self._identity is not None:
+            return succeed(self._identity)
+        return Deferred.fromCoroutine(self._wait_for_ring())
+
+    async def _wait_for_ring(self) -> RingIdentity:
+        await self._identified.when_open()
+        assert self._identity is not None
+        return self._identity
+
+    def _keep_our_place(self) -> None:
+        self._tell_state(leeching=False)
+        self._tell_standing()
+        self._reunion.keep_looking()
+        self._placing = self._keep("placing groups", self._place, lambda: ROUND_SECONDS / 4)
+        self._seeking = self._keep("seeking owners", self._placement.seek_owners, lambda: OWNER_SECONDS)
+
+    def _place(self) -> None:
+        self._placement.look()
+        if self._hosting is not None and not self._leaving:
+            self._hosting.hand_over_leads()
+
+    # Leaving
+
+    async def _leave(self) -> None:
+        """Leave the ring politely: hand over, and say goodbye."""
+        self._joining.stop()
+        if self._unjoining is not None:
+            await self._unjoining.wait()  # it is leaving already
+        elif self._ring.is_member:
+            await self._leave_groups_and_ring()
+        self._client.stop()
+        self._stop_keeping_our_place()
+        if self._hosting is not None:
+            self._hosting.stop()
+            self._hosting = None
+
+    def _stop_keeping_our_place(self) -> None:
+        self._reunion.stop()
+        self._membership.stop()
+        for loop in (self._placing, self._seeking):
+            if loop is not None:
+                loop.stop()
+
+    async def _leave_groups_and_ring(self) -> None:
+        if self._ring.successors:
+            self._leaving = True
+            self._tell_standing()
+            await self._leave_groups()
+            self._tell_state(leeching=True)
+            await self._membership.say_goodbye()
+        self._stop_keeping_our_place()
+        self._ring.leave()
+        self._routing.ring_changed()
+        self._leaving = False
+
+    async def _leave_groups(self) -> None:
+        """Wait until others keep what this node kept; no longer than ``leave_timeout_seconds``."""
+        late = self.reactor.seconds() + self._chord_settings.leave_timeout_seconds
+        while self._is_needed():
+            if self.reactor.seconds() > late:
+                count = len(self._kept())
+                self._log.warn("left while {count} groups had nobody in its place", count=count)
+                return
+            self._placement.look(at_once=True)
+            await self.sleep(_LEAVE_CHECK_SECONDS)
+
+    def _kept(self) -> list[int]:
+        """The partitions of which this node is a member."""
+        if self._hosting is None:
+            return []
+        groups = self._hosting.groups.groups
+        me = self._hosting.me.id
+        return [each for each, group in groups.items() if me in group.configuration.ids]
+
+    def _is_needed(self) -> bool:
+        """Whether there is somebody who stays, and who is to take over what this node keeps."""
+        staying = [
+            contact
+            for contact in self._ring.successors
+            if not (standing := self._standings.get(contact.id)) or not standing.is_leaving
+        ]
+        return bool(staying) and bool(self._kept())
+
+    def join(self) -> Deferred[None]:
+        """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.
+
+        :raises ValueError: for a node that nobody could connect to.
+        """
+        if not self._listening.accepts:
+            raise ValueError("a node that does not listen cannot store: nobody could reach it")
+        if Outward.NEEDED.lacks(self._own_address()):
+            raise ValueError(
+                "a node cannot store without an address that peers can connect to: give advertise"
+            )
+        if not self.leeching or self._life.refusal is not None:
+            return self.when_joined()
+        self.leeching = False
+        self._joining.stop()  # a leech that has not found any ring yet
+        self._life.joined.reset()
+        if self._life.phase is Phase.UP:  # else it looks for the ring by itself once it is started
+            self._background(self._join_once_unjoined())
+        return self.when_joined()
+
+    async def _join_once_unjoined(self) -> None:
+        if self._unjoining is not None:
+            await self._unjoining.wait()
+        if not self.leeching:
+            self._ring.me = Contact(self.id_10, self._own_address().host, self._own_address().port)
+            if self._hosting is None:
+                self._host()
+            self._look_for_ring()
+
+    def unjoin(self) -> Deferred[None]:
+        """Hand the records over and store nothing any more; the node goes on using the ring."""
+        if self._life.refusal is not None:
+            return fail(self._life.refusal)
+        if self._unjoining is not None:
+            return self._unjoining.wait()
+        if self.leeching:
+            return succeed(None)
+        self.leeching = True
+        self._joining.stop()
+        self._unjoining = Shared(self._run(self._unjoin()))
+        return self._unjoining.wait()
+
+    async def _unjoin(self) -> None:
+        try:
+            if self._ring.is_member:
+                await self._leave_groups_and_ring()
+        finally:
+            self._unjoining = None
+
+    def _remembered(self) -> list[Address]:
+        """Where nodes were reached that we have no link to now."""
+        return self._exchange.unlinked()
+
+    # What happens
+
+    def _own_arc_start(self) -> bytes | None:
+        """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
+        ring = self._ring
+        if not ring.is_member:
+            return None
+        if ring.predecessor is not None:
+            return ring.predecessor.id.to_bytes(48, "big")
+        return ring.me.id.to_bytes(48, "big") if ring.complete and not ring.successors else None
+
+    def _arc_told(self, connection: MeshConnection) -> None:
+        """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
+        if connection.arc_start is not None and not connection.leeching:
+            self._routing.arc_told(connection, int.from_bytes(connection.arc_start, "big"))
+
+    def _link_opened(self, link: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        self._contacts.link_opened(link)
+        if link.ours:
+            link.send(flags.STANDING, self._standing().to_wire())
+        link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
+        if link.ours:
+            self._membership.link_made(link)
+
+    def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if not self._contacts.link_closed(link) or not link.ours:
+            return
+        self._standings.pop(link.id_10, None)
+        self._leaders.lost(link.id_10)
+        if self._closing:
+            return
+        if self._hosting is not None:
+            self._hosting.lost(node_id_of(link.id_10), has_ended=False)
+            if link.address is not None and link.address.reachable:
+                self._background(self._find_out_whether_it_ended(contact_of(link)))
+        if not link.leeching:
+            self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
+
+    async def _find_out_whether_it_ended(self, contact: Contact) -> None:
+        """A process whose port refuses, or where another node answers, has ended."""
+        try:
+            link = await self._link_to(Address(contact.host, contact.port))
+            has_ended = link.id_10 != contact.id
+        except ChordError as error:
+            has_ended = isinstance(error, ConnectionRefusedError)
+        if has_ended:
+            self._placement.ended(contact.id)
+            if self._hosting is not None and not self._is_linked(contact.id):
+                self._hosting.lost(node_id_of(contact.id), has_ended=True)
+
+    def _peer_met(self, peer: str, address: Address) -> None:
+        """A peer was named: a member of a ring as small as our links go keeps one to everybody."""
+        if (
+            self.leeching
+            or peer in self.routing_table
+            or len(self.routing_table) >= self.settings.connections_max
+        ):
+            return
+        if address in self._spreading or len(self._spreading) >= self.settings.connections_max:
+            return
+        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
+        # that there is one link and not two of which one must go again.
+        first = self.id > peer
+        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self._rng.random())
+        self._background(self._connect_unless_linked(peer, address, delay))
+
+    async def _connect_unless_linked(self, peer: str, address: Address, delay_seconds: float) -> None:
+        self._spreading.add(address)
+        try:
+            await self.sleep(delay_seconds)
+        finally:
+            self._spreading.discard(address)
+        if peer not in self.routing_table:
+            self._connect_quietly(address)
+
+    def _ring_changed(self) -> None:
+        self._placement.look()
+
+    def _stores_nothing(self) -> bool:
+        return not self._ring.is_member
+
+    def _tell_state(self, leeching: bool) -> None:
+        for link in tuple(self.routing_table.values()):
+            link.send(flags.HANDSHAKE, "1" if leeching else "0")
+
+    def _standing(self) -> Standing:
+        """What others are told of us."""
+        is_alone = self._ring.is_member and not self._ring.successors
+        is_empty = is_alone and self._hosting is not None and not self._hosting.groups.bytes_used
+        has_disk = self._hosting is not None and self._hosting.me.has_disk
+        return Standing(self._identity, has_disk, self._leaving, is_empty)
+
+    def _tell_standing(self) -> None:
+        told = self._standing().to_wire()
+        for link in tuple(self.routing_table.values()):
+            if link.ours:
+                link.send(flags.STANDING, told)
+
+    def _standing_received(self, link: MeshConnection, message: Message) -> None:
+        """``standing [0x44, [ring, has_disk, is_leaving, is_empty]]``: what a node of ours says of itself."""
+        if not link.ours or len(message.payload) != 2:
+            raise ProtocolError("a standing comes from a node of ours, and has one entry")
+        standing = Standing.from_wire(message.payload[1])
+        self._standings[link.id_10] = standing
+        if standing.ring is not None and self._identity is not None and standing.ring != self._identity:
+            self._other_ring_met(link, standing)
+            return
+        if self._hosting is not None:
+            self._hosting.reached(node_id_of(link.id_10))
+        if standing.is_leaving:
+            self._placement.look(at_once=True)
+
+    def _other_ring_met(self, link: MeshConnection, standing: Standing) -> None:
+        """Two rings never become one, unless one of them is nothing yet."""
+        ours = self._standing()
+        assert self._identity is not None
+        assert standing.ring is not None
+        if ours.is_empty and not (standing.is_empty and self._identity.id > standing.ring.id):
+            self._give_ring_up(standing.ring)
+        elif not standing.is_empty:
+            text = f"the peer is of ring {standing.ring.text}, and we are of {self._identity.text}"
+            link.refuse(WrongRing(f"{text}: two rings never become one"))
+
+    def _give_ring_up(self, for_ring: RingIdentity) -> None:
+        """We are alone and hold nothing: better be in the other ring."""
+        self._log.info("gives up its own ring for {ring}", ring=for_ring.text)
+        assert self._hosting is not None
+        self._hosting.stop()
+        self._stop_keeping_our_place()
+        self._ring.leave()
+        self._identity, self._identified = None, Gate()
+        self._put_together()
+        self._host()
+        self._tell_state(leeching=True)
+        self._tell_standing()
+        self._joining.stop()
+        self._look_for_ring()
+
+    def _meta_received(self, connection: MeshConnection, message: Message) -> None:
+        """``meta [5, '0' | '1']``: whether the peer stores."""
+        if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
+            raise ProtocolError("meta says '0' or '1'")
+        leeching = message.payload[1] in ("1", b"1") or not self._is_of_our_ring(connection)
+        changed = leeching != connection.leeching
+        connection.leeching = leeching
+        if changed and connection.ours:
+            if leeching:
+                self._routing.forget(connection.id_10)
+                return
+            self._exchange.greeted(connection)  # a member may be reached by a name
+            self._routing.met(contact_of(connection))
+            if self._ring.is_member:
+                self._membership.link_opened(connection)
+
+    def _is_of_our_ring(self, link: MeshConnection) -> bool:
+        """Whether a peer is a member of our ring, or of one that we may come into."""
+        if not link.ours:
+            return True
+        standing = self._standings.get(link.id_10)
+        if standing is None or standing.ring is None or link.address is None or not link.address.reachable:
+            return False
+        return self._identity is None or standing.ring == self._identity
+
+    def _groups_received(self, link: MeshConnection, message: Message) -> None:
+        """``groups [0x45, frame]``: what members of groups tell one another."""
+        if not link.ours or len(message.payload) != 2 or type(message.payload[1]) is not bytes:
+            raise ProtocolError("what groups tell comes from nodes of ours, as bytes")
+        standing = self._standings.get(link.id_10)
+        if self._hosting is None or self._identity is None or standing is None or not self._has_place(link):
+            return
+        if standing.ring == self._identity:
+            entries = from_wire(
+                message.payload[1], self.settings.limits, self._value_bytes_max, self._identity.partitions
+            )
+            self._hosting.received(node_id_of(link.id_10), entries)
+
+    def _do_for(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
+        """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""
+        hosting, identity = self._hosting, self._identity
+        if hosting is None or identity is None:
+            raise NotJoined("this node keeps nothing")
+        if type(partition) is not int or not 0 <= partition < identity.partitions:
+            raise ProtocolError("there is no such partition")
+        operation = operation_from_wire(told, self._value_bytes_max)
+        waiting, answered = waiting_for_answer()
+        answer = hosting.do(answered, partition, operation)
+        if answer is None:
+            return waiting.addCallback(_told)
+        if answer.status == NOT_LEADER and answer.detail is None:
+            leader = self._leaders.known(partition)
+            if leader is not None and leader.id != self.id_10:
+                answer = answer._replace(detail=node_id_of(leader.id))
+        return _told(answer)
+
+    # What operators see
+
+    @property
+    def next(self) -> Contact | None:
+        """The next node along the walk, None in a ring of one."""
+        return self._ring.successor
+
+    @property
+    def prev(self) -> Contact | None:
+        """The node before on the walk, None while unknown."""
+        return self._ring.predecessor
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view, fit for JSON: id, address, ring, neighbours, arc, groups, records, peers."""
+        return super().status
+
+    def _own_status(self) -> dict[str, Any]:
+        return {
+            "leeching": self._stores_nothing(),
+            **status_of_ring(self._ring),
+            **status_of_groups(self._identity, self._hosting),
+        }
+
+    def _status_summary(self) -> dict[str, Any]:
+        """:attr:`status`, with the number of peers instead of each."""
+        return {**self.status, "peers": len(self.routing_table)}
+
+    def ring(self) -> Deferred[list[dict[str, Any]]]:
+        """The ring, walked once.
+
+        :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
+        """
+        return self._run(self._walk.walk())
+
+
+def status_of_groups(identity: RingIdentity | None, hosting: Hosting | None) -> dict[str, Any]:
+    """What a node keeps, fit for JSON."""
+    if identity is None:
+        return {"ring": None}
+    told = {"ring": identity.text, "partitions": identity.partitions, "replicas": identity.replicas}
+    if hosting is None:
+        return {**told, "groups": 0, "leads": 0, "records": 0, "bytes": 0}
+    states = [group.replica.state for group in hosting.groups.groups.values() if group.replica.state]
+    return {
+        **told,
+        "groups": len(states),
+        "leads": len(hosting.leads),
+        "records": sum(len(state.records) for state in states),
+        "bytes": hosting.groups.bytes_used,
+    }
+
+
+def _told(answer: Answer) -> list[Any]:
+    return list(answer[2:])
+
+
+class _Node:
+    """What the parts need of a service."""
+
+    def __init__(self, service: ChordService) -> None:
+        self._service = service
+
+    # Clocks
+
+    def seconds(self) -> float:
+        seconds: float = self._service.reactor.seconds()
+        return seconds
+
+    def lease_seconds(self) -> float:
+        return self._service._lease_clock()
+
+    def wall_ms(self) -> int:
+        return self._service._wall_ms()
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        return self._service.sleep(seconds)
+
+    def random(self) -> float:
+        return self._service._rng.random()
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        return self._service._background(work)
+
+    # The node
+
+    def own_id(self) -> int:
+        return self._service.id_10
+
+    def hosting(self) -> Hosting | None:
+        return self._service._hosting
+
+    def identity(self) -> RingIdentity | None:
+        return self._service._identity
+
+    def is_leaving(self) -> bool:
+        return self._service._leaving
+
+    def standing_of(self, id: int) -> Standing | None:
+        return self._service._standings.get(id)
+
+    # Others
+
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+        self._service._contacts.ask(asker, contact, method, arguments)
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        return self._service._contacts.call(contact, method, *arguments)
+
+    def met(self, contact: Contact) -> None:
+        book = self._service._book
+        book.pop(contact.id, None)
+        book[contact.id] = contact
+        if len(book) > _BOOK_MAX:
+            del book[next(iter(book))]
+
+    def contact_of(self, id: int) -> Contact | None:
+        """Where a node is reached, if that is known."""
+        service = self._service
+        link = service._contacts.link(id)
+        if link is not None and link.address is not None and link.address.reachable:
+            return contact_of(link)
+        return service._routing.arcs.contact(id) or service._book.get(id)
+
+    def member(self, caller: MeshConnection) -> Contact:
+        return self._service._contacts.member(caller)
+
+    def connect(self, contact: Contact) -> None:
+        if contact.id not in self._service._connecting and not self._service._is_linked(contact.id):
+            self._service._background(self._connect(contact))
+
+    async def _connect(self, contact: Contact) -> None:
+        connecting = self._service._connecting
+        connecting.add(contact.id)
+        try:
+            await self._service._contacts.call(contact, "ping")
+        except ChordError:
+            pass  # its groups try again
+        finally:
+            connecting.discard(contact.id)
+
+    def is_linked(self, id: NodeId) -> bool:
+        return self._service._is_linked(int.from_bytes(id, "big"))
+
+    def send_frame(self, to: NodeId, frame: bytes) -> None:
+        number = int.from_bytes(to, "big")
+        link = self._service._contacts.link(number)
+        if link is not None and not link.closed:
+            link.send(flags.GROUPS, frame)
+            return
+        contact = self.contact_of(number)
+        if contact is not None:
+            self.connect(contact)

@@ -1,0 +1,277 @@
+"""The groups that a node is in, kept running: what comes in is handed to them, what they want is done.
+
+One turn of the groups is one turn of the reactor: all that comes in meanwhile goes into it, and at its end
+messages leave in one frame for each node, and all saves in one commit. What must not be said before it is on
+disk waits for that commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from chordtx.config import GroupSettings
+from chordtx.group.configuration import Member, by_preference
+from chordtx.group.frames import Entries, to_frames
+from chordtx.group.group import Group
+from chordtx.group.groups import Groups
+from chordtx.group.leader import LEADING
+from chordtx.group.messages import Answer, Operation
+from chordtx.group.rank import NodeId
+from chordtx.group.turn import Outgoing, Randomness
+from chordtx.store.group_store import GroupStore
+
+#: So many partitions of a node change their members, or their leader, at once.
+CHANGES_MAX = 64
+
+Answered = Callable[[Answer], None]
+
+
+class Links(Protocol):
+    """How other nodes are reached."""
+
+    def send_frame(self, to: NodeId, frame: bytes) -> None:
+        """Send a frame to a node. It may be lost; there may be no link."""
+
+    def is_linked(self, id: NodeId) -> bool:
+        """Whether a node can be reached at this moment."""
+
+
+class Clocks(Protocol):
+    """What time it is."""
+
+    def lease_seconds(self) -> float:
+        """A clock that only runs forward, and while the machine sleeps too."""
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds."""
+
+
+class Hosting:
+    """See the module.
+
+    :param me: this node, as a member. :param reactor: gives ``callLater``.
+    :param store: where what must not be forgotten is kept; None keeps it in memory.
+    :param bytes_max: about what records may take before they are to grow no more.
+    :ivar groups: the node's groups.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        me: Member,
+        settings: GroupSettings,
+        reactor: Any,
+        clocks: Clocks,
+        links: Links,
+        rng: Randomness,
+        store: GroupStore | None = None,
+        bytes_max: int = 1 << 40,
+    ) -> None:
+        assert me.has_disk == (store is not None)
+        self.me = me
+        self.groups = Groups(me, settings, rng)
+        self._reactor = reactor
+        self._clocks = clocks
+        self._links = links
+        self._store = store
+        self._bytes_max = bytes_max
+        self._ending: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._wanted: dict[int, tuple[Member, ...]] = {}
+        self._changing: set[int] = set()
+        self._is_stopped = False
+
+    # Beginning and ending
+
+    def load(self) -> int:
+        """Take up what is on disk. :returns: how many partitions there are."""
+        assert self._store is not None
+        self._begin()
+        for partition, stored, state, asides in self._store.load():
+            self.groups.load(partition, stored, state, asides)
+        self._wants_end()
+        return len(self.groups.groups)
+
+    def create(self, partitions: Iterable[int]) -> None:
+        """Begin a ring: this node alone keeps all partitions."""
+        self._begin()
+        self.groups.create(partitions)
+        self._wants_end()
+
+    def stop(self) -> None:
+        """Nothing is done any more: what was not said yet is never said."""
+        self._is_stopped = True
+        for call in (self._ending, self._timer):
+            if call is not None and call.active():
+                call.cancel()
+        self._ending = self._timer = None
+
+    # What comes in
+
+    def received(self, by: NodeId, entries: Entries) -> None:
+        """What another node has sent."""
+        self._begin()
+        self.groups.received(by, entries)
+        self._wants_end()
+
+    def do(self, answered: Answered, partition: int, operation: Operation) -> Answer | None:
+        """A client's operation.
+
+        :param answered: is called with the answer, in a later turn.
+        :returns: the answer, if it is there at once.
+        """
+        groups = self._begin()
+        groups.do(answered, partition, operation)
+        answers = groups.turn.answers
+        if answers and answers[-1][0] is answered:
+            answer = answers.pop()[2]
+            if self._timer is None:
+                self._wants_end()
+            return answer
+        self._wants_end()
+        return None
+
+    def lost(self, node: NodeId, *, has_ended: bool) -> None:
+        """The link to a node broke. :param has_ended: its process is known to have ended."""
+        self._begin()
+        self.groups.lost(node, has_ended=has_ended)
+        self._wants_end()
+
+    def reached(self, node: NodeId) -> None:
+        """There is a link to a node again."""
+        self._begin()
+        self.groups.reached(node)
+        self._wants_end()
+
+    # What is known
+
+    def group(self, partition: int) -> Group | None:
+        """This node's part in a group."""
+        return self.groups.groups.get(partition)
+
+    @property
+    def leads(self) -> list[int]:
+        """The partitions that this node leads, and serves."""
+        return [partition for partition, group in self.groups.groups.items() if group.is_leading]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether records are to grow no more."""
+        return self.groups.bytes_used > self._bytes_max or (self._store is not None and self._store.is_full)
+
+    # Who is to be in the groups, and who is to lead them
+
+    def place(self, partition: int, members: tuple[Member, ...]) -> bool:
+        """The members of a group that this node leads are to be these.
+
+        :returns: whether it leads it; then they will be, if nothing comes in between.
+        """
+        group = self.group(partition)
+        if group is None or group.leader is None:
+            return False
+        if group.configuration.members != members:
+            self._wanted[partition] = members
+            self._wants_end()
+        return True
+
+    def _start_changes(self) -> None:
+        groups = self.groups.groups
+        self._changing = {each for each in self._changing if groups[each].is_changing}
+        for partition in list(self._wanted)[: CHANGES_MAX - len(self._changing)]:
+            members = self._wanted.pop(partition)
+            group = self.groups.group(partition)
+            if group is not None and group.leader is not None:
+                group.change_members(members)
+                self._changing.add(partition)
+
+    def hand_over_leads(self) -> None:
+        """Groups that another member is preferred to lead are handed to that one, some at a time."""
+        self._begin()
+        handed = 0
+        for partition, group in self.groups.groups.items():
+            leader = group.leader
+            if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
+                continue
+            preferred = by_preference(partition, group.configuration.ids)[0]
+            is_ready = leader.acknowledged.get(preferred, -1) >= leader.commit
+            if preferred != self.me.id and is_ready and self._links.is_linked(preferred):
+                self.groups.group(partition)
+                group.hand_over(preferred)
+                handed += 1
+                if handed >= CHANGES_MAX:
+                    break
+        if handed:
+            self._wants_end()
+
+    # Turns
+
+    def _begin(self) -> Groups:
+        clocks = self._clocks
+        self.groups.begin(clocks.lease_seconds(), clocks.wall_ms(), is_full=self.is_full)
+        return self.groups
+
+    def _wants_end(self) -> None:
+        if self._ending is None and not self._is_stopped:
+            self._ending = self._reactor.callLater(0, self._end)
+
+    def _end(self) -> None:
+        self._ending = None
+        groups = self._begin()
+        if self._wanted or self._changing:
+            self._start_changes()
+        groups.tick()
+        ended = groups.end()
+        self._send(ended.at_once)
+        if self._store is None:
+            self._send(ended.when_synced)
+        elif ended.saves or ended.when_synced:
+            synced = self._store.save(ended.saves)
+            if ended.when_synced:
+                synced.addCallback(self._synced, ended.when_synced)
+        for answered, _, answer in ended.answers:
+            answered(answer)  # type: ignore[operator]
+        self._schedule()
+
+    def _synced(self, _: None, waiting: Outgoing) -> None:
+        if not self._is_stopped:
+            self._send(waiting)
+
+    def _send(self, outgoing: Outgoing) -> None:
+        for to, entries in outgoing.items():
+            if to == self.me.id:
+                self.received(to, entries)
+            else:
+                for frame in to_frames(entries):
+                    self._links.send_frame(to, frame)
+
+    def _schedule(self) -> None:
+        """Be woken when the groups want to be, at the latest."""
+        seconds = self.groups.seconds_to_wake()
+        timer = self._timer
+        if seconds is None or self._is_stopped:
+            return
+        if timer is None:
+            self._timer = self._reactor.callLater(seconds, self._woken)
+        elif timer.getTime() > self._reactor.seconds() + seconds:
+            timer.reset(seconds)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self._wants_end()
+
+
+def waiting_for_answer() -> tuple[Deferred[Answer], Answered]:
+    """A Deferred, and what fires it."""
+    waiting: Deferred[Answer] = Deferred()
+
+    def answered(answer: Answer) -> None:
+        if not waiting.called:
+            waiting.callback(answer)
+
+    return waiting, answered

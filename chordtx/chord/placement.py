@@ -1,0 +1,319 @@
+"""Sees to it that each partition is kept by those whom the ring names: a row of neighbours.
+
+The node that owns a partition's lowest position knows the row, itself and the next ones along the walk, and
+tells the partition's leader when its group is another one. The rest is the group's business. Here nothing has
+to be right for anything to be safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chordtx.chord.hosting import Hosting
+from chordtx.chord.leaders import Leaders, node_id_of
+from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.group.configuration import MEMBERS_MAX, Member
+from chordtx.mesh import MeshConnection
+from chordtx.ring import Contact, RingNode, distance, usable_contacts
+from chordtx.ring.partitions import owned_partitions
+
+ROUND_SECONDS = 1.0
+#: Groups that are as they ought to be are looked at again this often.
+_CHECK_SECONDS = 5.0
+#: A leader that is in no row looks up the owner this often.
+OWNER_SECONDS = 5.0
+#: So many nodes are asked for the leader of a partition, one after another, before the next look.
+_LEADERS_ASKED_MAX = 10
+
+
+class Node(Protocol):
+    """What of a node its placement needs."""
+
+    def hosting(self) -> Hosting | None:
+        """The groups that it is in."""
+
+    def identity(self) -> RingIdentity | None:
+        """Of its ring."""
+
+    def standing_of(self, id: int) -> Standing | None:
+        """What another node has told of itself; None while there is no link to it."""
+
+    def is_leaving(self) -> bool:
+        """Whether the node itself is about to leave its groups."""
+
+    def member(self, caller: MeshConnection) -> Contact:
+        """The member of the ring that calls. :raises NotJoined: when it is none."""
+
+    def connect(self, contact: Contact) -> None:
+        """Make a link to a node, in the background."""
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask another node."""
+
+    def met(self, contact: Contact) -> None:
+        """A node was named that groups will have to do with."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run a coroutine until it ends or the node stops."""
+
+
+class Placement:
+    """One node's part.
+
+    :param settle_seconds: a row stands still for this long before it counts.
+    :param grace_seconds: a member with a disk that vanished is waited for this long.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, node: Node, ring: RingNode, leaders: Leaders, settle_seconds: float, grace_seconds: float
+    ) -> None:
+        self._node = node
+        self._ring = ring
+        self._leaders = leaders
+        self._settle_seconds = settle_seconds
+        self._grace_seconds = grace_seconds
+        self._row: tuple[Contact, ...] = ()
+        self._row_since = -inf
+        self._told: tuple[Member, ...] = ()
+        self._next_check = -inf
+        self._has_disk: dict[int, bool] = {}
+        self._absent: dict[int, tuple[Contact, float]] = {}
+
+    # The row
+
+    def ended(self, id: int) -> None:
+        """A node's process has ended: one without a disk will not be back."""
+        if not self._has_disk.get(id, True):
+            self._absent.pop(id, None)
+
+    def row(self) -> tuple[Contact, ...]:
+        """Who ought to keep what this node owns, itself first."""
+        identity = self._node.identity()
+        if identity is None or not self._ring.is_member:
+            return ()
+        now = self._node.seconds()
+        chain = {contact.id: contact for contact in (self._ring.me, *self._ring.successors)}
+        self._notice_absent(chain, now)
+        for id, (contact, until) in list(self._absent.items()):
+            if until <= now or id in chain:
+                del self._absent[id]
+            else:
+                chain[id] = contact
+        me = self._ring.me.id
+        staying = [contact for contact in chain.values() if not self._is_leaving(contact)]
+        staying.sort(key=lambda contact: distance(me, contact.id))
+        return tuple(staying[: identity.replicas])
+
+    def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
+        for contact in self._row:
+            id = contact.id
+            if id not in chain and id not in self._absent and self._has_disk.get(id):
+                self._absent[id] = (contact, now + self._grace_seconds)
+
+    def _is_leaving(self, contact: Contact) -> bool:
+        if contact.id == self._ring.me.id:
+            return self._node.is_leaving()
+        standing = self._node.standing_of(contact.id)
+        return standing is not None and standing.is_leaving
+
+    def _members(self, row: Sequence[Contact]) -> tuple[Member, ...] | None:
+        """The row as members; None while it is not known of all whether they have a disk."""
+        hosting = self._node.hosting()
+        assert hosting is not None
+        members = []
+        for contact in row:
+            if contact.id == self._ring.me.id:
+                members.append(hosting.me)
+                continue
+            standing = self._node.standing_of(contact.id)
+            if standing is not None:
+                self._has_disk[contact.id] = standing.has_disk
+            elif contact.id not in self._has_disk:
+                self._node.connect(contact)
+                return None
+            members.append(Member(node_id_of(contact.id), self._has_disk[contact.id]))
+        return tuple(sorted(members))
+
+    # Telling leaders
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Compare the row with what the groups are, and tell leaders.
+
+        :param at_once: whether the row counts as it is: somebody is about to leave.
+        """
+        hosting, identity = self._node.hosting(), self._node.identity()
+        if hosting is None or identity is None or not self._ring.is_member:
+            return
+        now, row = self._node.seconds(), self.row()
+        if row != self._row:
+            self._row, self._row_since, self._next_check = row, now, -inf
+        is_settled = at_once or now - self._row_since >= self._settle_seconds
+        if not row or not is_settled or now < self._next_check or not self._knows_what_it_owns():
+            return
+        members = self._members(row)
+        if members is None:
+            return
+        owned = owned_partitions(self._ring.me, self._ring.predecessor, identity.partition_bits)
+        wrong = [each for each in owned if not self._is_right(hosting, each, members)]
+        self._next_check = now + (ROUND_SECONDS if wrong else _CHECK_SECONDS)
+        if wrong:
+            self._node.background(self._tell(hosting, wrong, members, row))
+
+    def _knows_what_it_owns(self) -> bool:
+        ring = self._ring
+        return ring.predecessor is not None or (ring.complete and not ring.successors)
+
+    @staticmethod
+    def _is_right(hosting: Hosting, partition: int, members: tuple[Member, ...]) -> bool:
+        group = hosting.group(partition)
+        if group is None:
+            return False
+        return group.replica.state is not None and group.configuration.members == members
+
+    async def _tell(
+        self, hosting: Hosting, wrong: list[int], members: tuple[Member, ...], row: Sequence[Contact]
+    ) -> None:
+        has_disk = {member.id: member.has_disk for member in members}
+        told = [[contact.to_wire(), has_disk[node_id_of(contact.id)]] for contact in row]
+        asked: dict[int, set[int]] = {partition: {self._ring.me.id} for partition in wrong}
+        for _ in range(_LEADERS_ASKED_MAX):
+            by_leader: dict[Contact, list[int]] = {}
+            for partition in [each for each in asked if not hosting.place(each, members)]:
+                leader = await self._leader_of(hosting, partition, asked[partition])
+                if leader is not None:
+                    asked[partition].add(leader.id)
+                    by_leader.setdefault(leader, []).append(partition)
+            elsewhere: set[int] = set()
+            for leader, partitions in by_leader.items():
+                elsewhere |= await self._tell_leader(leader, partitions, told)
+            asked = {partition: whom for partition, whom in asked.items() if partition in elsewhere}
+            if not asked:
+                break
+
+    async def _leader_of(self, hosting: Hosting, partition: int, asked: Container[int]) -> Contact | None:
+        """Whom to tell, of those who were not told yet."""
+        group = hosting.group(partition)
+        named = None if group is None else group.who_leads()
+        try:
+            if named is not None:
+                contact = await self._leaders.contact(named)
+                if contact is not None and contact.id not in asked:
+                    return contact
+            known = self._leaders.known(partition)
+            if known is not None and known.id not in asked:
+                return known
+            return await self._leaders.find(partition, asked)
+        except ChordError as error:
+            self._log.debug("nobody leads partition {number}: {error}", number=partition, error=str(error))
+            return None
+
+    async def _tell_leader(self, leader: Contact, partitions: list[int], told: list[Any]) -> set[int]:
+        """:returns: the partitions that it does not lead."""
+        try:
+            answer = list(placed_elsewhere(await self._node.call(leader, "place", told, partitions)))
+        except ChordError:
+            self._leaders.lost(leader.id)
+            return set(partitions)
+        for partition, named in answer:
+            self._leaders.forget(partition, leader)
+            contact = None if named is None else await self._leaders.contact(named)
+            if contact is not None and contact != leader:
+                self._leaders.learned(partition, contact)
+        return {partition for partition, _ in answer}
+
+    # Being a leader
+
+    async def seek_owners(self) -> None:
+        """Leaders that are in no row any more, as far as this node knows the ring, tell the owner that they
+        lead: nobody else in the row may know it."""
+        hosting = self._node.hosting()
+        if hosting is None or not self._ring.is_member:
+            return
+        by_owner: dict[Contact, list[int]] = {}
+        for partition in hosting.leads:
+            try:
+                row = await self._leaders.row(partition)
+            except ChordError:
+                return
+            group = hosting.group(partition)
+            ids = {node_id_of(contact.id) for contact in row}
+            if row[0].id != self._ring.me.id and group is not None and group.configuration.ids != ids:
+                by_owner.setdefault(row[0], []).append(partition)
+        for owner, partitions in by_owner.items():
+            with suppress(ChordError):
+                await self._node.call(owner, "leads", partitions)
+
+    def led(self, caller: MeshConnection, partitions: Any) -> list[Any]:
+        """``leads(partitions)``: the caller leads these, and is not in the row that ought to keep them."""
+        leader = self._node.member(caller)
+        for partition in self._partitions_from_wire(partitions):
+            self._leaders.learned(partition, leader)
+        self._next_check = -inf
+        return []
+
+    # What others ask
+
+    def placed(self, caller: MeshConnection, told: Any, partitions: Any) -> list[Any]:
+        """``place([[contact, has_disk], ...], partitions)`` -> ``[[partition, who leads or nil], ...]``.
+
+        Those are named that this node does not lead. The caller owns their lowest positions.
+        """
+        self._node.member(caller)
+        hosting = self._node.hosting()
+        if hosting is None:
+            raise NotJoined("this node keeps nothing")
+        members = self._members_from_wire(told)
+        elsewhere = []
+        for partition in self._partitions_from_wire(partitions):
+            if not hosting.place(partition, members):
+                group = hosting.group(partition)
+                elsewhere.append([partition, None if group is None else group.who_leads()])
+        return [elsewhere]
+
+    def _partitions_from_wire(self, partitions: Any) -> list[int]:
+        identity = self._node.identity()
+        if identity is None:
+            raise NotJoined("this node is in no ring")
+        if not isinstance(partitions, list) or len(partitions) > identity.partitions:
+            raise ProtocolError("partitions are a list")
+        if any(type(each) is not int or not 0 <= each < identity.partitions for each in partitions):
+            raise ProtocolError("there is no such partition")
+        return partitions
+
+    def _members_from_wire(self, told: Any) -> tuple[Member, ...]:
+        if not isinstance(told, list) or not 0 < len(told) <= MEMBERS_MAX:
+            raise ProtocolError(f"a row has 1 to {MEMBERS_MAX} members")
+        members = []
+        for each in told:
+            if not isinstance(each, list) or len(each) != 2 or type(each[1]) is not bool:
+                raise ProtocolError("a member of a row is [contact, whether it has a disk]")
+            for contact in usable_contacts(each[:1]):
+                self._node.met(contact)
+                members.append(Member(node_id_of(contact.id), each[1]))
+        if len(members) != len({member.id for member in members}) or not members:
+            raise ProtocolError("a row has members that can be reached, each once")
+        return tuple(sorted(members))
+
+
+def placed_elsewhere(answer: list[Any]) -> Iterable[tuple[int, bytes | None]]:
+    """What ``place`` has answered. :raises ProtocolError: when it is nothing like that."""
+    if len(answer) != 1 or not isinstance(answer[0], list):
+        raise ProtocolError("place answers with a list")
+    for each in answer[0]:
+        if not isinstance(each, list) or len(each) != 2 or type(each[0]) is not int:
+            raise ProtocolError("place answers with [partition, who leads]")
+        if each[1] is not None and (type(each[1]) is not bytes or len(each[1]) != 48):
+            raise ProtocolError("a node's id is 48 bytes")
+        yield each[0], each[1]

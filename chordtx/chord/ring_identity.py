@@ -1,0 +1,88 @@
+"""What makes a ring the one that it is, and what its nodes tell one another about it when they link.
+
+A ring has an identity, made at random by the node that begins it. Parts of one ring that were split merge by
+themselves; two rings of different identity never do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from chordtx.config import PARTITION_BITS_MAX
+from chordtx.errors import ProtocolError
+from chordtx.group.configuration import MEMBERS_MAX
+
+RING_ID_BYTES = 16
+
+
+@frozen
+class RingIdentity:
+    """A ring's.
+
+    :ivar id: random. :ivar partition_bits: it has 2**partition_bits partitions.
+    :ivar replicas: so many members keep each.
+    """
+
+    id: bytes
+    partition_bits: int
+    replicas: int
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return 1 << self.partition_bits
+
+    @property
+    def text(self) -> str:
+        """Its name, as people see it."""
+        return self.id.hex()
+
+    def to_wire(self) -> list[Any]:
+        """:returns: ``[id, partition_bits, replicas]``."""
+        return [self.id, self.partition_bits, self.replicas]
+
+    @classmethod
+    def from_wire(cls, obj: object) -> RingIdentity:
+        """:raises ProtocolError: when ``obj`` is none."""
+        if not isinstance(obj, list | tuple) or len(obj) != 3:
+            raise ProtocolError("a ring's identity is [id, partition_bits, replicas]")
+        id, bits, replicas = obj
+        if type(id) is not bytes or len(id) != RING_ID_BYTES:
+            raise ProtocolError(f"a ring's id is {RING_ID_BYTES} bytes")
+        if type(bits) is not int or not 0 < bits <= PARTITION_BITS_MAX:
+            raise ProtocolError(f"partition_bits are 1 to {PARTITION_BITS_MAX}")
+        if type(replicas) is not int or not 0 < replicas <= MEMBERS_MAX:
+            raise ProtocolError(f"replicas are 1 to {MEMBERS_MAX}")
+        return cls(id, bits, replicas)
+
+
+@frozen
+class Standing:
+    """What a node tells another of ours about itself, when they link and whenever it changes.
+
+    :ivar ring: the identity of its ring, None while it is in none.
+    :ivar has_disk: whether it remembers its promises after a crash.
+    :ivar is_leaving: whether it is about to leave its groups.
+    :ivar is_empty: whether it is a ring of one that holds no record, and gives its ring up for another.
+    """
+
+    ring: RingIdentity | None
+    has_disk: bool
+    is_leaving: bool
+    is_empty: bool
+
+    def to_wire(self) -> list[Any]:
+        """:returns: ``[identity or nil, has_disk, is_leaving, is_empty]``."""
+        ring = None if self.ring is None else self.ring.to_wire()
+        return [ring, self.has_disk, self.is_leaving, self.is_empty]
+
+    @classmethod
+    def from_wire(cls, obj: object) -> Standing:
+        """:raises ProtocolError: when ``obj`` is none. More entries are for later versions."""
+        is_array = isinstance(obj, list | tuple) and len(obj) >= 4
+        if not is_array or any(type(each) is not bool for each in obj[1:4]):  # type: ignore[index]
+            raise ProtocolError("a node's standing is [ring, has_disk, is_leaving, is_empty]")
+        ring, *flags = obj[:4]  # type: ignore[index]
+        return cls(None if ring is None else RingIdentity.from_wire(ring), *flags)

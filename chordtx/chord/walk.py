@@ -1,0 +1,73 @@
+"""The ring walked once: every node, by its own word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from chordtx.chord.routing import Routing
+from chordtx.errors import ChordError, ProtocolError
+from chordtx.mesh import Address
+from chordtx.ring import SIZE, Contact, RingNode, usable_contacts
+from chordtx.wire import encode_id
+
+_NODES_MAX = 100_000
+
+
+class Node(Protocol):
+    """What of a node a walk needs."""
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask another node."""
+
+
+class RingWalk:
+    """One node's walks. :param own_status: gives the node's own word."""
+
+    def __init__(
+        self, node: Node, ring: RingNode, routing: Routing, own_status: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._node = node
+        self._ring = ring
+        self._routing = routing
+        self._own_status = own_status
+
+    async def walk(self) -> list[dict[str, Any]]:
+        """Every node of the ring, in the order of the walk.
+
+        One that does not answer is passed over, by way of the node before it, and stands there with its
+        error.
+
+        :raises NotJoined: when no member can be reached.
+        """
+        nodes: list[dict[str, Any]] = []
+        ahead: Sequence[Contact] = (await self._routing.lookup(SIZE - 1)).chain
+        answered: set[int] = set()
+        silent: set[int] = set()
+        while len(nodes) < _NODES_MAX:
+            contact = next((contact for contact in ahead if contact.id not in silent), None)
+            if contact is None or contact.id in answered:
+                break  # once round
+            try:
+                status, ahead = await self._visit(contact)
+            except ChordError as error:
+                silent.add(contact.id)
+                address = str(Address(contact.host, contact.port))
+                nodes.append({"id": encode_id(contact.id), "address": address, "error": str(error)})
+                continue
+            answered.add(contact.id)
+            nodes.append(status)
+        return nodes
+
+    async def _visit(self, contact: Contact) -> tuple[dict[str, Any], Sequence[Contact]]:
+        if contact.id == self._ring.me.id:
+            return self._own_status(), self._ring.successors
+        status = await self._node.call(contact, "status")
+        neighbours = await self._node.call(contact, "neighbours")
+        if len(status) != 1 or not isinstance(status[0], dict):
+            raise ProtocolError("a status is a map")
+        if len(neighbours) != 2 or not isinstance(neighbours[1], list):
+            raise ProtocolError("neighbours are [predecessor, successors]")
+        return status[0], usable_contacts(neighbours[1])
