@@ -340,8 +340,8 @@ def lease_margin(
     free = []
     for id in sorted(lead.configuration.ids):
         group = members.get(id)
-        if id == me or group is None:
-            free.append(float("inf"))
+        if id == me or group is None or group.replica.history.mark != lead.configuration.epoch.mark:
+            free.append(float("inf"))  # one that has gone on to another history promises nothing in this one
         elif group.replica.promised > lead.ballot:
             free.append(0.0)
         else:
