@@ -11,7 +11,7 @@ from measuring import Load, Samples, measure
 from systems import KEYS, SUBNET, VALUE
 from twisted.internet.task import deferLater
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 
 NODES = 5
 AT_ONCE = 64

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli.client import Client
 from chordtx.cli.local_ring import LocalRing
 from chordtx.wire import pack_value

@@ -1,6 +1,6 @@
 """chordtx: a distributed dict for Twisted, on a Chord ring that py2p and js2p nodes can join."""
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.config import ChordSettings, Limits, MeshSettings, SyncSettings
 from chordtx.errors import (
     ChordError,

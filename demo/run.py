@@ -19,7 +19,7 @@ from typing import Any
 import click
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli import running
 from chordtx.cli.client import Client
 from chordtx.cli.local import PORT_DEFAULT, asking_command, tell_of_end, until_interrupted

@@ -7,7 +7,7 @@ from typing import Any
 from chordtx.blocking import bridge
 from chordtx.blocking.dictionary import DictSocket
 from chordtx.blocking.mesh import Protocol
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.mesh.service import MeshService
 from chordtx.ring import Contact
 

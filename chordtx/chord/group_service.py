@@ -15,6 +15,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+import msgpack
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
@@ -48,15 +49,19 @@ from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.steady import lease_clock_of
+from chordtx.mesh.threads import Threads
 from chordtx.mesh.waiting import Gate, Shared
 from chordtx.records import RecordLimits
 from chordtx.ring import Contact, RingNode
+from chordtx.store.group_folder import GroupFolder
 from chordtx.wire import Message, flags, node_id
 
 _JOIN_RETRY_SECONDS = 0.1
 _SPREAD_SECONDS = 1.0
 _LEAVE_CHECK_SECONDS = 0.05
 _BOOK_MAX = 4096
+_NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
+_PEERS_KEPT_MAX = 64
 
 
 class ChordService(RingDict, MeshService):
@@ -70,6 +75,7 @@ class ChordService(RingDict, MeshService):
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param leech: use the ring, and store nothing.
     :param settings: limits and times. :param rng: random source.
+    :param data: path of a folder to keep records, id and peers in, opened at the start.
     :param remembered: addresses of peers from an earlier run, to join through.
     :param wall_clock: gives Unix time in seconds, for expiry and what people read; the system's when None.
     :param lease_clock: gives seconds on a clock that only runs forward, and that counts while the machine
@@ -95,6 +101,7 @@ class ChordService(RingDict, MeshService):
         leech: bool = False,
         settings: ChordSettings | None = None,
         rng: Random | None = None,
+        data: str | None = None,
         remembered: Iterable[str] = (),
         wall_clock: Callable[[], float] | None = None,
         lease_clock: Callable[[], float] | None = None,
@@ -134,6 +141,10 @@ class ChordService(RingDict, MeshService):
         self._has_run = False
         self._leaving = False
         self._unjoining: Shared[None] | None = None
+        self._data = data
+        self._folder: GroupFolder | None = None
+        self._disk = Threads(self.reactor, "chordtx disk", 1)
+        self._noted_peers: list[str] = []
         self._node = _Node(self)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
         self._put_together()
@@ -181,7 +192,14 @@ class ChordService(RingDict, MeshService):
     def _prepare(self) -> None:
         """See :class:`~chordtx.MeshService`."""
         self._joining.remember(self._known_addresses())  # when this is not the first start
-        self._be_new()
+        if self._data is None:
+            self._be_new()
+            return
+        folder = GroupFolder(self._data, self.subnet, self._disk.run, self.reactor.callLater)
+        self._folder = folder
+        if folder.node_id is not None:
+            self._be(folder.node_id)
+        self._remember_from_before(folder.peers)
 
     def _remember_from_before(self, peers: Iterable[str]) -> None:
         addresses = []
@@ -212,6 +230,8 @@ class ChordService(RingDict, MeshService):
         self._spreading.clear()
         self._identity, self._identified = None, Gate()
         self._put_together()
+        if self._folder is not None and self._folder.ring is not None:
+            self._be_in(RingIdentity.from_wire(msgpack.unpackb(self._folder.ring)))
         if not self.leeching:
             self._host()
         super()._port_opened()
@@ -225,16 +245,21 @@ class ChordService(RingDict, MeshService):
         self._has_run = True
 
     def _host(self) -> None:
-        settings = self._chord_settings
+        settings, folder = self._chord_settings, self._folder
         self._hosting = Hosting(
-            Member(node_id_of(self.id_10), has_disk=False),
+            Member(node_id_of(self.id_10), has_disk=folder is not None),
             evolve(settings.groups, value_bytes_max=settings.value_bytes_max),
             self.reactor,
             self._node,
             self._node,
             self._rng,
-            bytes_max=settings.store_bytes_max,
+            None if folder is None else folder.store,
+            settings.store_bytes_max,
         )
+        if folder is not None:
+            count = self._hosting.load()
+            self._log.info("{count} groups in {path}", count=count, path=str(folder.path))
+            self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
         """See :class:`~chordtx.MeshService`: who stores must be found."""
@@ -272,8 +297,20 @@ class ChordService(RingDict, MeshService):
         """This is our ring."""
         if self._identity != identity:
             self._identity = identity
+            self._note()
             self._identified.opened()
             self._tell_standing()
+
+    def _note(self) -> None:
+        """Keep who we are, and whom we know."""
+        self._noted_peers = sorted(str(address) for address in self._known_addresses()[-_PEERS_KEPT_MAX:])
+        if self._folder is not None and self._hosting is not None:
+            ring = None if self._identity is None else msgpack.packb(self._identity.to_wire())
+            self._hosting.note(self._folder.noted(self.id, self._noted_peers, ring))
+
+    def _note_peers(self) -> None:
+        if self._noted_peers != sorted(str(each) for each in self._known_addresses()[-_PEERS_KEPT_MAX:]):
+            self._note()
 
     def _ring_known(self) -> Deferred[RingIdentity]:
         """Fires with the ring's identity once it is known."""
@@ -306,12 +343,23 @@ class ChordService(RingDict, MeshService):
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
         elif self._ring.is_member:
-            await self._leave_groups_and_ring()
+            await self._leave_groups_and_ring(for_good=self._folder is None)
         self._client.stop()
         self._stop_keeping_our_place()
         if self._hosting is not None:
             self._hosting.stop()
             self._hosting = None
+
+    async def _finish(self) -> None:
+        """See :class:`~chordtx.MeshService`: the folder is closed last."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            try:
+                await folder.close()
+            except ChordError as error:
+                self._log.error("not everything could be stored at the end: {error}", error=str(error))
+            finally:
+                self._disk.stop()
 
     def _stop_keeping_our_place(self) -> None:
         self._reunion.stop()
@@ -320,11 +368,16 @@ class ChordService(RingDict, MeshService):
             if loop is not None:
                 loop.stop()
 
-    async def _leave_groups_and_ring(self) -> None:
+    async def _leave_groups_and_ring(self, *, for_good: bool) -> None:
+        """:param for_good: whether others are to keep what this node kept; else it hands over its leads only,
+        and stays a member of its groups."""
         if self._ring.successors:
-            self._leaving = True
-            self._tell_standing()
-            await self._leave_groups()
+            if for_good:
+                self._leaving = True
+                self._tell_standing()
+                await self._leave_groups()
+            elif self._hosting is not None:
+                await self._give_leads_away(self._hosting)
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._stop_keeping_our_place()
@@ -341,6 +394,12 @@ class ChordService(RingDict, MeshService):
                 self._log.warn("left while {count} groups had nobody in its place", count=count)
                 return
             self._placement.look(at_once=True)
+            await self.sleep(_LEAVE_CHECK_SECONDS)
+
+    async def _give_leads_away(self, hosting: Hosting) -> None:
+        """Have others lead before we are gone, so that nobody waits for leases; if they can."""
+        late = self.reactor.seconds() + self._chord_settings.call_timeout_seconds
+        while hosting.give_leads_away() and self.reactor.seconds() < late:
             await self.sleep(_LEAVE_CHECK_SECONDS)
 
     def _kept(self) -> list[int]:
@@ -405,7 +464,7 @@ class ChordService(RingDict, MeshService):
     async def _unjoin(self) -> None:
         try:
             if self._ring.is_member:
-                await self._leave_groups_and_ring()
+                await self._leave_groups_and_ring(for_good=True)
         finally:
             self._unjoining = None
 

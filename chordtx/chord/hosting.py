@@ -7,7 +7,7 @@ disk waits for that commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -85,6 +85,7 @@ class Hosting:
         self._timer: IDelayedCall | None = None
         self._wanted: dict[int, tuple[Member, ...]] = {}
         self._changing: set[int] = set()
+        self._values: dict[str, bytes] = {}
         self._is_stopped = False
 
     # Beginning and ending
@@ -103,6 +104,12 @@ class Hosting:
         self._begin()
         self.groups.create(partitions)
         self._wants_end()
+
+    def note(self, values: Mapping[str, bytes]) -> None:
+        """Keep these beside the groups, by name: with what this turn saves, in one commit."""
+        if self._store is not None:
+            self._values.update(values)
+            self._wants_end()
 
     def stop(self) -> None:
         """Nothing is done any more: what was not said yet is never said."""
@@ -209,6 +216,26 @@ class Hosting:
         if handed:
             self._wants_end()
 
+    def give_leads_away(self) -> int:
+        """Hand every lead to some other member that is linked and has everything.
+
+        :returns: how many there were to hand over, or are still under way.
+        """
+        self._begin()
+        leads = self.leads
+        for partition in leads:
+            group = self.groups.group(partition)
+            assert group is not None
+            leader = group.leader
+            if leader is None or leader.stage != LEADING:
+                continue
+            for id in by_preference(partition, group.configuration.ids - {self.me.id}):
+                if leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id):
+                    group.hand_over(id)
+                    break
+        self._wants_end()
+        return len(leads)
+
     # Turns
 
     def _begin(self) -> Groups:
@@ -230,8 +257,9 @@ class Hosting:
         self._send(ended.at_once)
         if self._store is None:
             self._send(ended.when_synced)
-        elif ended.saves or ended.when_synced:
-            synced = self._store.save(ended.saves)
+        elif ended.saves or ended.when_synced or self._values:
+            values, self._values = self._values, {}
+            synced = self._store.save(ended.saves, values)
             if ended.when_synced:
                 synced.addCallback(self._synced, ended.when_synced)
         for answered, _, answer in ended.answers:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import click
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP, from_json, json_text, key_from_json, key_to_json, to_json
 from chordtx.cli.meter import Meter

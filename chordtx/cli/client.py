@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli import running
 from chordtx.config import ChordSettings
 

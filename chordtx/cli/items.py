@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP, dumps, json_text, key_to_json, loads
 from chordtx.cli.running import Failed, NoSuchKey

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import dumps, json_text
 from chordtx.escaping import escaped

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from chordtx.errors import StorageFailed
+from chordtx.errors import ProtocolError, StorageFailed
 from chordtx.store.database import FORMAT, Database
 from chordtx.store.disk import CallLater, DiskStore, RunInThread
 from chordtx.store.journal import commits_passed_over
@@ -27,20 +27,17 @@ from chordtx.store.sqlite_file import damaged
 
 _LOCK = "lock"
 _FORMAT = "format"
-_RECORDS = "records.sqlite"
+RECORDS = "records.sqlite"
 _LOG = "records.sqlite-wal"
 _OF_SQLITE = ("records.sqlite-shm", "records.sqlite-journal")
 
 
-class DataFolder:
-    """An open folder, locked until it is closed.
+class LockedFolder:
+    """An open folder, locked until it is closed, whatever is kept in it.
 
     :param path: made when it is not there, for its owner's eyes only; it must be the process's own.
     :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
-    :ivar store: the records. :ivar node_id: the node's id, None when it never ran.
-    :ivar peers: addresses that it remembers.
-    :ivar seen_ms: when it was last in a ring: Unix time in milliseconds, None when it never was.
-    :ivar age_ms, doubt_ms: see :class:`chordtx.chord.ring_age.Kept`.
+    :ivar node_id: the node's id, None when it never ran. :ivar peers: addresses that it remembers.
     :raises StorageFailed: when it cannot be used.
     """
 
@@ -68,7 +65,7 @@ class DataFolder:
     def _must_be_own(self) -> None:
         if self._own.others_may_look:
             self._log.warn("others than its owner may look into {path}", path=str(self.path))
-        for name in (_LOCK, _FORMAT, _RECORDS, _LOG, *_OF_SQLITE):
+        for name in (_LOCK, _FORMAT, RECORDS, _LOG, *_OF_SQLITE):
             self._own.must_own(name)
 
     def _locked(self) -> int:
@@ -91,37 +88,28 @@ class DataFolder:
         return descriptor
 
     def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
-        self._check_files()
-        database = Database(self.path / _RECORDS)
-        try:
-            self._read(database.meta(), subnet)
-            self._mark()
-            self.store = DiskStore(database, run_in_thread, call_later)
-        except BaseException:
-            database.close()
-            raise
-        self.store.keep("subnet", subnet.encode())
+        """Open what is kept in it."""
+        raise NotImplementedError
 
     def _check_files(self) -> None:
-        records = self.path / _RECORDS
+        records = self.path / RECORDS
         size = records.stat().st_size if records.exists() else None
         if (self.path / _FORMAT).exists() and not size:
             raise damaged(records, "it is gone" if size is None else "it is empty")
         if commits_passed_over(self.path / _LOG) > 1:
             raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
         # SQLite gives the files that it makes beside this one the same permissions.
-        os.close(self._own.open(_RECORDS, os.O_RDWR))
+        os.close(self._own.open(RECORDS, os.O_RDWR))
 
     def _read(self, values: dict[str, bytes], subnet: str) -> None:
+        """What stands beside the records. :raises StorageFailed: when it makes no sense here."""
         try:
             named = values.get("subnet", subnet.encode()).decode()
             self.node_id = values["node_id"].decode() if "node_id" in values else None
-            self.seen_ms, self.age_ms, self.doubt_ms = (
-                int(values[name]) if values.get(name) else None for name in ("seen_ms", "age_ms", "doubt_ms")
-            )
             self.peers = [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
-        except (ValueError, TypeError) as error:
-            raise damaged(self.path / _RECORDS, "what stands beside the records makes no sense") from error
+            self._read_more(values)
+        except (ValueError, TypeError, ProtocolError) as error:
+            raise damaged(self.path / RECORDS, "what stands beside the records makes no sense") from error
         if named != subnet:
             path = str(self.path)
             raise StorageFailed(
@@ -130,14 +118,48 @@ class DataFolder:
                 f"of subnet {named!r}",
             )
 
-    def _mark(self) -> None:
+    def _read_more(self, values: dict[str, bytes]) -> None:
+        """What only this kind of folder has."""
+
+    def _mark(self, format: int) -> None:
         marker = self.path / _FORMAT
         if not marker.exists():
             with open(self._own.open(_FORMAT, os.O_WRONLY), "w") as file:
-                file.write(f"chordtx data, format {FORMAT}\n")
+                file.write(f"chordtx data, format {format}\n")
                 file.flush()
                 os.fsync(file.fileno())
             self._own.sync()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class DataFolder(LockedFolder):
+    """One of a node that keeps records by themselves.
+
+    :ivar store: the records.
+    :ivar seen_ms: when it was last in a ring: Unix time in milliseconds, None when it never was.
+    :ivar age_ms, doubt_ms: see :class:`chordtx.chord.ring_age.Kept`.
+    """
+
+    def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
+        self._check_files()
+        database = Database(self.path / RECORDS)
+        try:
+            self._read(database.meta(), subnet)
+            self._mark(FORMAT)
+            self.store = DiskStore(database, run_in_thread, call_later)
+        except BaseException:
+            database.close()
+            raise
+        self.store.keep("subnet", subnet.encode())
+
+    def _read_more(self, values: dict[str, bytes]) -> None:
+        self.seen_ms, self.age_ms, self.doubt_ms = (
+            int(values[name]) if values.get(name) else None for name in ("seen_ms", "age_ms", "doubt_ms")
+        )
 
     def note(
         self,
@@ -162,8 +184,3 @@ class DataFolder:
             await self.store.close()
         finally:
             self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None

@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from chordtx import process
-from chordtx.chord.service import ChordService
+from chordtx.chord import ChordService
 from chordtx.errors import ChordError
 from chordtx.tap.options import Options
 from chordtx.tap.telling import EXIT_CANNOT_START, one_line, tell
