@@ -196,7 +196,7 @@ class _Asking:
     async def _find_and_send(self) -> None:
         try:
             leader = await self._client.leaders.find(self._partition, self._asked)
-        except ChordError as error:
+        except ChordError as error:  # nobody, or nobody more: from the beginning, after a pause
             self._last = error
             self._asked.clear()
             await self._send_later()
@@ -268,19 +268,19 @@ class _Asking:
         elif status == FULL:
             self.fail(StorageFull("a member that keeps this key holds as much as it may"))
         elif status in (UNKNOWN, BUSY):
-            self._wait_and_send(peer)
+            self._client.node.background(self._send_later())
         else:
             self.fail(ProtocolError("an answer that nobody knows"))
 
     def _redirected(self, peer: Contact, leader: Any) -> None:
         self._client.leaders.forget(self._partition, peer)
-        if isinstance(leader, bytes) and int.from_bytes(leader, "big") != peer.id:
+        if isinstance(leader, bytes) and int.from_bytes(leader, "big") not in self._asked:
             self._client.node.background(self._follow(leader))
         else:
-            self._wait_and_send(peer)
+            self._client.node.background(self._find_and_send())
 
     async def _follow(self, named: bytes) -> None:
-        """Somebody was named as the leader. Who was asked already is given some time."""
+        """Somebody was named as the leader who was not asked yet."""
         client = self._client
         try:
             leader = await client.leaders.contact(named)
@@ -288,10 +288,7 @@ class _Asking:
             self._last = error
             leader = None
         if leader is None or leader.id in self._asked:
-            self._asked.clear()
-            if leader is not None:
-                client.leaders.learned(self._partition, leader)
-            await self._send_later()
+            await self._find_and_send()
             return
         client.leaders.learned(self._partition, leader)
         if not self.done.called:
@@ -314,18 +311,7 @@ class _Asking:
         if self._client.node.seconds() >= self._deadline:
             self._give_up()
         else:
-            self._send_at_first_sight()
-
-    def _send_at_first_sight(self) -> None:
-        """Ask the next one; who follows from there is asked after pauses."""
-        self._client.node.background(self._find_and_send())
-
-    def _wait_and_send(self, peer: Contact) -> None:
-        self._client.leaders.forget(self._partition, peer)
-        if len(self._asked) < 2:
             self._client.node.background(self._find_and_send())
-        else:
-            self._client.node.background(self._send_later())
 
     # The end
 

@@ -390,7 +390,7 @@ class ChordService(RingDict, MeshService):
         late = self.reactor.seconds() + self._chord_settings.leave_timeout_seconds
         while self._is_needed():
             if self.reactor.seconds() > late:
-                count = len(self._kept())
+                count = 0 if self._hosting is None else len(self._hosting.kept)
                 self._log.warn("left while {count} groups had nobody in its place", count=count)
                 return
             self._placement.look(at_once=True)
@@ -402,14 +402,6 @@ class ChordService(RingDict, MeshService):
         while hosting.give_leads_away() and self.reactor.seconds() < late:
             await self.sleep(_LEAVE_CHECK_SECONDS)
 
-    def _kept(self) -> list[int]:
-        """The partitions of which this node is a member."""
-        if self._hosting is None:
-            return []
-        groups = self._hosting.groups.groups
-        me = self._hosting.me.id
-        return [each for each, group in groups.items() if me in group.configuration.ids]
-
     def _is_needed(self) -> bool:
         """Whether there is somebody who stays, and who is to take over what this node keeps."""
         staying = [
@@ -417,7 +409,7 @@ class ChordService(RingDict, MeshService):
             for contact in self._ring.successors
             if not (standing := self._standings.get(contact.id)) or not standing.is_leaving
         ]
-        return bool(staying) and bool(self._kept())
+        return bool(staying) and self._hosting is not None and bool(self._hosting.kept)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.

@@ -168,9 +168,23 @@ class Hosting:
         return [partition for partition, group in self.groups.groups.items() if group.is_leading]
 
     @property
+    def kept(self) -> list[int]:
+        """The partitions of which this node is a member, as far as it knows."""
+        me = self.me.id
+        return [each for each, group in self.groups.groups.items() if me in group.configuration.ids]
+
+    @property
     def is_full(self) -> bool:
         """Whether records are to grow no more."""
         return self.groups.bytes_used > self._bytes_max or (self._store is not None and self._store.is_full)
+
+    def ask_whether_gone(self, partition: int, members: Iterable[NodeId]) -> None:
+        """This node ought not to be in a group: is it still?"""
+        self._begin()
+        group = self.groups.group(partition)
+        if group is not None:
+            group.ask_whether_gone(members)
+            self._wants_end()
 
     # Who is to be in the groups, and who is to lead them
 

@@ -236,20 +236,28 @@ class Placement:
     # Being a leader
 
     async def seek_owners(self) -> None:
-        """Leaders that are in no row any more, as far as this node knows the ring, tell the owner that they
-        lead: nobody else in the row may know it."""
+        """Look for groups that are not what the ring says, as far as this node knows it.
+
+        Who leads such a group tells the owner so, for nobody in the row may know it. Who does not lead it
+        asks whether it is still a member.
+        """
         hosting = self._node.hosting()
         if hosting is None or not self._ring.is_member:
             return
         by_owner: dict[Contact, list[int]] = {}
-        for partition in hosting.leads:
+        for partition in hosting.kept:
             try:
                 row = await self._leaders.row(partition)
             except ChordError:
                 return
             group = hosting.group(partition)
             ids = {node_id_of(contact.id) for contact in row}
-            if row[0].id != self._ring.me.id and group is not None and group.configuration.ids != ids:
+            if group is None or group.configuration.ids == ids:
+                continue
+            if not group.is_leading:
+                if hosting.me.id not in ids:
+                    hosting.ask_whether_gone(partition, ids)
+            elif row[0].id != self._ring.me.id:
                 by_owner.setdefault(row[0], []).append(partition)
         for owner, partitions in by_owner.items():
             with suppress(ChordError):

@@ -92,6 +92,7 @@ class Group:
         self._sequence = 0
         self._number_seen = 0
         self._leaving: set[NodeId] = set()
+        self._redirected: tuple[bytes, int] | None = None
         self._walls = WallClocks(me.id, turn)
         self._turn = turn
         self._pairs = pairs
@@ -257,10 +258,13 @@ class Group:
         if leader is not None:
             leader.do(who, operation)
             return
-        if self.who_leads() is None:
+        named = self.who_leads()
+        asked = (operation.client, operation.number)
+        if named is None or asked == self._redirected:  # it was there, and is back
             self.tries.hurry()
-            self.want_leader()
-        self._turn.answer(who, self.partition, not_leader(operation, self.who_leads()))
+            self.want_leader(gone=named)
+        self._redirected = None if named is None else asked
+        self._turn.answer(who, self.partition, not_leader(operation, named))
 
     def confirmed(self) -> None:
         """A member has answered a confirm for this partition."""
@@ -271,6 +275,12 @@ class Group:
         """A member that this node leads says that it does not follow."""
         if self.leader is not None:
             self.leader.forgotten_by(member)
+
+    def ask_whether_gone(self, members: Iterable[NodeId]) -> None:
+        """This node ought not to be in the group: if it is not, whoever leads says so."""
+        ballot = Ballot(0, self.me.id)
+        asked = Prepare(ballot, self.configuration.epoch, None, trial=True)
+        self._turn.send_at_once(members, self.partition, asked)
 
     # Standing
 
@@ -415,7 +425,8 @@ class Group:
         self._turn.send_at_once(sorted(self._leaving - leader.configuration.ids), self.partition, told)
         self._leaving = set()
         if not leader.is_member:  # it carried out the change, and is not in the group any more
-            preferred = by_preference(self.partition, leader.configuration.ids)[0]
+            have_it = [id for id, sequence in leader.acknowledged.items() if sequence >= leader.first]
+            preferred = by_preference(self.partition, have_it)[0]  # who has no state yet could not stand
             self._turn.send_at_once(
                 (preferred,), self.partition, Yours(leader.ballot, leader.configuration.epoch.mark)
             )

@@ -269,6 +269,8 @@ class Leader:
     def do(self, who: object, operation: Operation) -> None:
         """A client's operation."""
         waiting = len(self._waiting) + len(self._reads) + len(self._late)
+        if not waiting and self.stage == LEADING:  # what it waits for from now on was not waited for before
+            self._progress = self._turn.now
         if waiting >= self._settings.waiting_operations_max:
             self._answer(who, operation, BUSY, None)
         elif self.stage == LEADING:
