@@ -54,7 +54,9 @@ GRABBED = frozenset({"time.*", "random.*", "secrets.*", "uuid.*", "os.urandom"})
 #: A type to annotate with is not a source of randomness; and the system's, for who gives none, needs no seed.
 ONLY_TYPES = frozenset({"random.Random", "random.SystemRandom"})
 #: The one module that services have the system's clocks from, unless they are given others.
-CLOCKS_OF_THE_SYSTEM = {"chordtx.mesh.steady": {"time.monotonic", "time.time"}}
+CLOCKS_OF_THE_SYSTEM = {
+    "chordtx.mesh.steady": {"time.monotonic", "time.time", "time.clock_gettime", "time.CLOCK_BOOTTIME"}
+}
 VAGUE = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 LOG_METHODS = frozenset({"debug", "info", "warn", "error", "critical", "failure"})
 FUNCTION_LINES_MAX = 60

@@ -10,12 +10,11 @@ The ring says where to look, and the group says what is so. :class:`ChordService
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import Random
 from typing import Any
 
-import msgpack
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
@@ -24,44 +23,39 @@ from twisted.logger import Logger
 
 from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
+from chordtx.chord.departure import Departure
 from chordtx.chord.group_dictionary import RingDict
-from chordtx.chord.hosting import Hosting, waiting_for_answer
+from chordtx.chord.hosting import Hosting
 from chordtx.chord.joining import Joining
+from chordtx.chord.kept_folder import KeptFolder
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
+from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
 from chordtx.chord.reunion import Reunion
 from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity, Standing
 from chordtx.chord.routing import Routing, contact_of
-from chordtx.chord.status import status_of_ring
+from chordtx.chord.serving import Serving
+from chordtx.chord.spreading import Spreading
+from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError, WrongRing
 from chordtx.group.configuration import Member
-from chordtx.group.frames import from_wire, operation_from_wire
-from chordtx.group.messages import NOT_LEADER, Answer
-from chordtx.group.rank import NodeId
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
-from chordtx.mesh.calls import Asker
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.steady import lease_clock_of
-from chordtx.mesh.threads import Threads
 from chordtx.mesh.waiting import Gate, Shared
 from chordtx.records import RecordLimits
 from chordtx.ring import Contact, RingNode
-from chordtx.store.group_folder import GroupFolder
 from chordtx.wire import Message, flags, node_id
 
 _JOIN_RETRY_SECONDS = 0.1
-_SPREAD_SECONDS = 1.0
-_LEAVE_CHECK_SECONDS = 0.05
-_BOOK_MAX = 4096
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
-_PEERS_KEPT_MAX = 64
 
 
 class ChordService(RingDict, MeshService):
@@ -137,15 +131,11 @@ class ChordService(RingDict, MeshService):
         )
         self._remember_from_before(remembered)
         self._started = []
-        self._spreading: set[Address] = set()
         self._has_run = False
         self._leaving = False
         self._unjoining: Shared[None] | None = None
-        self._data = data
-        self._folder: GroupFolder | None = None
-        self._disk = Threads(self.reactor, "chordtx disk", 1)
-        self._noted_peers: list[str] = []
-        self._node = _Node(self)
+        self._kept = KeptFolder(self.reactor, data, self.subnet, self._known_addresses)
+        self._node = NodeParts(self)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
         self._put_together()
         self._flag_handlers.update(self._chord_handlers())
@@ -154,7 +144,7 @@ class ChordService(RingDict, MeshService):
         return {
             flags.HANDSHAKE: self._meta_received,
             flags.STANDING: self._standing_received,
-            flags.GROUPS: self._groups_received,
+            flags.GROUPS: lambda link, message: self._serving.groups_received(link, message),
         }
 
     def _put_together(self) -> None:
@@ -178,9 +168,12 @@ class ChordService(RingDict, MeshService):
             settings.placement_settle_seconds,
             settings.restart_grace_seconds,
         )
+        self._spreading = Spreading(self._node, self.id, self.settings.connections_max)
+        self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
+        self._departure = Departure(self._node, self._ring, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
         self._methods.update(
-            do=self._do_for,
+            do=self._serving.do,
             place=self._placement.placed,
             leads=self._placement.led,
             status=lambda caller: [self._status_summary()],
@@ -192,11 +185,10 @@ class ChordService(RingDict, MeshService):
     def _prepare(self) -> None:
         """See :class:`~chordtx.MeshService`."""
         self._joining.remember(self._known_addresses())  # when this is not the first start
-        if self._data is None:
+        folder = self._kept.open()
+        if folder is None:
             self._be_new()
             return
-        folder = GroupFolder(self._data, self.subnet, self._disk.run, self.reactor.callLater)
-        self._folder = folder
         if folder.node_id is not None:
             self._be(folder.node_id)
         self._remember_from_before(folder.peers)
@@ -222,20 +214,19 @@ class ChordService(RingDict, MeshService):
 
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
-        address = self._own_address()
-        self._ring = RingNode(
-            Contact(self.id_10, address.host, address.port), self._chord_settings.successors_max
-        )
+        self._ring = RingNode(self._own_contact(), self._chord_settings.successors_max)
         self._leaving = False
-        self._spreading.clear()
         self._identity, self._identified = None, Gate()
         self._put_together()
-        if self._folder is not None and self._folder.ring is not None:
-            self._be_in(RingIdentity.from_wire(msgpack.unpackb(self._folder.ring)))
+        if (ring := self._kept.ring) is not None:
+            self._be_in(ring)
         if not self.leeching:
             self._host()
         super()._port_opened()
         self._look_for_ring()
+
+    def _own_contact(self) -> Contact:
+        return Contact(self.id_10, *self.out_addr)
 
     def _be_new(self) -> None:
         """A node without a disk has forgotten what it promised: it is another one at each start."""
@@ -245,20 +236,20 @@ class ChordService(RingDict, MeshService):
         self._has_run = True
 
     def _host(self) -> None:
-        settings, folder = self._chord_settings, self._folder
+        settings, store = self._chord_settings, self._kept.store
         self._hosting = Hosting(
-            Member(node_id_of(self.id_10), has_disk=folder is not None),
+            Member(node_id_of(self.id_10), has_disk=store is not None),
             evolve(settings.groups, value_bytes_max=settings.value_bytes_max),
             self.reactor,
             self._node,
             self._node,
             self._rng,
-            None if folder is None else folder.store,
+            store,
             settings.store_bytes_max,
         )
-        if folder is not None:
+        if store is not None:
             count = self._hosting.load()
-            self._log.info("{count} groups in {path}", count=count, path=str(folder.path))
+            self._log.info("{count} groups in {path}", count=count, path=self._kept.path)
             self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
@@ -303,13 +294,11 @@ class ChordService(RingDict, MeshService):
 
     def _note(self) -> None:
         """Keep who we are, and whom we know."""
-        self._noted_peers = sorted(str(address) for address in self._known_addresses()[-_PEERS_KEPT_MAX:])
-        if self._folder is not None and self._hosting is not None:
-            ring = None if self._identity is None else msgpack.packb(self._identity.to_wire())
-            self._hosting.note(self._folder.noted(self.id, self._noted_peers, ring))
+        if self._hosting is not None:
+            self._kept.note(self._hosting, self.id, self._identity)
 
     def _note_peers(self) -> None:
-        if self._noted_peers != sorted(str(each) for each in self._known_addresses()[-_PEERS_KEPT_MAX:]):
+        if self._kept.has_new_peers:
             self._note()
 
     def _ring_known(self) -> Deferred[RingIdentity]:
@@ -343,7 +332,7 @@ class ChordService(RingDict, MeshService):
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
         elif self._ring.is_member:
-            await self._leave_groups_and_ring(for_good=self._folder is None)
+            await self._leave_groups_and_ring(for_good=self._kept.store is None)
         self._client.stop()
         self._stop_keeping_our_place()
         if self._hosting is not None:
@@ -352,14 +341,7 @@ class ChordService(RingDict, MeshService):
 
     async def _finish(self) -> None:
         """See :class:`~chordtx.MeshService`: the folder is closed last."""
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            try:
-                await folder.close()
-            except ChordError as error:
-                self._log.error("not everything could be stored at the end: {error}", error=str(error))
-            finally:
-                self._disk.stop()
+        await self._kept.close()
 
     def _stop_keeping_our_place(self) -> None:
         self._reunion.stop()
@@ -375,41 +357,15 @@ class ChordService(RingDict, MeshService):
             if for_good:
                 self._leaving = True
                 self._tell_standing()
-                await self._leave_groups()
-            elif self._hosting is not None:
-                await self._give_leads_away(self._hosting)
+                await self._departure.leave_groups(self._chord_settings.leave_timeout_seconds)
+            else:
+                await self._departure.give_leads_away(self._chord_settings.call_timeout_seconds)
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._stop_keeping_our_place()
         self._ring.leave()
         self._routing.ring_changed()
         self._leaving = False
-
-    async def _leave_groups(self) -> None:
-        """Wait until others keep what this node kept; no longer than ``leave_timeout_seconds``."""
-        late = self.reactor.seconds() + self._chord_settings.leave_timeout_seconds
-        while self._is_needed():
-            if self.reactor.seconds() > late:
-                count = 0 if self._hosting is None else len(self._hosting.kept)
-                self._log.warn("left while {count} groups had nobody in its place", count=count)
-                return
-            self._placement.look(at_once=True)
-            await self.sleep(_LEAVE_CHECK_SECONDS)
-
-    async def _give_leads_away(self, hosting: Hosting) -> None:
-        """Have others lead before we are gone, so that nobody waits for leases; if they can."""
-        late = self.reactor.seconds() + self._chord_settings.call_timeout_seconds
-        while hosting.give_leads_away() and self.reactor.seconds() < late:
-            await self.sleep(_LEAVE_CHECK_SECONDS)
-
-    def _is_needed(self) -> bool:
-        """Whether there is somebody who stays, and who is to take over what this node keeps."""
-        staying = [
-            contact
-            for contact in self._ring.successors
-            if not (standing := self._standings.get(contact.id)) or not standing.is_leaving
-        ]
-        return bool(staying) and self._hosting is not None and bool(self._hosting.kept)
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.
@@ -435,7 +391,7 @@ class ChordService(RingDict, MeshService):
         if self._unjoining is not None:
             await self._unjoining.wait()
         if not self.leeching:
-            self._ring.me = Contact(self.id_10, self._own_address().host, self._own_address().port)
+            self._ring.me = self._own_contact()
             if self._hosting is None:
                 self._host()
             self._look_for_ring()
@@ -517,29 +473,9 @@ class ChordService(RingDict, MeshService):
                 self._hosting.lost(node_id_of(contact.id), has_ended=True)
 
     def _peer_met(self, peer: str, address: Address) -> None:
-        """A peer was named: a member of a ring as small as our links go keeps one to everybody."""
-        if (
-            self.leeching
-            or peer in self.routing_table
-            or len(self.routing_table) >= self.settings.connections_max
-        ):
-            return
-        if address in self._spreading or len(self._spreading) >= self.settings.connections_max:
-            return
-        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
-        # that there is one link and not two of which one must go again.
-        first = self.id > peer
-        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self._rng.random())
-        self._background(self._connect_unless_linked(peer, address, delay))
-
-    async def _connect_unless_linked(self, peer: str, address: Address, delay_seconds: float) -> None:
-        self._spreading.add(address)
-        try:
-            await self.sleep(delay_seconds)
-        finally:
-            self._spreading.discard(address)
-        if peer not in self.routing_table:
-            self._connect_quietly(address)
+        """See :class:`~chordtx.MeshService`."""
+        if not self.leeching:
+            self._spreading.peer_met(peer, address)
 
     def _ring_changed(self) -> None:
         self._placement.look()
@@ -629,37 +565,6 @@ class ChordService(RingDict, MeshService):
             return False
         return self._identity is None or standing.ring == self._identity
 
-    def _groups_received(self, link: MeshConnection, message: Message) -> None:
-        """``groups [0x45, frame]``: what members of groups tell one another."""
-        if not link.ours or len(message.payload) != 2 or type(message.payload[1]) is not bytes:
-            raise ProtocolError("what groups tell comes from nodes of ours, as bytes")
-        standing = self._standings.get(link.id_10)
-        if self._hosting is None or self._identity is None or standing is None or not self._has_place(link):
-            return
-        if standing.ring == self._identity:
-            entries = from_wire(
-                message.payload[1], self.settings.limits, self._value_bytes_max, self._identity.partitions
-            )
-            self._hosting.received(node_id_of(link.id_10), entries)
-
-    def _do_for(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
-        """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""
-        hosting, identity = self._hosting, self._identity
-        if hosting is None or identity is None:
-            raise NotJoined("this node keeps nothing")
-        if type(partition) is not int or not 0 <= partition < identity.partitions:
-            raise ProtocolError("there is no such partition")
-        operation = operation_from_wire(told, self._value_bytes_max)
-        waiting, answered = waiting_for_answer()
-        answer = hosting.do(answered, partition, operation)
-        if answer is None:
-            return waiting.addCallback(_told)
-        if answer.status == NOT_LEADER and answer.detail is None:
-            leader = self._leaders.known(partition)
-            if leader is not None and leader.id != self.id_10:
-                answer = answer._replace(detail=node_id_of(leader.id))
-        return _told(answer)
-
     # What operators see
 
     @property
@@ -694,122 +599,3 @@ class ChordService(RingDict, MeshService):
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
         return self._run(self._walk.walk())
-
-
-def status_of_groups(identity: RingIdentity | None, hosting: Hosting | None) -> dict[str, Any]:
-    """What a node keeps, fit for JSON."""
-    if identity is None:
-        return {"ring": None}
-    told = {"ring": identity.text, "partitions": identity.partitions, "replicas": identity.replicas}
-    if hosting is None:
-        return {**told, "groups": 0, "leads": 0, "records": 0, "bytes": 0}
-    states = [group.replica.state for group in hosting.groups.groups.values() if group.replica.state]
-    return {
-        **told,
-        "groups": len(states),
-        "leads": len(hosting.leads),
-        "records": sum(len(state.records) for state in states),
-        "bytes": hosting.groups.bytes_used,
-    }
-
-
-def _told(answer: Answer) -> list[Any]:
-    return list(answer[2:])
-
-
-class _Node:
-    """What the parts need of a service."""
-
-    def __init__(self, service: ChordService) -> None:
-        self._service = service
-
-    # Clocks
-
-    def seconds(self) -> float:
-        seconds: float = self._service.reactor.seconds()
-        return seconds
-
-    def lease_seconds(self) -> float:
-        return self._service._lease_clock()
-
-    def wall_ms(self) -> int:
-        return self._service._wall_ms()
-
-    def sleep(self, seconds: float) -> Deferred[None]:
-        return self._service.sleep(seconds)
-
-    def random(self) -> float:
-        return self._service._rng.random()
-
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-        return self._service._background(work)
-
-    # The node
-
-    def own_id(self) -> int:
-        return self._service.id_10
-
-    def hosting(self) -> Hosting | None:
-        return self._service._hosting
-
-    def identity(self) -> RingIdentity | None:
-        return self._service._identity
-
-    def is_leaving(self) -> bool:
-        return self._service._leaving
-
-    def standing_of(self, id: int) -> Standing | None:
-        return self._service._standings.get(id)
-
-    # Others
-
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
-        self._service._contacts.ask(asker, contact, method, arguments)
-
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
-        return self._service._contacts.call(contact, method, *arguments)
-
-    def met(self, contact: Contact) -> None:
-        book = self._service._book
-        book.pop(contact.id, None)
-        book[contact.id] = contact
-        if len(book) > _BOOK_MAX:
-            del book[next(iter(book))]
-
-    def contact_of(self, id: int) -> Contact | None:
-        """Where a node is reached, if that is known."""
-        service = self._service
-        link = service._contacts.link(id)
-        if link is not None and link.address is not None and link.address.reachable:
-            return contact_of(link)
-        return service._routing.arcs.contact(id) or service._book.get(id)
-
-    def member(self, caller: MeshConnection) -> Contact:
-        return self._service._contacts.member(caller)
-
-    def connect(self, contact: Contact) -> None:
-        if contact.id not in self._service._connecting and not self._service._is_linked(contact.id):
-            self._service._background(self._connect(contact))
-
-    async def _connect(self, contact: Contact) -> None:
-        connecting = self._service._connecting
-        connecting.add(contact.id)
-        try:
-            await self._service._contacts.call(contact, "ping")
-        except ChordError:
-            pass  # its groups try again
-        finally:
-            connecting.discard(contact.id)
-
-    def is_linked(self, id: NodeId) -> bool:
-        return self._service._is_linked(int.from_bytes(id, "big"))
-
-    def send_frame(self, to: NodeId, frame: bytes) -> None:
-        number = int.from_bytes(to, "big")
-        link = self._service._contacts.link(number)
-        if link is not None and not link.closed:
-            link.send(flags.GROUPS, frame)
-            return
-        contact = self.contact_of(number)
-        if contact is not None:
-            self.connect(contact)

@@ -183,7 +183,7 @@ class Hosting:
         self._begin()
         group = self.groups.group(partition)
         if group is not None:
-            group.ask_whether_gone(members)
+            group.replica.ask_whether_gone(members)
             self._wants_end()
 
     # Who is to be in the groups, and who is to lead them

@@ -276,12 +276,6 @@ class Group:
         if self.leader is not None:
             self.leader.forgotten_by(member)
 
-    def ask_whether_gone(self, members: Iterable[NodeId]) -> None:
-        """This node ought not to be in the group: if it is not, whoever leads says so."""
-        ballot = Ballot(0, self.me.id)
-        asked = Prepare(ballot, self.configuration.epoch, None, trial=True)
-        self._turn.send_at_once(members, self.partition, asked)
-
     # Standing
 
     def want_leader(self, gone: NodeId | None = None) -> None:
@@ -427,9 +421,7 @@ class Group:
         if not leader.is_member:  # it carried out the change, and is not in the group any more
             have_it = [id for id, sequence in leader.acknowledged.items() if sequence >= leader.first]
             preferred = by_preference(self.partition, have_it)[0]  # who has no state yet could not stand
-            self._turn.send_at_once(
-                (preferred,), self.partition, Yours(leader.ballot, leader.configuration.epoch.mark)
-            )
+            leader.make_way_for(preferred)
             self.replica.gone(leader.configuration)
             self._step_down()
 
@@ -490,11 +482,6 @@ class Group:
             self._stop_learning()
             self.leader.seal(tuple(sorted(members)))
 
-    def evict(self) -> None:
-        """Forget every operation that is committed, as if it was long ago."""
-        if self.leader is not None:
-            self.leader.evict(self.leader.committed_rank)
-
     def hand_over(self, to: NodeId) -> None:
         """Another member is to lead: this one stops first, so that its leases are in nobody's way."""
         leader = self.leader
@@ -507,7 +494,7 @@ class Group:
             return
         leader.flush()
         self._step_down()
-        self._turn.send_at_once((to,), self.partition, Yours(leader.ballot, leader.configuration.epoch.mark))
+        leader.make_way_for(to)
 
     def _own_ballot(self) -> Ballot | None:
         if self.leader is not None:

@@ -27,6 +27,7 @@ from chordtx.group.messages import (
     Install,
     Learn,
     Operation,
+    Yours,
     not_leader,
 )
 from chordtx.group.operations import GET, READS, Moment
@@ -205,6 +206,11 @@ class Leader:
         turn = self._turn
         told = Accepted(self.ballot, self._epoch, self.newest, turn.now, turn.wall_ms, turn.is_full)
         turn.send(self._me, self._partition, told)
+
+    def make_way_for(self, member: NodeId) -> None:
+        """This one has stopped by itself, and another member is to lead."""
+        told = Yours(self.ballot, self._epoch.mark)
+        self._turn.send_at_once((member,), self._partition, told)
 
     # Acknowledgements
 

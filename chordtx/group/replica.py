@@ -17,7 +17,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -165,6 +165,11 @@ class Replica:
         if rank.ballot != self.promised or rank.ballot.node == self.me or rank.ballot == NO_BALLOT:
             return None
         return rank.ballot, rank.epoch
+
+    def ask_whether_gone(self, members: Iterable[NodeId]) -> None:
+        """This node ought not to be in the group: if it is not, whoever leads says so."""
+        asked = Prepare(Ballot(0, self.me), self.epoch, None, trial=True)
+        self._turn.send_at_once(members, self.partition, asked)
 
     def lease_seconds_left(self, asked_by: NodeId, released: Ballot | None) -> float:
         """How long a lease is in the way of a promise to a node: 0 when none is."""

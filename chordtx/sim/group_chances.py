@@ -11,7 +11,7 @@ from chordtx.group.leader import LEADING
 from chordtx.group.messages import Operation
 from chordtx.group.rank import NO_BALLOT, NO_RANK, NodeId
 from chordtx.sim.group_plans import Plan
-from chordtx.sim.group_world import GroupWorld, Host
+from chordtx.sim.group_world import GroupWorld, Host, evict
 
 KEY = b"k"
 Test = Callable[[Host], bool]
@@ -77,7 +77,7 @@ def _of_partition(plan: Plan, partition: int, ids: tuple[NodeId, ...]) -> Iterat
         wanted = tuple(Member(id) for id in plan.change)
         yield chance("change", ids, leads, lambda group: group.change_members(wanted))
     if plan.evict:
-        yield chance("evict", ids, leads, lambda group: group.evict())
+        yield chance("evict", ids, leads, evict)
     if plan.hand is not None:
         to = plan.hand
         yield chance("hand over", ids, leads, lambda group: group.hand_over(to))

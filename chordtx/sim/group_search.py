@@ -28,7 +28,7 @@ from chordtx.group.messages import Accepted, Confirm, ConfirmAnswer
 from chordtx.group.rank import NodeId, Rank
 from chordtx.sim.group_disk import StoredOnDisk
 from chordtx.sim.group_watch import Violation
-from chordtx.sim.group_world import GroupWorld, Sent
+from chordtx.sim.group_world import GroupWorld, Sent, evict
 
 MEMBERS = (b"1", b"2", b"3")
 SPARES = (b"4", b"5")
@@ -371,7 +371,7 @@ class Walk:
         self._on_leaders_group(id, lambda group: group.change_members(members))
 
     def _evict(self, id: NodeId) -> None:
-        self._on_leaders_group(id, lambda group: group.evict())
+        self._on_leaders_group(id, evict)
 
     def _install(self, id: NodeId) -> None:
         def install(group: Group) -> None:

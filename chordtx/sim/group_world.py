@@ -344,3 +344,9 @@ class GroupWorld:
         """It is over: real disks are closed."""
         for host in self.hosts.values():
             host.disk.close()
+
+
+def evict(group: Group) -> None:
+    """A leader forgets every operation that is committed, as if it was long ago."""
+    if group.leader is not None:
+        group.leader.evict(group.leader.committed_rank)

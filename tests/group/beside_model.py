@@ -31,7 +31,7 @@ from chordtx.group.operations import DELETE, GET, INCREMENT, SET
 from chordtx.group.rank import NodeId, Rank
 from chordtx.group.replica import Replica
 from chordtx.group.state import State
-from chordtx.sim.group_world import SETTINGS, GroupWorld, Sent
+from chordtx.sim.group_world import SETTINGS, GroupWorld, Sent, evict
 from tests.group.model_nodes import MEMBERS, NODES, SPARES, World, model, node_id
 from tests.group.model_words import answered, model_node, real_node, real_rank, said_by_model, said_by_real
 
@@ -374,7 +374,7 @@ class Walk:
 
     def _evict(self, i: int) -> None:
         w = self.both.model
-        self._lead(i, lambda n: n.evict(w), lambda group: group.evict())
+        self._lead(i, lambda n: n.evict(w), evict)
 
     def _hand(self, i: int) -> None:
         w = self.both.model

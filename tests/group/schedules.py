@@ -36,7 +36,7 @@ from chordtx.group.messages import (
     Yours,
 )
 from chordtx.group.rank import NO_RANK
-from chordtx.sim.group_world import GroupWorld, Sent
+from chordtx.sim.group_world import GroupWorld, Sent, evict
 
 A, B, C, D, E = NODES = (b"1", b"2", b"3", b"4", b"5")
 KEY = b"k0"
@@ -499,7 +499,7 @@ def forgotten_and_sent_again() -> None:
     play.leads(A)
     first = play.add(b"A", A)
     play.run(*NODES)
-    play.world.on_group(A, lambda group: group.evict())
+    play.world.on_group(A, evict)
     play.run(*NODES)
     play.world.do(A, first)
     play.run(*NODES)

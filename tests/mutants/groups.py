@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "no_drift_allowance",
-        "settings.py",
+        "../config.py",
         "the whole lease is counted, as if clocks ran alike",
         (("self.lease_seconds * (1 - self.drift_allowance)", "self.lease_seconds"),),
     ),

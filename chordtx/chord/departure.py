@@ -1,0 +1,65 @@
+"""Leaving so that nobody waits: others keep, or lead, what this node kept and led, before it is gone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chordtx.chord.hosting import Hosting
+from chordtx.chord.placement import Placement
+from chordtx.chord.ring_identity import Standing
+from chordtx.ring import RingNode
+
+_CHECK_SECONDS = 0.05
+
+
+class Node(Protocol):
+    """What of a node its departure needs."""
+
+    def hosting(self) -> Hosting | None:
+        """The groups that it is in."""
+
+    def standing_of(self, id: int) -> Standing | None:
+        """What another node has told of itself; None while there is no link to it."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+
+
+class Departure:
+    """One node's."""
+
+    _log = Logger()
+
+    def __init__(self, node: Node, ring: RingNode, placement: Placement) -> None:
+        self._node = node
+        self._ring = ring
+        self._placement = placement
+
+    async def leave_groups(self, timeout_seconds: float) -> None:
+        """Wait until others keep what this node kept, which has told them that it leaves."""
+        late = self._node.seconds() + timeout_seconds
+        while (count := self._needed()) and self._node.seconds() < late:
+            self._placement.look(at_once=True)
+            await self._node.sleep(_CHECK_SECONDS)
+        if count:
+            self._log.warn("leaves while {count} groups have nobody in its place", count=count)
+
+    def _needed(self) -> int:
+        """Of how many groups it is a member, as long as there is somebody who stays."""
+        standings = [self._node.standing_of(contact.id) for contact in self._ring.successors]
+        is_anybody_staying = any(standing is None or not standing.is_leaving for standing in standings)
+        hosting = self._node.hosting()
+        return 0 if hosting is None or not is_anybody_staying else len(hosting.kept)
+
+    async def give_leads_away(self, timeout_seconds: float) -> None:
+        """Have others lead, so that nobody waits for leases; this node stays a member of its groups."""
+        hosting = self._node.hosting()
+        late = self._node.seconds() + timeout_seconds
+        while hosting is not None and hosting.give_leads_away() and self._node.seconds() < late:
+            await self._node.sleep(_CHECK_SECONDS)

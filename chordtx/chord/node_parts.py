@@ -1,0 +1,155 @@
+"""What the parts of a :class:`~chordtx.ChordService` need of it: its clocks, its state, its links."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from chordtx.chord.hosting import Hosting
+from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.chord.routing import contact_of
+from chordtx.errors import ChordError
+from chordtx.group.rank import NodeId
+from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.calls import Asker
+from chordtx.ring import Contact
+from chordtx.wire import flags
+
+if TYPE_CHECKING:
+    from chordtx.chord.group_service import ChordService
+
+_BOOK_MAX = 4096
+
+
+class NodeParts:
+    """See the module. Each part says in a Protocol class which of these it needs."""
+
+    def __init__(self, service: ChordService) -> None:
+        self._service = service
+
+    # Clocks
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
+        seconds: float = self._service.reactor.seconds()
+        return seconds
+
+    def lease_seconds(self) -> float:
+        """The clock of leases."""
+        return self._service._lease_clock()
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return self._service._wall_ms()
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+        return self._service.sleep(seconds)
+
+    def random(self) -> float:
+        """From 0 to 1."""
+        return self._service._rng.random()
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run a coroutine until it ends or the node stops."""
+        return self._service._background(work)
+
+    # The node
+
+    def own_id(self) -> int:
+        """The node's id."""
+        return self._service.id_10
+
+    def hosting(self) -> Hosting | None:
+        """The groups that it is in."""
+        return self._service._hosting
+
+    def identity(self) -> RingIdentity | None:
+        """Of its ring."""
+        return self._service._identity
+
+    def is_leaving(self) -> bool:
+        """Whether it is about to leave its groups."""
+        return self._service._leaving
+
+    def has_place(self, caller: MeshConnection) -> bool:
+        """Whether this is the link to the caller's id."""
+        return self._service._contacts.has_place(caller)
+
+    def standing_of(self, id: int) -> Standing | None:
+        """What another node has told of itself; None while there is no link to it."""
+        return self._service._standings.get(id)
+
+    # Others
+
+    def has_link(self, peer: str) -> bool:
+        """Whether there is a link to a node, by its id."""
+        return peer in self._service.routing_table
+
+    def links_count(self) -> int:
+        """How many links there are."""
+        return len(self._service.routing_table)
+
+    def dial(self, address: Address) -> None:
+        """Connect in the background."""
+        self._service._connect_quietly(address)
+
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+        """Call a method of another node; ``asker`` is told what came of it."""
+        self._service._contacts.ask(asker, contact, method, arguments)
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask another node."""
+        return self._service._contacts.call(contact, method, *arguments)
+
+    def met(self, contact: Contact) -> None:
+        """Remember where a node is reached."""
+        book = self._service._book
+        book.pop(contact.id, None)
+        book[contact.id] = contact
+        if len(book) > _BOOK_MAX:
+            del book[next(iter(book))]
+
+    def contact_of(self, id: int) -> Contact | None:
+        """Where a node is reached, if that is known."""
+        service = self._service
+        link = service._contacts.link(id)
+        if link is not None and link.address is not None and link.address.reachable:
+            return contact_of(link)
+        return service._routing.arcs.contact(id) or service._book.get(id)
+
+    def member(self, caller: MeshConnection) -> Contact:
+        """The member of the ring that calls. :raises NotJoined: when it is none."""
+        return self._service._contacts.member(caller)
+
+    def connect(self, contact: Contact) -> None:
+        """Make a link to a node, in the background."""
+        if contact.id not in self._service._connecting and not self._service._is_linked(contact.id):
+            self._service._background(self._connect(contact))
+
+    async def _connect(self, contact: Contact) -> None:
+        connecting = self._service._connecting
+        connecting.add(contact.id)
+        try:
+            await self._service._contacts.call(contact, "ping")
+        except ChordError:
+            pass  # its groups try again
+        finally:
+            connecting.discard(contact.id)
+
+    def is_linked(self, id: NodeId) -> bool:
+        """Whether a node can be reached at this moment."""
+        return self._service._is_linked(int.from_bytes(id, "big"))
+
+    def send_frame(self, to: NodeId, frame: bytes) -> None:
+        """Send a frame of groups to a node, if there is a link; else make one."""
+        number = int.from_bytes(to, "big")
+        link = self._service._contacts.link(number)
+        if link is not None and not link.closed:
+            link.send(flags.GROUPS, frame)
+            return
+        contact = self.contact_of(number)
+        if contact is not None:
+            self.connect(contact)

@@ -1,0 +1,83 @@
+"""What other nodes have to do with the groups of this one: members tell, and clients ask."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from chordtx.chord.hosting import Hosting, waiting_for_answer
+from chordtx.chord.leaders import Leaders, node_id_of
+from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.config import Limits
+from chordtx.errors import NotJoined, ProtocolError
+from chordtx.group.frames import from_wire, operation_from_wire
+from chordtx.group.messages import NOT_LEADER, Answer
+from chordtx.mesh import MeshConnection
+from chordtx.wire import Message
+
+
+class Node(Protocol):
+    """What of a node is needed to serve others."""
+
+    def hosting(self) -> Hosting | None:
+        """The groups that it is in."""
+
+    def identity(self) -> RingIdentity | None:
+        """Of its ring."""
+
+    def standing_of(self, id: int) -> Standing | None:
+        """What another node has told of itself; None while there is no link to it."""
+
+    def has_place(self, caller: MeshConnection) -> bool:
+        """Whether this is the link to the caller's id."""
+
+    def own_id(self) -> int:
+        """Its id."""
+
+
+class Serving:
+    """One node's."""
+
+    def __init__(self, node: Node, leaders: Leaders, limits: Limits, value_bytes_max: int) -> None:
+        self._node = node
+        self._leaders = leaders
+        self._limits = limits
+        self._value_bytes_max = value_bytes_max
+
+    def groups_received(self, link: MeshConnection, message: Message) -> None:
+        """``groups [0x45, frame]``: what members of groups tell one another.
+
+        :raises ProtocolError: when it is nothing like that.
+        """
+        if not link.ours or len(message.payload) != 2 or type(message.payload[1]) is not bytes:
+            raise ProtocolError("what groups tell comes from nodes of ours, as bytes")
+        node = self._node
+        hosting, identity, standing = node.hosting(), node.identity(), node.standing_of(link.id_10)
+        if hosting is None or identity is None or standing is None or not node.has_place(link):
+            return
+        if standing.ring == identity:
+            entries = from_wire(message.payload[1], self._limits, self._value_bytes_max, identity.partitions)
+            hosting.received(node_id_of(link.id_10), entries)
+
+    def do(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
+        """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""
+        hosting, identity = self._node.hosting(), self._node.identity()
+        if hosting is None or identity is None:
+            raise NotJoined("this node keeps nothing")
+        if type(partition) is not int or not 0 <= partition < identity.partitions:
+            raise ProtocolError("there is no such partition")
+        operation = operation_from_wire(told, self._value_bytes_max)
+        waiting, answered = waiting_for_answer()
+        answer = hosting.do(answered, partition, operation)
+        if answer is None:
+            return waiting.addCallback(_told)
+        if answer.status == NOT_LEADER and answer.detail is None:
+            leader = self._leaders.known(partition)
+            if leader is not None and leader.id != self._node.own_id():
+                answer = answer._replace(detail=node_id_of(leader.id))
+        return _told(answer)
+
+
+def _told(answer: Answer) -> list[Any]:
+    return list(answer[2:])
