@@ -441,7 +441,7 @@ class ChordService(RingDict, MeshService):
         self._contacts.link_opened(link)
         if link.ours:
             link.send(flags.STANDING, self._standing().to_wire())
-        link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
+        link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         if link.ours:
             self._membership.link_made(link)
 
@@ -479,9 +479,6 @@ class ChordService(RingDict, MeshService):
 
     def _ring_changed(self) -> None:
         self._placement.look()
-
-    def _stores_nothing(self) -> bool:
-        return not self._ring.is_member
 
     def _tell_state(self, leeching: bool) -> None:
         for link in tuple(self.routing_table.values()):
@@ -584,7 +581,7 @@ class ChordService(RingDict, MeshService):
 
     def _own_status(self) -> dict[str, Any]:
         return {
-            "leeching": self._stores_nothing(),
+            "leeching": not self._ring.is_member,
             **status_of_ring(self._ring),
             **status_of_groups(self._identity, self._hosting),
         }
