@@ -27,7 +27,7 @@ from chordtx.chord.departure import Departure
 from chordtx.chord.group_dictionary import RingDict
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.joining import Joining
-from chordtx.chord.kept_folder import KeptFolder
+from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
@@ -73,7 +73,7 @@ class ChordService(RingDict, MeshService):
     :param remembered: addresses of peers from an earlier run, to join through.
     :param wall_clock: gives Unix time in seconds, for expiry and what people read; the system's when None.
     :param lease_clock: gives seconds on a clock that only runs forward, and that counts while the machine
-        sleeps; the system's when None.
+        sleeps; the system's when None. :param open_folder: opens another kind of data folder.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     :raises TypeError: for an argument of another kind.
     """
@@ -99,6 +99,7 @@ class ChordService(RingDict, MeshService):
         remembered: Iterable[str] = (),
         wall_clock: Callable[[], float] | None = None,
         lease_clock: Callable[[], float] | None = None,
+        open_folder: OpenFolder | None = None,
     ) -> None:
         self.leeching = leech or listen is None
         self._chord_settings = check_settings(settings, ChordSettings).validate()
@@ -134,7 +135,8 @@ class ChordService(RingDict, MeshService):
         self._has_run = False
         self._leaving = False
         self._unjoining: Shared[None] | None = None
-        self._kept = KeptFolder(self.reactor, data, self.subnet, self._known_addresses)
+        open_folder = open_folder or opens(data, self.subnet, self.reactor)
+        self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
         self._node = NodeParts(self)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
         self._put_together()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgpack
 from twisted.logger import Logger
@@ -13,38 +14,65 @@ from chordtx.chord.ring_identity import RingIdentity
 from chordtx.errors import ChordError
 from chordtx.mesh import Address
 from chordtx.mesh.threads import Threads
+from chordtx.store.disk import RunInThread
 from chordtx.store.group_folder import GroupFolder
 from chordtx.store.group_store import GroupStore
 
 _PEERS_KEPT_MAX = 64
 
 
+class Folder(Protocol):
+    """A data folder, as :class:`~chordtx.store.group_folder.GroupFolder` is one."""
+
+    path: Path
+    node_id: str | None
+    peers: list[str]
+    ring: bytes | None
+    store: GroupStore
+
+    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None) -> dict[str, bytes]:
+        """What is to be stored beside the groups, by name."""
+
+    def close(self) -> Awaitable[None]:
+        """Commit what there is, and let others use the folder."""
+
+
+OpenFolder = Callable[[RunInThread], Folder]
+
+
+def opens(path: str | None, subnet: str, reactor: Any) -> OpenFolder | None:
+    """What opens the folder at ``path``; None when there is none."""
+    if path is None:
+        return None
+    return lambda run_in_thread: GroupFolder(path, subnet, run_in_thread, reactor.callLater)
+
+
 class KeptFolder:
     """One node's data folder, or none.
 
-    :param path: of the folder; None keeps nothing. :param subnet: the network's name.
-    :param known: gives the addresses of peers that the node knows.
+    :param open: opens it; None keeps nothing. :param known: gives the addresses of peers that the node knows.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: Any, path: str | None, subnet: str, known: Callable[[], list[Address]]
-    ) -> None:
-        self.path = path
-        self._reactor = reactor
-        self._subnet = subnet
+    def __init__(self, reactor: Any, open: OpenFolder | None, known: Callable[[], list[Address]]) -> None:
+        self._open = open
         self._known = known
-        self._folder: GroupFolder | None = None
+        self._folder: Folder | None = None
         # The disk's own: nothing else that is slow in a thread is ever before it.
         self._thread = Threads(reactor, "chordtx disk", 1)
         self._noted_peers: list[str] = []
 
-    def open(self) -> GroupFolder | None:
+    def open(self) -> Folder | None:
         """The folder, open. :raises StorageFailed: when it cannot be used."""
-        if self.path is not None:
-            self._folder = GroupFolder(self.path, self._subnet, self._thread.run, self._reactor.callLater)
+        if self._open is not None:
+            self._folder = self._open(self._thread.run)
         return self._folder
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return "" if self._folder is None else str(self._folder.path)
 
     @property
     def store(self) -> GroupStore | None:

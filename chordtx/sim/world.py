@@ -32,7 +32,7 @@ NODES_MAX = 24
 _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
-_SKEW_SECONDS = 2.0
+SKEW_SECONDS = 2.0
 # A clock is set to something that is off by up to this; so two differ by less than `clock_drift_seconds_max`.
 _CLOCK_OFF_SECONDS = 1700.0
 _ALL_CLOCKS_SHARE = 0.3
@@ -183,7 +183,7 @@ class World:
     def add_host(self) -> Host:
         """One more machine, with a node that joins through others."""
         number = len(self.hosts) + 1
-        skew_seconds = self.rng.uniform(-_SKEW_SECONDS, _SKEW_SECONDS)
+        skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
         clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
         disk = SimulatedDisk() if self._has_disks else None
         host = Host(f"10.0.{number // 250}.{number % 250 + 1}", clock, disk)
@@ -412,7 +412,7 @@ class World:
             self._set_all_clocks(rng.uniform(0.0, _ALL_CLOCKS_AHEAD_SECONDS))
             return
         for host in self._some(episode, rng):
-            most_seconds = rng.choice([_SKEW_SECONDS, _CLOCK_OFF_SECONDS])
+            most_seconds = rng.choice([SKEW_SECONDS, _CLOCK_OFF_SECONDS])
             off_seconds = rng.uniform(-most_seconds, most_seconds)
             host.wall_clock.offset_seconds = self._clocks_ahead_seconds + off_seconds
             self.log(f"the clock of {host.name} is set, and is {off_seconds:.1f} s off")

@@ -44,6 +44,11 @@ class GroupFolder(LockedFolder):
         }
         return values if ring is None else {**values, "ring": ring}
 
+    @staticmethod
+    def peers_of(values: dict[str, bytes]) -> list[str]:
+        """The addresses that stand in such values."""
+        return [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
+
     async def close(self) -> None:
         """Commit what there is, and let others use the folder.
 
