@@ -32,6 +32,8 @@ from chordtx.group.rank import NO_RANK, Rank
 from chordtx.mesh.calls import Asker
 from chordtx.ring import Contact
 
+#: With these it is certain that what was sent was not done, and will not be.
+_NOT_DONE = frozenset({NOT_LEADER, BUSY, TOO_OLD, FULL})
 _PAUSE_SECONDS_MIN = 0.02
 _PAUSE_SECONDS_MAX = 0.4
 _CLIENT_ID_BYTES = 16
@@ -149,7 +151,7 @@ class _Asking:
         "_operation",
         "_partition",
         "_pause_seconds",
-        "_sent",
+        "_uncertain",
         "done",
     )
 
@@ -165,7 +167,7 @@ class _Asking:
         self._asked: set[int] = set()
         self._last: Exception | None = None
         self._pause_seconds = _PAUSE_SECONDS_MIN
-        self._sent = 0
+        self._uncertain = 0  # so often it was sent without a word yet that it was not done
         self.done: Deferred[Answer] = Deferred(self._cancelled)
 
     def begin(self) -> None:
@@ -218,7 +220,7 @@ class _Asking:
     def _send_to(self, leader: Contact) -> None:
         node = self._client.node
         self._asked.add(leader.id)
-        self._sent += 1
+        self._uncertain += 1
         if leader.id != node.own_id():
             node.ask(self, leader, "do", (self._partition, *self._operation))
             return
@@ -258,6 +260,8 @@ class _Asking:
         if self.done.called:
             return
         status = answer.status
+        if status in _NOT_DONE:
+            self._uncertain -= 1
         if status < NOT_LEADER:
             self._client.leaders.learned(self._partition, peer)
             self._end(answer)
@@ -295,10 +299,10 @@ class _Asking:
             self._send_to(leader)
 
     def _too_old(self, stamp: Rank) -> None:
-        """Too long ago. Who has sent it once knows that it was not done: it may be asked anew."""
+        """Too long ago: this one was not done. If no other is in question, it may be asked anew."""
         changes = self._client.changes(self._partition)
         changes.stamp = max(changes.stamp, stamp)
-        if self._sent > 1:
+        if self._uncertain:
             self.fail(NoMajority("whether this was done is not known: it was answered too late"))
             return
         changes.under_way.pop(self._operation.number, None)

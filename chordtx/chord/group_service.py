@@ -21,12 +21,12 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
+from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
 from chordtx.chord.departure import Departure
 from chordtx.chord.group_dictionary import RingDict
 from chordtx.chord.hosting import Hosting
-from chordtx.chord.joining import Joining
 from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
@@ -127,10 +127,6 @@ class ChordService(RingDict, MeshService):
         self._calling_member = self._contacts.member
         self._coming_member = self._contacts.coming_member
         self._has_place = self._contacts.has_place
-        self._joining = Joining(
-            self, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
-        )
-        self._remember_from_before(remembered)
         self._started = []
         self._has_run = False
         self._leaving = False
@@ -138,6 +134,10 @@ class ChordService(RingDict, MeshService):
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
         self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
         self._node = NodeParts(self)
+        self._joining = Bootstrap(
+            self._node, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
+        )
+        self._remember_from_before(remembered)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
         self._put_together()
         self._flag_handlers.update(self._chord_handlers())
@@ -273,7 +273,7 @@ class ChordService(RingDict, MeshService):
             await self._membership.join(member)
             self._keep_our_place()
 
-    async def _begin_ring(self, others_waiting: int) -> None:
+    async def _begin_ring(self) -> None:
         if not self._ring.is_member:
             settings = self._chord_settings
             if self._identity is None:

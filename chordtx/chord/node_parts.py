@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,8 @@ from chordtx.errors import ChordError
 from chordtx.group.rank import NodeId
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.calls import Asker
+from chordtx.mesh.first_link import all_refused, why_not_joined
+from chordtx.mesh.loop import Loop
 from chordtx.ring import Contact
 from chordtx.wire import flags
 
@@ -82,7 +84,39 @@ class NodeParts:
         """What another node has told of itself; None while there is no link to it."""
         return self._service._standings.get(id)
 
+    def own_address(self) -> Address:
+        """Where others reach it."""
+        return self._service._own_address()
+
+    def is_leeching(self) -> bool:
+        """Whether it only uses the ring."""
+        return self._service.leeching
+
+    def keep(self, name: str, round: Callable[[], Awaitable[Any]], pause: Callable[[], float]) -> Loop:
+        """Do something again and again until the node stops."""
+        return self._service._keep(name, round, pause)
+
     # Others
+
+    def members(self) -> list[MeshConnection]:
+        """Links to nodes of ours that are in a ring that this node may be in."""
+        return self._service._contacts.members()
+
+    def links(self) -> list[MeshConnection]:
+        """All links."""
+        return list(self._service.routing_table.values())
+
+    def why_not_reached(self, address: Address) -> str | None:
+        """Why the last attempt to connect there failed; None when it did not, or there was none."""
+        return self._service._why_not_reached(address)
+
+    def why_not_joined(self, peers: list[Address]) -> Exception:
+        """What kept the node out of a ring."""
+        return why_not_joined(self._service, peers, "no ring")
+
+    def all_refused(self, peers: list[Address]) -> bool:
+        """Whether every peer turned out to be of another network."""
+        return all_refused(self._service, peers)
 
     def has_link(self, peer: str) -> bool:
         """Whether there is a link to a node, by its id."""
