@@ -21,6 +21,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
+from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
@@ -33,14 +34,15 @@ from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
 from chordtx.chord.reunion import Reunion
-from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity, Standing
+from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.serving import Serving
 from chordtx.chord.spreading import Spreading
+from chordtx.chord.standings import Standings
 from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NotJoined, ProtocolError, WrongRing
+from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.group.configuration import Member
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
@@ -114,7 +116,6 @@ class ChordService(RingDict, MeshService):
         self._record_limits = RecordLimits(self._value_bytes_max, mesh.limits)
         self._identity: RingIdentity | None = None
         self._identified = Gate()
-        self._standings: dict[int, Standing] = {}
         self._book: dict[int, Contact] = {}
         self._connecting: set[int] = set()
         self._hosting: Hosting | None = None
@@ -132,8 +133,10 @@ class ChordService(RingDict, MeshService):
         self._leaving = False
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
+        self._announcements = Announcements(self, self._chord_settings.announce_interval_seconds)
         self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
         self._node = NodeParts(self)
+        self._standings = Standings(self._node)
         self._joining = Bootstrap(
             self._node, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
         )
@@ -145,7 +148,9 @@ class ChordService(RingDict, MeshService):
     def _chord_handlers(self) -> dict[int, FlagHandler]:
         return {
             flags.HANDSHAKE: self._meta_received,
-            flags.STANDING: self._standing_received,
+            flags.STANDING: self._standings.received,
+            flags.REFUSAL: self._standings.refusal_received,
+            flags.ANNOUNCE: self._announcements.received,
             flags.GROUPS: lambda link, message: self._serving.groups_received(link, message),
         }
 
@@ -248,10 +253,12 @@ class ChordService(RingDict, MeshService):
             self._rng,
             store,
             settings.store_bytes_max,
+            self._announcements.announce,
         )
         if store is not None:
             count = self._hosting.load()
             self._log.info("{count} groups in {path}", count=count, path=self._kept.path)
+            self._note()  # that it has started once more, before it says anything
             self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
@@ -262,7 +269,7 @@ class ChordService(RingDict, MeshService):
         self._joining.look(self._join_through, self._begin_ring)
 
     async def _join_through(self, member: MeshConnection) -> None:
-        standing = self._standings.get(member.id_10)
+        standing = self._standings.of(member.id_10)
         if standing is None or standing.ring is None:
             raise NotJoined("the peer has not told its ring's identity yet")
         self._be_in(standing.ring)
@@ -292,7 +299,8 @@ class ChordService(RingDict, MeshService):
             self._identity = identity
             self._note()
             self._identified.opened()
-            self._tell_standing()
+            self._standings.ring_chosen(identity)
+            self._standings.tell_all()
 
     def _note(self) -> None:
         """Keep who we are, and whom we know."""
@@ -300,7 +308,7 @@ class ChordService(RingDict, MeshService):
             self._kept.note(self._hosting, self.id, self._identity)
 
     def _note_peers(self) -> None:
-        if self._kept.has_new_peers:
+        if self._kept.has_news:
             self._note()
 
     def _ring_known(self) -> Deferred[RingIdentity]:
@@ -316,7 +324,7 @@ class ChordService(RingDict, MeshService):
 
     def _keep_our_place(self) -> None:
         self._tell_state(leeching=False)
-        self._tell_standing()
+        self._standings.tell_all()
         self._reunion.keep_looking()
         self._placing = self._keep("placing groups", self._place, lambda: ROUND_SECONDS / 4)
         self._seeking = self._keep("seeking owners", self._placement.seek_owners, lambda: OWNER_SECONDS)
@@ -331,6 +339,7 @@ class ChordService(RingDict, MeshService):
     async def _leave(self) -> None:
         """Leave the ring politely: hand over, and say goodbye."""
         self._joining.stop()
+        self._announcements.flush()
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
         elif self._ring.is_member:
@@ -358,7 +367,7 @@ class ChordService(RingDict, MeshService):
         if self._ring.successors:
             if for_good:
                 self._leaving = True
-                self._tell_standing()
+                self._standings.tell_all()
                 await self._departure.leave_groups(self._chord_settings.leave_timeout_seconds)
             else:
                 await self._departure.give_leads_away(self._chord_settings.call_timeout_seconds)
@@ -418,6 +427,10 @@ class ChordService(RingDict, MeshService):
         finally:
             self._unjoining = None
 
+    def _met_before(self, message: Message) -> bool:
+        """Whether this broadcast was met before; it counts as met from now on."""
+        return not self._broadcasts.first_time(message, message.id)
+
     def _remembered(self) -> list[Address]:
         """Where nodes were reached that we have no link to now."""
         return self._exchange.unlinked()
@@ -426,12 +439,7 @@ class ChordService(RingDict, MeshService):
 
     def _own_arc_start(self) -> bytes | None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
-        ring = self._ring
-        if not ring.is_member:
-            return None
-        if ring.predecessor is not None:
-            return ring.predecessor.id.to_bytes(48, "big")
-        return ring.me.id.to_bytes(48, "big") if ring.complete and not ring.successors else None
+        return self._routing.own_arc_start()
 
     def _arc_told(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
@@ -442,16 +450,20 @@ class ChordService(RingDict, MeshService):
         """See :class:`~chordtx.MeshService`."""
         self._contacts.link_opened(link)
         if link.ours:
-            link.send(flags.STANDING, self._standing().to_wire())
+            self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         if link.ours:
             self._membership.link_made(link)
+
+    def _turned_away(self, connection: MeshConnection, other: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        self._standings.turned_away(connection, other)
 
     def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """See :class:`~chordtx.MeshService`."""
         if not self._contacts.link_closed(link) or not link.ours:
             return
-        self._standings.pop(link.id_10, None)
+        self._standings.link_closed(link)
         self._leaders.lost(link.id_10)
         if self._closing:
             return
@@ -486,44 +498,6 @@ class ChordService(RingDict, MeshService):
         for link in tuple(self.routing_table.values()):
             link.send(flags.HANDSHAKE, "1" if leeching else "0")
 
-    def _standing(self) -> Standing:
-        """What others are told of us."""
-        is_alone = self._ring.is_member and not self._ring.successors
-        is_empty = is_alone and self._hosting is not None and not self._hosting.groups.bytes_used
-        has_disk = self._hosting is not None and self._hosting.me.has_disk
-        return Standing(self._identity, has_disk, self._leaving, is_empty)
-
-    def _tell_standing(self) -> None:
-        told = self._standing().to_wire()
-        for link in tuple(self.routing_table.values()):
-            if link.ours:
-                link.send(flags.STANDING, told)
-
-    def _standing_received(self, link: MeshConnection, message: Message) -> None:
-        """``standing [0x44, [ring, has_disk, is_leaving, is_empty]]``: what a node of ours says of itself."""
-        if not link.ours or len(message.payload) != 2:
-            raise ProtocolError("a standing comes from a node of ours, and has one entry")
-        standing = Standing.from_wire(message.payload[1])
-        self._standings[link.id_10] = standing
-        if standing.ring is not None and self._identity is not None and standing.ring != self._identity:
-            self._other_ring_met(link, standing)
-            return
-        if self._hosting is not None:
-            self._hosting.reached(node_id_of(link.id_10))
-        if standing.is_leaving:
-            self._placement.look(at_once=True)
-
-    def _other_ring_met(self, link: MeshConnection, standing: Standing) -> None:
-        """Two rings never become one, unless one of them is nothing yet."""
-        ours = self._standing()
-        assert self._identity is not None
-        assert standing.ring is not None
-        if ours.is_empty and not (standing.is_empty and self._identity.id > standing.ring.id):
-            self._give_ring_up(standing.ring)
-        elif not standing.is_empty:
-            text = f"the peer is of ring {standing.ring.text}, and we are of {self._identity.text}"
-            link.refuse(WrongRing(f"{text}: two rings never become one"))
-
     def _give_ring_up(self, for_ring: RingIdentity) -> None:
         """We are alone and hold nothing: better be in the other ring."""
         self._log.info("gives up its own ring for {ring}", ring=for_ring.text)
@@ -535,7 +509,7 @@ class ChordService(RingDict, MeshService):
         self._put_together()
         self._host()
         self._tell_state(leeching=True)
-        self._tell_standing()
+        self._standings.tell_all()
         self._joining.stop()
         self._look_for_ring()
 
@@ -543,7 +517,8 @@ class ChordService(RingDict, MeshService):
         """``meta [5, '0' | '1']``: whether the peer stores."""
         if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
             raise ProtocolError("meta says '0' or '1'")
-        leeching = message.payload[1] in ("1", b"1") or not self._is_of_our_ring(connection)
+        is_ours = not connection.ours or self._standings.is_of_our_ring(connection)
+        leeching = message.payload[1] in ("1", b"1") or not is_ours
         changed = leeching != connection.leeching
         connection.leeching = leeching
         if changed and connection.ours:
@@ -554,15 +529,6 @@ class ChordService(RingDict, MeshService):
             self._routing.met(contact_of(connection))
             if self._ring.is_member:
                 self._membership.link_opened(connection)
-
-    def _is_of_our_ring(self, link: MeshConnection) -> bool:
-        """Whether a peer is a member of our ring, or of one that we may come into."""
-        if not link.ours:
-            return True
-        standing = self._standings.get(link.id_10)
-        if standing is None or standing.ring is None or link.address is None or not link.address.reachable:
-            return False
-        return self._identity is None or standing.ring == self._identity
 
     # What operators see
 

@@ -57,6 +57,7 @@ class Hosting:
     :param me: this node, as a member. :param reactor: gives ``callLater``.
     :param store: where what must not be forgotten is kept; None keeps it in memory.
     :param bytes_max: about what records may take before they are to grow no more.
+    :param announce: is told of each key that came or went where this node leads, and whether it went.
     :ivar groups: the node's groups.
     """
 
@@ -72,6 +73,7 @@ class Hosting:
         rng: Randomness,
         store: GroupStore | None = None,
         bytes_max: int = 1 << 40,
+        announce: Callable[[bytes, bool], None] | None = None,
     ) -> None:
         assert me.has_disk == (store is not None)
         self.me = me
@@ -81,6 +83,7 @@ class Hosting:
         self._links = links
         self._store = store
         self._bytes_max = bytes_max
+        self._announce = announce
         self._ending: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._wanted: dict[int, tuple[Member, ...]] = {}
@@ -172,6 +175,10 @@ class Hosting:
         """The partitions of which this node is a member, as far as it knows."""
         me = self.me.id
         return [each for each, group in self.groups.groups.items() if me in group.configuration.ids]
+
+    def is_fellow(self, id: NodeId) -> bool:
+        """Whether a node is a member of one of the groups."""
+        return any(id in group.configuration.ids for group in self.groups.groups.values())
 
     @property
     def is_full(self) -> bool:
@@ -278,6 +285,9 @@ class Hosting:
                 synced.addCallback(self._synced, ended.when_synced)
         for answered, _, answer in ended.answers:
             answered(answer)  # type: ignore[operator]
+        if self._announce is not None:
+            for key, is_gone in ended.news:
+                self._announce(key, is_gone)
         self._schedule()
 
     def _synced(self, _: None, waiting: Outgoing) -> None:

@@ -28,9 +28,11 @@ class Folder(Protocol):
     node_id: str | None
     peers: list[str]
     ring: bytes | None
+    starts: int
+    met: bytes | None
     store: GroupStore
 
-    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None) -> dict[str, bytes]:
+    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None, met: bytes) -> dict[str, bytes]:
         """What is to be stored beside the groups, by name."""
 
     def close(self) -> Awaitable[None]:
@@ -50,6 +52,7 @@ def opens(path: str | None, subnet: str, reactor: Any) -> OpenFolder | None:
 class KeptFolder:
     """One node's data folder, or none.
 
+    :ivar met_starts: the greatest counts of starts that were met, by node.
     :param open: opens it; None keeps nothing. :param known: gives the addresses of peers that the node knows.
     """
 
@@ -61,12 +64,15 @@ class KeptFolder:
         self._folder: Folder | None = None
         # The disk's own: nothing else that is slow in a thread is ever before it.
         self._thread = Threads(reactor, "chordtx disk", 1)
-        self._noted_peers: list[str] = []
+        self._noted: tuple[list[str], dict[int, int]] = ([], {})
+        self.met_starts: dict[int, int] = {}
 
     def open(self) -> Folder | None:
         """The folder, open. :raises StorageFailed: when it cannot be used."""
         if self._open is not None:
-            self._folder = self._open(self._thread.run)
+            folder = self._folder = self._open(self._thread.run)
+            packed = {} if folder.met is None else msgpack.unpackb(folder.met)
+            self.met_starts = {int.from_bytes(id, "big"): starts for id, starts in packed.items()}
         return self._folder
 
     @property
@@ -87,16 +93,22 @@ class KeptFolder:
         return RingIdentity.from_wire(msgpack.unpackb(self._folder.ring))
 
     @property
-    def has_new_peers(self) -> bool:
-        """Whether other peers are known than were noted last."""
-        return self._noted_peers != self._peers()
+    def starts(self) -> int:
+        """How often the folder was opened, this time too; 0 without one."""
+        return 0 if self._folder is None else self._folder.starts
+
+    @property
+    def has_news(self) -> bool:
+        """Whether other peers are known, or have started more often, than was noted last."""
+        return self._noted != (self._peers(), self.met_starts)
 
     def note(self, hosting: Hosting, id: str, ring: RingIdentity | None) -> None:
         """Keep who the node is, and whom it knows."""
         if self._folder is not None:
-            self._noted_peers = self._peers()
+            self._noted = (self._peers(), dict(self.met_starts))
             packed = None if ring is None else msgpack.packb(ring.to_wire())
-            hosting.note(self._folder.noted(id, self._noted_peers, packed))
+            met = {id.to_bytes(48, "big"): starts for id, starts in self.met_starts.items()}
+            hosting.note(self._folder.noted(id, self._noted[0], packed, msgpack.packb(met)))
 
     def _peers(self) -> list[str]:
         return sorted(str(address) for address in self._known()[-_PEERS_KEPT_MAX:])

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from chordtx.chord.hosting import Hosting
+from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.chord.routing import contact_of
-from chordtx.errors import ChordError
+from chordtx.errors import ChordError, NotJoined
 from chordtx.group.rank import NodeId
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.calls import Asker
 from chordtx.mesh.first_link import all_refused, why_not_joined
+from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
 from chordtx.ring import Contact
 from chordtx.wire import flags
@@ -82,7 +84,42 @@ class NodeParts:
 
     def standing_of(self, id: int) -> Standing | None:
         """What another node has told of itself; None while there is no link to it."""
-        return self._service._standings.get(id)
+        return self._service._standings.of(id)
+
+    def own_standing(self) -> Standing:
+        """What it tells of itself."""
+        service, hosting = self._service, self._service._hosting
+        is_alone = service._ring.is_member and not service._ring.successors
+        is_empty = is_alone and hosting is not None and not hosting.groups.bytes_used
+        has_disk = hosting is not None and hosting.me.has_disk
+        return Standing(service._identity, has_disk, service._leaving, is_empty, service._kept.starts)
+
+    def met_starts(self) -> dict[int, int]:
+        """The greatest counts of starts that were met, by node."""
+        return self._service._kept.met_starts
+
+    def is_fellow(self, id: int) -> bool:
+        """Whether a node is a member of one of its groups."""
+        hosting = self._service._hosting
+        return hosting is not None and hosting.is_fellow(node_id_of(id))
+
+    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
+        """A node of our ring, or of none, has told of itself."""
+        if self._service._hosting is not None:
+            self._service._hosting.reached(node_id_of(link.id_10))
+        if standing.is_leaving:
+            self._service._placement.look(at_once=True)
+
+    def give_ring_up(self, for_ring: RingIdentity) -> None:
+        """Leave our own ring, which is nothing yet, for another."""
+        self._service._give_ring_up(for_ring)
+
+    def refused(self, reason: str) -> None:
+        """A member of the ring refuses us."""
+        service = self._service
+        if not service._joining.is_joined and service._life.phase is Phase.UP:
+            service._life.joined.failed(NotJoined(reason))
+            service.reactor.callLater(0, service.stopService)
 
     def own_address(self) -> Address:
         """Where others reach it."""

@@ -66,23 +66,29 @@ class Standing:
     :ivar has_disk: whether it remembers its promises after a crash.
     :ivar is_leaving: whether it is about to leave its groups.
     :ivar is_empty: whether it is a ring of one that holds no record, and gives its ring up for another.
+    :ivar starts: how often its data folder was opened; 0 without one.
     """
 
     ring: RingIdentity | None
     has_disk: bool
     is_leaving: bool
     is_empty: bool
+    starts: int = 0
 
     def to_wire(self) -> list[Any]:
-        """:returns: ``[identity or nil, has_disk, is_leaving, is_empty]``."""
+        """:returns: ``[identity or nil, has_disk, is_leaving, is_empty, starts]``."""
         ring = None if self.ring is None else self.ring.to_wire()
-        return [ring, self.has_disk, self.is_leaving, self.is_empty]
+        return [ring, self.has_disk, self.is_leaving, self.is_empty, self.starts]
 
     @classmethod
     def from_wire(cls, obj: object) -> Standing:
         """:raises ProtocolError: when ``obj`` is none. More entries are for later versions."""
-        is_array = isinstance(obj, list | tuple) and len(obj) >= 4
-        if not is_array or any(type(each) is not bool for each in obj[1:4]):  # type: ignore[index]
-            raise ProtocolError("a node's standing is [ring, has_disk, is_leaving, is_empty]")
-        ring, *flags = obj[:4]  # type: ignore[index]
-        return cls(None if ring is None else RingIdentity.from_wire(ring), *flags)
+        if not isinstance(obj, list | tuple) or len(obj) < 5:
+            raise ProtocolError("a node's standing is [ring, has_disk, is_leaving, is_empty, starts]")
+        ring, has_disk, is_leaving, is_empty, starts = obj[:5]
+        if any(type(each) is not bool for each in (has_disk, is_leaving, is_empty)):
+            raise ProtocolError("a node's standing has three flags")
+        if type(starts) is not int or starts < 0:
+            raise ProtocolError("a node has started some times")
+        identity = None if ring is None else RingIdentity.from_wire(ring)
+        return cls(identity, has_disk, is_leaving, is_empty, starts)

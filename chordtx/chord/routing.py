@@ -125,6 +125,16 @@ class Routing:
         if ring.predecessor is not None:
             self.arcs.learn_arc(ring.me, ring.predecessor.id)
 
+    def own_arc_start(self) -> bytes | None:
+        """Where our own arc starts, 48 bytes; None while that is not known."""
+        ring = self._ring
+        if not ring.is_member:
+            return None
+        if ring.predecessor is not None:
+            return ring.predecessor.id.to_bytes(ID_BYTES, "big")
+        is_alone = ring.complete and not ring.successors
+        return ring.me.id.to_bytes(ID_BYTES, "big") if is_alone else None
+
     def learn(self, found: Found) -> None:
         """Keep what a lookup told."""
         self.arcs.learn_chain(found.chain)

@@ -52,12 +52,14 @@ class Ended(NamedTuple):
     """What is to be done after a turn.
 
     :ivar saves: by partition; empty without a disk. :ivar answers: (who asked, partition, answer).
+    :ivar news: (key, whether it went) of keys that came or went where this node leads.
     """
 
     saves: dict[int, Save]
     at_once: Outgoing
     when_synced: Outgoing
     answers: list[tuple[object, int, Answer]]
+    news: list[tuple[bytes, bool]]
 
 
 class Groups:
@@ -243,8 +245,8 @@ class Groups:
             turn.to_confirm.clear()
         saves = self._saves() if turn.unsaved else {}
         # What is given away is not touched again: it may wait for a disk while the next turns go on.
-        ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers)
-        turn.at_once, turn.when_synced, turn.answers = {}, {}, []
+        ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers, turn.news)
+        turn.at_once, turn.when_synced, turn.answers, turn.news = {}, {}, [], []
         return ended
 
     def _flush(self) -> None:

@@ -209,8 +209,7 @@ class Leader:
 
     def make_way_for(self, member: NodeId) -> None:
         """This one has stopped by itself, and another member is to lead."""
-        told = Yours(self.ballot, self._epoch.mark)
-        self._turn.send_at_once((member,), self._partition, told)
+        self._turn.send_at_once((member,), self._partition, Yours(self.ballot, self._epoch.mark))
 
     # Acknowledgements
 
@@ -248,7 +247,7 @@ class Leader:
         self._progress = self._turn.now
         if self._waiting:
             self._answer_committed()
-        self._uncommitted.committed(commit)
+        self._turn.news += self._uncommitted.committed(commit, self.state.records)
         self.log.trim(commit)
         return True
 

@@ -37,6 +37,7 @@ class Turn:
     :ivar at_once: messages by receiver, each with its partition.
     :ivar when_synced: those that wait until what was saved is on disk; to the node itself too.
     :ivar answers: (who asked, partition, answer).
+    :ivar news: (key, whether it went) of keys that came or went where this node leads, in order for each key.
     :ivar unsaved: the partitions of which something has to be saved.
     :ivar to_confirm: the nodes whose leases are wanted anew.
     :ivar reading: the partitions with reads that wait for that.
@@ -50,6 +51,7 @@ class Turn:
         self.at_once: Outgoing = {}
         self.when_synced: Outgoing = {}
         self.answers: list[tuple[object, int, Answer]] = []
+        self.news: list[tuple[bytes, bool]] = []
         self.unsaved: set[int] = set()
         self.to_confirm: set[NodeId] = set()
         self.reading: set[int] = set()

@@ -26,15 +26,23 @@ class Uncommitted:
         else:
             present.append(before)
 
-    def committed(self, commit: int) -> None:
-        """Changes up to this sequence are committed."""
+    def committed(self, commit: int, newest: Mapping[bytes, Record]) -> list[tuple[bytes, bool]]:
+        """Changes up to this sequence are committed.
+
+        :returns: (key, whether it went) of those by which a key came or went, in order.
+        """
         order, before = self._order, self._before
+        news = []
         while order and order[0][0] <= commit:
             key = order.popleft()[1]
             replaced = before[key]
-            replaced.popleft()
+            was = replaced.popleft()
+            after = replaced[0] if replaced else newest.get(key)
             if not replaced:
                 del before[key]
+            if (was is None) != (after is None):
+                news.append((key, after is None))
+        return news
 
     def record(self, key: bytes, newest: Mapping[bytes, Record]) -> Record | None:
         """The committed record of a key."""

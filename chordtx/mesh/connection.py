@@ -53,6 +53,7 @@ _BETWEEN_TWO = (
     flags.REPLY,
     flags.STANDING,
     flags.GROUPS,
+    flags.REFUSAL,
 )
 #: How a TLS client begins: a peer that was told another encryption than ours.
 _TLS_BEGINS = b"\x16\x03"

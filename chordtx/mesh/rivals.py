@@ -45,6 +45,9 @@ class _Mesh(Protocol):
     def _file(self, connection: MeshConnection) -> None:
         """Have a link take its place."""
 
+    def _turned_away(self, connection: MeshConnection, other: MeshConnection) -> None:
+        """A link is about to be closed for another one."""
+
 
 class _Dials(Protocol):
     def dial(self, address: Address) -> Deferred[MeshConnection]:
@@ -113,6 +116,7 @@ class Rivals:
     async def _turn_away(self, newcomer: MeshConnection, filed: MeshConnection) -> None:
         text = "{new} claims the id of {old}, which lives: it is closed"
         self._mesh._limited_log.info(text, new=newcomer, old=filed)
+        self._mesh._turned_away(newcomer, filed)
         newcomer.close(ProtocolError("there is a link to this peer, which lives"))
         if not newcomer.outgoing and not filed.outgoing and self._is_to_be_verified(newcomer.id_10):
             await self._verify(newcomer, filed)

@@ -487,6 +487,9 @@ class MeshService(Messaging, Service):
     def _link_opened(self, link: MeshConnection) -> None:
         """A peer was added to the routing table, or has another link now; for subclasses."""
 
+    def _turned_away(self, connection: MeshConnection, other: MeshConnection) -> None:
+        """A link is about to be closed, since another one to its peer lives; for subclasses."""
+
     def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """A peer left the routing table; for subclasses."""
 

@@ -35,7 +35,8 @@ class SimulatedFolder:
         self.store = GroupStore(database, self.thread, reactor.callLater)
         self.node_id = values["node_id"].decode() if "node_id" in values else None
         self.peers = GroupFolder.peers_of(values)
-        self.ring = values.get("ring")
+        self.ring, self.met = values.get("ring"), values.get("met")
+        self.starts = int(values.get("starts", b"0")) + 1
 
     async def close(self) -> None:
         """Commit what there is, and let go of the disk."""

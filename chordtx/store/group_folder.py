@@ -18,6 +18,7 @@ class GroupFolder(LockedFolder):
     """See the module.
 
     :ivar store: what groups keep. :ivar ring: the identity of the ring, as it was given; None without one.
+    :ivar starts: how often the folder was opened, this time too. :ivar met: as it was given.
     """
 
     def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
@@ -33,14 +34,20 @@ class GroupFolder(LockedFolder):
         self._subnet = subnet
 
     def _read_more(self, values: dict[str, bytes]) -> None:
-        self.ring = values.get("ring")
+        self.ring, self.met = values.get("ring"), values.get("met")
+        self.starts = int(values.get("starts", b"0")) + 1
 
-    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None) -> dict[str, bytes]:
-        """What is to be stored beside the groups, by name: who runs here, whom it knows, its ring."""
+    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None, met: bytes) -> dict[str, bytes]:
+        """What is to be stored beside the groups, by name.
+
+        :param met: after how many starts others were met.
+        """
         values = {
             "subnet": self._subnet.encode(),
             "node_id": node_id.encode(),
             "peers": json.dumps(list(peers)).encode(),
+            "starts": b"%d" % self.starts,
+            "met": met,
         }
         return values if ring is None else {**values, "ring": ring}
 

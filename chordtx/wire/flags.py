@@ -38,6 +38,7 @@ REPLY: Final = 0x42
 ANNOUNCE: Final = 0x43
 STANDING: Final = 0x44
 GROUPS: Final = 0x45
+REFUSAL: Final = 0x46
 
 # Compression methods.
 BZ2: Final = 0x10

@@ -320,8 +320,9 @@ MUTANTS = (
         "what waits for one turn's disk is joined by what the next turns say",
         (
             (
-                "        turn.at_once, turn.when_synced, turn.answers = {}, {}, []\n        return ended",
-                "        turn.at_once, turn.answers = {}, []\n"
+                "        turn.at_once, turn.when_synced, turn.answers, turn.news = {}, {}, [], []\n"
+                "        return ended",
+                "        turn.at_once, turn.answers, turn.news = {}, [], []\n"
                 "        if turn.when_synced:\n"
                 "            turn.when_synced = {}\n"
                 "        return ended",
@@ -489,8 +490,8 @@ MUTANTS = (
         "of several changes of one key that are not committed, reads see what was there before the first",
         (
             (
-                "            replaced.popleft()\n            if not replaced:\n                del before[key]\n",
-                "            if len(replaced) > 1:\n                replaced.pop()\n            else:\n                del before[key]\n",
+                "            was = replaced.popleft()\n",
+                "            was = replaced.pop()\n",
             ),
         ),
     ),

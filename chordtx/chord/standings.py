@@ -1,0 +1,149 @@
+"""What nodes of ours tell one another of themselves when they link, and whom they refuse for it.
+
+Two rings never become one, unless one of them is nothing yet: a node that is alone in its ring and holds no
+record gives that ring up for another. A node whose data folder is older than one that has run since, and a
+second process with the id of another that lives, are refused: what they would promise was promised otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.errors import ChordError, ProtocolError, WrongRing
+from chordtx.escaping import escaped
+from chordtx.mesh import MeshConnection
+from chordtx.wire import Message, flags
+
+#: A count of starts is believed to be at most so much greater than the greatest that was met.
+_STARTS_AHEAD_MAX = 1000
+_REASON_CHARACTERS_MAX = 500
+_NEW_NODE = "start it as a new node, with an empty data folder"
+
+
+class Node(Protocol):
+    """What of a node is needed for it."""
+
+    def own_standing(self) -> Standing:
+        """What it tells of itself."""
+
+    def links(self) -> Iterable[MeshConnection]:
+        """All links."""
+
+    def met_starts(self) -> dict[int, int]:
+        """The greatest counts of starts that were met, by node; to be kept."""
+
+    def is_fellow(self, id: int) -> bool:
+        """Whether a node is a member of one of its groups."""
+
+    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
+        """A node of our ring, or of none, has told of itself."""
+
+    def give_ring_up(self, for_ring: RingIdentity) -> None:
+        """Leave our own ring, which is nothing yet, for another."""
+
+    def refused(self, reason: str) -> None:
+        """A member of the ring refuses us."""
+
+
+class Standings:
+    """One node's."""
+
+    _log = Logger()
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._of: dict[int, Standing] = {}
+
+    def of(self, id: int) -> Standing | None:
+        """What a node has told; None while there is no link to it."""
+        return self._of.get(id)
+
+    def is_of_our_ring(self, link: MeshConnection) -> bool:
+        """Whether a peer is of our ring, or of one that we may come into."""
+        standing, ours = self._of.get(link.id_10), self._node.own_standing().ring
+        if standing is None or standing.ring is None or link.address is None or not link.address.reachable:
+            return False
+        return ours is None or standing.ring == ours
+
+    def tell(self, link: MeshConnection) -> None:
+        """Tell a peer of ourselves."""
+        link.send(flags.STANDING, self._node.own_standing().to_wire())
+
+    def tell_all(self) -> None:
+        """Tell everybody: something has changed."""
+        for link in list(self._node.links()):
+            if link.ours:
+                self.tell(link)
+
+    def link_closed(self, link: MeshConnection) -> None:
+        """A link is gone."""
+        self._of.pop(link.id_10, None)
+
+    def received(self, link: MeshConnection, message: Message) -> None:
+        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts]]``.
+
+        :raises ProtocolError: when it is nothing like that.
+        """
+        if not link.ours or len(message.payload) != 2:
+            raise ProtocolError("a standing comes from a node of ours, and has one entry")
+        standing = Standing.from_wire(message.payload[1])
+        self._of[link.id_10] = standing
+        self.judge(link, standing)
+
+    def judge(self, link: MeshConnection, standing: Standing) -> None:
+        """What a peer has told is judged by what we are now."""
+        ours = self._node.own_standing()
+        if standing.ring is None or ours.ring is None or standing.ring == ours.ring:
+            if self._has_run_since(link, standing):
+                why = f"a data folder with this node's id has run that is newer than this one: {_NEW_NODE}"
+                self.refuse(link, ChordError(why))
+            else:
+                self._node.standing_changed(link, standing)
+        elif ours.is_empty and not (standing.is_empty and ours.ring.id > standing.ring.id):
+            self._node.give_ring_up(standing.ring)
+        elif not standing.is_empty:
+            text = f"the peer is of ring {standing.ring.text}, and we are of {ours.ring.text}"
+            self.refuse(link, WrongRing(f"{text}: two rings never become one"))
+
+    def ring_chosen(self, ours: RingIdentity) -> None:
+        """This is our ring from now on: peers of others are refused."""
+        for link in list(self._node.links()):
+            standing = self._of.get(link.id_10)
+            if standing is not None and standing.ring is not None and standing.ring != ours:
+                self.judge(link, standing)
+
+    def _has_run_since(self, link: MeshConnection, standing: Standing) -> bool:
+        """Whether this node was met after more starts than it has had by now."""
+        if not standing.has_disk or not self._node.is_fellow(link.id_10):
+            return False
+        met = self._node.met_starts()
+        known = met.get(link.id_10, 0)
+        if standing.starts > known:
+            met[link.id_10] = min(standing.starts, known + _STARTS_AHEAD_MAX)
+        return standing.starts < known
+
+    def refuse(self, link: MeshConnection, error: ChordError) -> None:
+        """End a link, and tell the peer why."""
+        link.send(flags.REFUSAL, str(error))
+        link.refuse(error)
+
+    def turned_away(self, link: MeshConnection, other: MeshConnection) -> None:
+        """A link is about to be closed, since there is another one to its node, which lives."""
+        if link.ours and link.address != other.address:
+            reason = f"another process with this node's id runs at {other.address}: {_NEW_NODE}"
+            link.send(flags.REFUSAL, reason)
+
+    def refusal_received(self, link: MeshConnection, message: Message) -> None:
+        """``refusal [0x46, why]``: the peer ends the link.
+
+        :raises ProtocolError: when it is nothing like that.
+        """
+        if not link.ours or len(message.payload) != 2 or not isinstance(message.payload[1], str):
+            raise ProtocolError("a refusal comes from a node of ours, and says why")
+        reason = escaped(message.payload[1], _REASON_CHARACTERS_MAX)
+        self._log.error("{peer} refuses this node: {reason}", peer=str(link.address), reason=reason)
+        self._node.refused(f"{link.address} refuses this node: {reason}")
