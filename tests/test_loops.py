@@ -15,7 +15,8 @@ import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Factory, Protocol
 
-from chordtx import ChordService, MeshService, SyncService
+from chordtx import ChordService, MeshService, NoMajority, SyncService
+from chordtx.chord.group_service import ChordService as GroupChordService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.discovery import Advertisement, key_of
 from chordtx.sim.virtual import WallClock
@@ -35,6 +36,10 @@ ENDS = {
     "chord/coordinator.py Coordinator._store": "a caller waits, until a deadline",
     "chord/coordinator.py Coordinator._members": "a caller waits, until a deadline",
     "chord/coordinator.py Coordinator.finish_writes": "when time is over",
+    "chord/departure.py Departure.leave_groups": "when others keep all of it, or time is over",
+    "chord/departure.py Departure.give_leads_away": "when it leads nothing, or time is over",
+    "chord/walk.py RingWalk.walk": "a caller waits; once round",
+    "chord/group_dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
     "chord/listing.py Listing.pages": "a caller waits; after the last page",
     "chord/listing.py Listing._page": "a caller waits, until a deadline",
     "chord/listing.py Listing.walk": "a caller waits; once round",
@@ -63,6 +68,9 @@ PUT_OFF = {
     "mesh/steady.py SteadyReactor._set_timer",
     "mesh/turns.py Turns._call_next",
     "chord/poll.py Poll.hedge",
+    "chord/hosting.py Hosting._schedule",
+    "chord/hosting.py Hosting._wants_end",
+    "chord/node_parts.py NodeParts.refused",
 }
 
 
@@ -233,6 +241,42 @@ class RingHealed(Healed):
             assert node._repair.is_settled
 
 
+class GroupsHealed(Healed):
+    """Halves of a ring without a majority on either side refuse, and work again once they are one."""
+
+    kind = GroupChordService
+    loops = frozenset(
+        {
+            "keeping connected",
+            "looking after links",
+            "membership",
+            "placing groups",
+            "reunion",
+            "seeking owners",
+        }
+    )
+    settings = ChordSettings(mesh=QUICK, restart_grace_seconds=1.0, partition_bits=2)
+
+    def heal(self) -> None:
+        world = self.world
+        world.result(self.nodes[0].set("before", 1))
+        world.split(self.nodes[:2], self.nodes[2:])
+        world.run(60)
+        refused: list[Any] = []
+        self.nodes[0].set("before", 2).addErrback(refused.append)
+        world.run(20)
+        assert refused
+        refused[0].trap(NoMajority)
+        world.heal()
+        world.run(120)
+        for number, node in enumerate(self.nodes):
+            world.result(node.set(f"key {number}", number))
+        for node in self.nodes:
+            assert len(world.result(node.ring())) == len(self.nodes)
+            assert world.result(node.get("before")) in (1, 2)  # it may have been done all the same
+            assert [world.result(node.get(f"key {number}")) for number in range(4)] == [0, 1, 2, 3]
+
+
 class JoiningHealed(RingHealed):
     """Nodes that look for a ring that is not there yet find it."""
 
@@ -311,7 +355,14 @@ class SyncHealed(Healed):
         assert told == [b"two"] * len(self.nodes)
 
 
-WORLDS: tuple[type[Healed], ...] = (MeshHealed, RingHealed, JoiningHealed, AdvertisementHealed, SyncHealed)
+WORLDS: tuple[type[Healed], ...] = (
+    MeshHealed,
+    RingHealed,
+    GroupsHealed,
+    JoiningHealed,
+    AdvertisementHealed,
+    SyncHealed,
+)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -270,6 +270,13 @@ class Hosting:
 
     def _end(self) -> None:
         self._ending = None
+        try:
+            self._end_turn()
+        except Exception:  # a bug in one turn: the groups go on with the next one
+            self._log.failure("a turn of the groups failed")
+        self._schedule()
+
+    def _end_turn(self) -> None:
         groups = self._begin()
         if self._wanted or self._changing:
             self._start_changes()
@@ -288,7 +295,6 @@ class Hosting:
         if self._announce is not None:
             for key, is_gone in ended.news:
                 self._announce(key, is_gone)
-        self._schedule()
 
     def _synced(self, _: None, waiting: Outgoing) -> None:
         if not self._is_stopped:

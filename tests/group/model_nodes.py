@@ -246,7 +246,9 @@ class World(model.World):  # type: ignore[misc,name-defined]
         for i in told:
             w.send("gone", n.id, i, st.epoch, st.members)
         if n.id not in st.members:
-            preferred = by_preference(0, [node_id(i) for i in st.members])[0]
+            # Of those who have the state: another one could not stand.
+            have_it = [i for i in st.members if n.acks.get(i, -1) >= n.log[0][0]]
+            preferred = by_preference(0, [node_id(i) for i in have_it])[0]
             w.send("yours", n.id, int(preferred), n.b)
             n.on_gone(w, n.id, st.epoch, st.members)
             n.forget()
