@@ -17,7 +17,6 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
@@ -27,11 +26,13 @@ from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
 from chordtx.chord.departure import Departure
 from chordtx.chord.group_dictionary import RingDict
+from chordtx.chord.health import Health
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
+from chordtx.chord.operating import Operating
 from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
 from chordtx.chord.reunion import Reunion
 from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
@@ -42,7 +43,7 @@ from chordtx.chord.standings import Standings
 from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.errors import NotJoined, ProtocolError
 from chordtx.group.configuration import Member
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
@@ -57,6 +58,7 @@ from chordtx.ring import Contact, RingNode
 from chordtx.wire import Message, flags, node_id
 
 _JOIN_RETRY_SECONDS = 0.1
+_LEFT_SECONDS = 0.5
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
@@ -130,6 +132,7 @@ class ChordService(RingDict, MeshService):
         self._has_place = self._contacts.has_place
         self._started = []
         self._has_run = False
+        self._left = Gate()
         self._leaving = False
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
@@ -179,7 +182,12 @@ class ChordService(RingDict, MeshService):
         self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
         self._departure = Departure(self._node, self._ring, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
+        self._operating = Operating(self._node, self._walk)
         self._methods.update(
+            led_groups=self._operating.led_groups,
+            leave=self._operating.leave,
+            recover=self._operating.recover,
+            force=self._operating.force,
             do=self._serving.do,
             place=self._placement.placed,
             leads=self._placement.led,
@@ -420,6 +428,24 @@ class ChordService(RingDict, MeshService):
         self._unjoining = Shared(self._run(self._unjoin()))
         return self._unjoining.wait()
 
+    def left_for_good(self) -> None:
+        """The node has left by an operator's word: it stops, once the one who asked has been told."""
+        self.reactor.callLater(_LEFT_SECONDS, self._stop_and_tell)
+
+    def _stop_and_tell(self) -> None:
+        self.stopService().addBoth(lambda _: self._left.opened())
+
+    def when_left(self) -> Deferred[None]:
+        """Fires when the node has left the ring for good, as an operator said, and is stopped."""
+        return self._left.when_open()
+
+    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
+        """Have the node at an address carry out an order: ``leave`` or ``recover``. It takes orders from its
+        own machine only."""
+        seconds = self._chord_settings.leave_timeout_seconds + self._chord_settings.call_timeout_seconds
+        linked = self._run(self._connect(Address.parse(peer)))
+        return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
+
     async def _unjoin(self) -> None:
         try:
             if self._ring.is_member:
@@ -470,21 +496,9 @@ class ChordService(RingDict, MeshService):
         if self._hosting is not None:
             self._hosting.lost(node_id_of(link.id_10), has_ended=False)
             if link.address is not None and link.address.reachable:
-                self._background(self._find_out_whether_it_ended(contact_of(link)))
+                self._node.connect(contact_of(link))  # whether its process has ended shows by that
         if not link.leeching:
             self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
-
-    async def _find_out_whether_it_ended(self, contact: Contact) -> None:
-        """A process whose port refuses, or where another node answers, has ended."""
-        try:
-            link = await self._link_to(Address(contact.host, contact.port))
-            has_ended = link.id_10 != contact.id
-        except ChordError as error:
-            has_ended = isinstance(error, ConnectionRefusedError)
-        if has_ended:
-            self._placement.ended(contact.id)
-            if self._hosting is not None and not self._is_linked(contact.id):
-                self._hosting.lost(node_id_of(contact.id), has_ended=True)
 
     def _peer_met(self, peer: str, address: Address) -> None:
         """See :class:`~chordtx.MeshService`."""
@@ -557,6 +571,14 @@ class ChordService(RingDict, MeshService):
     def _status_summary(self) -> dict[str, Any]:
         """:attr:`status`, with the number of peers instead of each."""
         return {**self.status, "peers": len(self.routing_table)}
+
+    def health(self, expected: int = 0, without: str | None = None) -> Deferred[Health]:
+        """Whether every partition has a leader and a full group.
+
+        :param expected: how many nodes ought to be there. :param without: id of a node that is to be stopped:
+            whether every group would have a majority without it is looked at, too.
+        """
+        return self._run(self._operating.health(expected, without))
 
     def ring(self) -> Deferred[list[dict[str, Any]]]:
         """The ring, walked once.

@@ -14,12 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from chordtx.chord.health import LedGroup
 from chordtx.config import GroupSettings
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.frames import Entries, to_frames
 from chordtx.group.group import Group
 from chordtx.group.groups import Groups
-from chordtx.group.leader import LEADING
+from chordtx.group.leader import LEADING, Leader
 from chordtx.group.messages import Answer, Operation
 from chordtx.group.rank import NodeId
 from chordtx.group.turn import Outgoing, Randomness
@@ -180,6 +181,22 @@ class Hosting:
         """Whether a node is a member of one of the groups."""
         return any(id in group.configuration.ids for group in self.groups.groups.values())
 
+    def led(self) -> dict[int, LedGroup]:
+        """The groups that this node leads, as it sees them."""
+        led = {}
+        for partition in self.leads:
+            group = self.groups.groups[partition]
+            leader, members = group.leader, group.configuration.ids
+            if leader is not None:
+                ready = {id for id in members if self._is_ready(id, leader)}
+                led[partition] = LedGroup(members, frozenset(ready))
+        return led
+
+    def _is_ready(self, id: NodeId, leader: Leader) -> bool:
+        if id == self.me.id:
+            return True
+        return leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id)
+
     @property
     def is_full(self) -> bool:
         """Whether records are to grow no more."""
@@ -227,8 +244,7 @@ class Hosting:
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
             preferred = by_preference(partition, group.configuration.ids)[0]
-            is_ready = leader.acknowledged.get(preferred, -1) >= leader.commit
-            if preferred != self.me.id and is_ready and self._links.is_linked(preferred):
+            if preferred != self.me.id and self._is_ready(preferred, leader):
                 self.groups.group(partition)
                 group.hand_over(preferred)
                 handed += 1
@@ -251,11 +267,42 @@ class Hosting:
             if leader is None or leader.stage != LEADING:
                 continue
             for id in by_preference(partition, group.configuration.ids - {self.me.id}):
-                if leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id):
+                if self._is_ready(id, leader):
                     group.hand_over(id)
                     break
         self._wants_end()
         return len(leads)
+
+    # When a majority is gone for good
+
+    def stuck(self) -> list[int]:
+        """The groups that nobody leads as far as this node knows, and of whose members that it reaches it is
+        the most preferred."""
+        found = []
+        for partition, group in self.groups.groups.items():
+            ids = group.configuration.ids
+            reached = [id for id in ids if id == self.me.id or self._links.is_linked(id)]
+            is_led = group.leader is not None or group.who_leads() in reached
+            is_stuck = self.me.id in ids and not is_led and 2 * len(reached) <= len(ids)
+            if is_stuck and by_preference(partition, reached)[0] == self.me.id:
+                found.append(partition)
+        return found
+
+    def force(self, partitions: Iterable[int]) -> None:
+        """By an operator's word: ask who is left."""
+        self._begin()
+        for partition in partitions:
+            if (group := self.groups.group(partition)) is not None:
+                group.force()
+        self._wants_end()
+
+    def force_now(self, partitions: Iterable[int]) -> None:
+        """Go on with those who have answered."""
+        self._begin()
+        for partition in partitions:
+            if (group := self.groups.group(partition)) is not None:
+                group.force_now()
+        self._wants_end()
 
     # Turns
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
 
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
@@ -18,8 +19,9 @@ from chordtx.mesh.calls import Asker
 from chordtx.mesh.first_link import all_refused, why_not_joined
 from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
+from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
-from chordtx.wire import flags
+from chordtx.wire import encode_id, flags
 
 if TYPE_CHECKING:
     from chordtx.chord.group_service import ChordService
@@ -121,6 +123,11 @@ class NodeParts:
             service._life.joined.failed(NotJoined(reason))
             service.reactor.callLater(0, service.stopService)
 
+    def leave_for_good(self) -> Deferred[None]:
+        """Have others keep what this node kept, and stop."""
+        service = self._service
+        return service.unjoin().addCallback(lambda _: service.left_for_good())
+
     def own_address(self) -> Address:
         """Where others reach it."""
         return self._service._own_address()
@@ -201,14 +208,21 @@ class NodeParts:
             self._service._background(self._connect(contact))
 
     async def _connect(self, contact: Contact) -> None:
-        connecting = self._service._connecting
-        connecting.add(contact.id)
+        service, has_ended = self._service, False
+        service._connecting.add(contact.id)
         try:
-            await self._service._contacts.call(contact, "ping")
+            link = await service._link_to(Address(contact.host, contact.port), encode_id(contact.id))
+            has_ended = link.id_10 != contact.id  # another process is there by now
+        except Unreachable as error:
+            has_ended = isinstance(error.reason, ConnectionRefusedError)
         except ChordError:
-            pass  # its groups try again
+            pass  # it is tried again with the next word for it
         finally:
-            connecting.discard(contact.id)
+            service._connecting.discard(contact.id)
+        if has_ended and not service._is_linked(contact.id):
+            service._placement.ended(contact.id)
+            if service._hosting is not None:
+                service._hosting.lost(node_id_of(contact.id), has_ended=True)
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""

@@ -34,6 +34,14 @@ class RingWalk:
         self._routing = routing
         self._own_status = own_status
 
+    async def contacts(self) -> list[Contact]:
+        """Every node of the ring, in the order of the walk.
+
+        :raises NotJoined: when no member can be reached.
+        """
+        first = (await self._routing.lookup(SIZE - 1)).chain[0]
+        return await self._routing.everyone(first)
+
     async def walk(self) -> list[dict[str, Any]]:
         """Every node of the ring, in the order of the walk.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 from attrs import evolve
 
-from chordtx.cli import bulk, items, local, views
+from chordtx.cli import bulk, items, local, operate, views
 from chordtx.cli.addresses import ADDRESS, ENCRYPTION, PEER_DEFAULT
 from chordtx.cli.client import Client
 from chordtx.config import ChordSettings
@@ -85,6 +86,9 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-for module in (items, bulk, views, local):
+_modules = [items, bulk, views, local]
+if os.environ.get("CHORDTX_GROUPS"):  # until groups are what there is
+    _modules.append(operate)
+for module in _modules:
     for each in module.COMMANDS:
         command.add_command(each)

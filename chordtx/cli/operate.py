@@ -1,0 +1,70 @@
+"""``health``, ``leave`` and ``recover``: what operators ask of a ring, and tell its nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chordtx.cli.addresses import PEER_DEFAULT
+from chordtx.cli.client import Client
+from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
+
+
+@click.command()
+@click.option("--expect", type=click.IntRange(min=1), metavar="N", help="So many nodes ought to run.")
+@click.option("--without", metavar="ID", help="Is it safe to stop this node?")
+@click.pass_obj
+def health(client: Client, expect: int | None, without: str | None) -> None:
+    """Say in one line whether every partition has a leader and a full group.
+
+    Exit status: 0 when it has, else 5.
+    """
+
+    async def work(reactor: Any, node: Any) -> None:
+        found = await node.health(expect or 0, without)
+        if found.complaints:
+            raise Failed(found.text, EXIT_NOT_HEALTHY)
+        click.echo(found.text)
+
+    client.run(work)
+
+
+@click.command()
+@click.pass_obj
+def leave(client: Client) -> None:
+    """Make the node that is asked leave its groups and the ring for good, and wait for it.
+
+    It must run on this machine.
+    """
+
+    async def work(reactor: Any, node: Any) -> None:
+        await node.order(_asked(client), "leave")
+
+    client.run(work)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def recover(client: Client, yes: bool) -> None:
+    """Have partitions go on that have lost their majority: what only the lost members had is gone.
+
+    For when lost members do not come back. The node that is asked must run on this machine.
+    """
+    if not yes:
+        click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
+
+    async def work(reactor: Any, node: Any) -> None:
+        (count,) = await node.order(_asked(client), "recover")
+        click.echo(f"{count} partitions went on without their lost members")
+
+    client.run(work)
+
+
+def _asked(client: Client) -> str:
+    """The node that is asked: the first that was named."""
+    return client.peers[0] if client.peers else PEER_DEFAULT
+
+
+COMMANDS = (health, leave, recover)
