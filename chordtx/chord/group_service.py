@@ -481,6 +481,12 @@ class ChordService(RingDict, MeshService):
         if link.ours:
             self._membership.link_made(link)
 
+    def _links_worked(self) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if self._hosting is not None:
+            self._hosting.links_worked()
+        super()._links_worked()
+
     def _turned_away(self, connection: MeshConnection, other: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
         self._standings.turned_away(connection, other)

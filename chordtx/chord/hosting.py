@@ -8,6 +8,7 @@ disk waits for that commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -28,6 +29,8 @@ from chordtx.store.group_store import GroupStore
 
 #: So many partitions of a node change their members, or their leader, at once.
 CHANGES_MAX = 64
+#: Turns that follow one another sooner than this are put together.
+_BUSY_SECONDS = 0.0001
 
 Answered = Callable[[Answer], None]
 
@@ -40,6 +43,9 @@ class Links(Protocol):
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
+
+    def are_working(self) -> bool:
+        """Whether :meth:`Hosting.links_worked` is called soon."""
 
 
 class Clocks(Protocol):
@@ -80,12 +86,15 @@ class Hosting:
         self.me = me
         self.groups = Groups(me, settings, rng)
         self._reactor = reactor
-        self._clocks = clocks
+        self._lease_seconds, self._wall_ms = clocks.lease_seconds, clocks.wall_ms
+        self._is_full = False
         self._links = links
         self._store = store
         self._bytes_max = bytes_max
         self._announce = announce
         self._ending: IDelayedCall | None = None
+        self._is_due = False
+        self._ended_at = -inf
         self._timer: IDelayedCall | None = None
         self._wanted: dict[int, tuple[Member, ...]] = {}
         self._changing: set[int] = set()
@@ -307,13 +316,27 @@ class Hosting:
     # Turns
 
     def _begin(self) -> Groups:
-        clocks = self._clocks
-        self.groups.begin(clocks.lease_seconds(), clocks.wall_ms(), is_full=self.is_full)
-        return self.groups
+        groups = self.groups
+        groups.turn.begin(self._lease_seconds(), self._wall_ms(), is_full=self._is_full)
+        return groups
 
     def _wants_end(self) -> None:
-        if self._ending is None and not self._is_stopped:
+        """End this turn: with the work of links that goes on, or with this turn of the reactor."""
+        if self._links.are_working():
+            self._is_due = True
+        elif self._ending is None and not self._is_stopped:
             self._ending = self._reactor.callLater(0, self._end)
+
+    def links_worked(self) -> None:
+        """What came over some link was handled. With little to do the turn ends at once; with much, all that
+        comes in this turn of the reactor goes into it."""
+        if self._is_due:
+            self._is_due = False
+            if self._ending is None and not self._is_stopped:
+                if self._lease_seconds() - self._ended_at < _BUSY_SECONDS:
+                    self._ending = self._reactor.callLater(0, self._end)
+                else:
+                    self._end()
 
     def _end(self) -> None:
         self._ending = None
@@ -324,7 +347,9 @@ class Hosting:
         self._schedule()
 
     def _end_turn(self) -> None:
+        self._is_full = self.is_full
         groups = self._begin()
+        self._ended_at = groups.turn.now
         if self._wanted or self._changing:
             self._start_changes()
         groups.tick()
@@ -348,12 +373,16 @@ class Hosting:
             self._send(waiting)
 
     def _send(self, outgoing: Outgoing) -> None:
+        last: Entries = []
+        frames: list[bytes] = []
         for to, entries in outgoing.items():
             if to == self.me.id:
                 self.received(to, entries)
-            else:
-                for frame in to_frames(entries):
-                    self._links.send_frame(to, frame)
+                continue
+            if not _are_the_same(entries, last):  # what a leader tells all members is packed once
+                last, frames = entries, to_frames(entries)
+            for frame in frames:
+                self._links.send_frame(to, frame)
 
     def _schedule(self) -> None:
         """Be woken when the groups want to be, at the latest."""
@@ -369,6 +398,10 @@ class Hosting:
     def _woken(self) -> None:
         self._timer = None
         self._wants_end()
+
+
+def _are_the_same(some: Entries, others: Entries) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 def waiting_for_answer() -> tuple[Deferred[Answer], Answered]:

@@ -228,6 +228,10 @@ class NodeParts:
         """Whether a node can be reached at this moment."""
         return self._service._is_linked(int.from_bytes(id, "big"))
 
+    def are_working(self) -> bool:
+        """Whether what has come over some link is being handled."""
+        return self._service._bounds.turns.is_working
+
     def send_frame(self, to: NodeId, frame: bytes) -> None:
         """Send a frame of groups to a node, if there is a link; else make one."""
         number = int.from_bytes(to, "big")

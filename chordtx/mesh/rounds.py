@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from chordtx.errors import ChordError
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.tasks import Tasks
+from chordtx.mesh.turns import Turns
 
 INTERVAL_SECONDS = 0.25
 
@@ -21,14 +22,18 @@ INTERVAL_SECONDS = 0.25
 class Rounds:
     """The timers of one node.
 
-    :param tasks: keeps the rounds going. :param links: gives the links whose handshake is through.
+    :param tasks: keeps the rounds going. :param turns: of the links.
+    :param links: gives the links whose handshake is through.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, tasks: Tasks, links: Callable[[], Iterable[MeshConnection]]) -> None:
+    def __init__(
+        self, reactor: Any, tasks: Tasks, turns: Turns, links: Callable[[], Iterable[MeshConnection]]
+    ) -> None:
         self._reactor = reactor
         self._tasks = tasks
+        self._turns = turns
         self._links = links
         self._due = 0.0
         self._excused = False
@@ -44,16 +49,21 @@ class Rounds:
         """Send what is left. (The looking after ends with the tasks.)"""
         if self._flush_call is not None and self._flush_call.active():
             self._flush_call.cancel()
-        self._flush()
+        self._flush_call = None
+        self.flush()
 
     def wants_flush(self, link: MeshConnection) -> None:
-        """Flush the calls of ``link`` at the end of this turn of the reactor."""
+        """Flush the calls of ``link`` once what links do just now is done, or this turn of the reactor."""
         self._dirty.append(link)
-        if self._flush_call is None:
-            self._flush_call = self._reactor.callLater(0, self._flush)
+        if self._flush_call is None and not self._turns.is_working:
+            self._flush_call = self._reactor.callLater(0, self._flush_later)
 
-    def _flush(self) -> None:
+    def _flush_later(self) -> None:
         self._flush_call = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Flush the calls of all links that have asked for it."""
         dirty, self._dirty = self._dirty, []
         for link in dirty:
             try:

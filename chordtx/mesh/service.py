@@ -142,7 +142,8 @@ class MeshService(Messaging, Service):
         self._filing = Filing(self.id_10)
         self.routing_table = self._filing.table
         self._life = Life(self._start, self._port_opened, self._stop, self._log)
-        self._rounds = Rounds(reactor, self._tasks, self._filing.links)
+        self._rounds = Rounds(reactor, self._tasks, self._bounds.turns, self._filing.links)
+        self._bounds.turns.when_worked(self._links_worked)
         self._first_link = FirstLink(
             self, self._bootstrap, self._life.joined, self.settings.first_link_timeout_seconds
         )
@@ -557,6 +558,10 @@ class MeshService(Messaging, Service):
             if not connection.has_parted:
                 self._exchange.parted_from(connection)
             self._link_closed(connection, reason)
+
+    def _links_worked(self) -> None:
+        """What came over some link was handled: send what that has given."""
+        self._rounds.flush()
 
     def _wants_flush(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""

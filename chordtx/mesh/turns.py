@@ -12,6 +12,7 @@ counted, and only once it adds up to a part of the budget is the end of the turn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -60,6 +61,17 @@ class Turns:
         self._shares: dict[Worker, _Share] = {}
         self._now_served = 0.0  # what somebody has had by now who always wanted some
         self._next_call: Any = None
+        self._when_worked: list[Callable[[], None]] = []
+
+    def when_worked(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called each time that somebody has worked, and there may be something to send. It may
+        not raise."""
+        self._when_worked.append(call)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether somebody works just now, so that what :meth:`when_worked` was given is called soon."""
+        return self._began_at is not None
 
     @property
     def is_over(self) -> bool:
@@ -81,10 +93,12 @@ class Turns:
 
     def end(self) -> None:
         """The work begun has ended."""
-        if self._began_at is None:
+        began_at, self._began_at = self._began_at, None
+        if began_at is None:
             return  # within the work of somebody else
-        self._spent_seconds += self._reactor.seconds() - self._began_at
-        self._began_at = None
+        for call in self._when_worked:
+            call()
+        self._spent_seconds += self._reactor.seconds() - began_at
         if self._spent_seconds >= _MARK_SHARE * self._budget_seconds:
             self._call_next()
 

@@ -62,7 +62,7 @@ async def test_tls_peer_is_refused_by_a_plain_node_and_told(mesh: Mesh) -> None:
     plain, encrypted = await mesh.node(), await mesh.node(encryption="SSL")
     with pytest.raises(WrongSubnet):
         await encrypted.connect(*plain.out_addr)
-    assert mesh.logged("the peer speaks TLS")
+    await mesh.until(lambda: bool(mesh.logged("the peer speaks TLS")), "the reason")
     assert isinstance(encrypted._refused[0], WrongSubnet)
 
 
