@@ -59,6 +59,7 @@ from chordtx.wire import Message, flags, node_id
 
 _JOIN_RETRY_SECONDS = 0.1
 _LEFT_SECONDS = 0.5
+_CALM_MAX = 8.0  # times longer are the pauses between rounds of stabilization while nothing changes
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
@@ -160,7 +161,9 @@ class ChordService(RingDict, MeshService):
     def _put_together(self) -> None:
         settings = self._chord_settings
         self._routing = Routing(self._ring, settings, self._members, self._call_contact)
-        self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
+        self._membership = Membership(
+            self, self._ring, self._routing, settings, self._ring_changed, _CALM_MAX
+        )
         self._reunion = Reunion(self, self._ring, self._membership, settings)
         chain_length = settings.successors_max + 1
         self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
@@ -440,8 +443,7 @@ class ChordService(RingDict, MeshService):
         return self._left.when_open()
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
-        """Have the node at an address carry out an order: ``leave`` or ``recover``. It takes orders from its
-        own machine only."""
+        """Have a node of this machine carry out an order: ``leave`` or ``recover``."""
         seconds = self._chord_settings.leave_timeout_seconds + self._chord_settings.call_timeout_seconds
         linked = self._run(self._connect(Address.parse(peer)))
         return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
@@ -480,6 +482,10 @@ class ChordService(RingDict, MeshService):
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         if link.ours:
             self._membership.link_made(link)
+
+    def _ping_interval_seconds(self, connection: MeshConnection) -> float:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        return self.settings.ping_interval_seconds * self._placement.patience_with(connection.id_10)
 
     def _links_worked(self) -> None:
         """See :class:`~chordtx.MeshService`."""

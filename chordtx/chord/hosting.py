@@ -186,6 +186,14 @@ class Hosting:
         me = self.me.id
         return [each for each, group in self.groups.groups.items() if me in group.configuration.ids]
 
+    def fellows(self) -> set[NodeId]:
+        """The members of the groups that this node is in."""
+        found: set[NodeId] = set()
+        for group in self.groups.groups.values():
+            if self.me.id in group.configuration.ids:
+                found |= group.configuration.ids
+        return found
+
     def is_fellow(self, id: NodeId) -> bool:
         """Whether a node is a member of one of the groups."""
         return any(id in group.configuration.ids for group in self.groups.groups.values())

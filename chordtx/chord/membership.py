@@ -21,6 +21,7 @@ from chordtx.mesh.waiting import within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
+_CALMER = 1.5
 _SUSPECT_SECONDS = 2.0
 _CONTACTS_MAX = 64
 _GIVEN_UP_MAX = 1000
@@ -32,6 +33,7 @@ class Membership:
 
     :param node: the service: gives ``reactor``, ``_rng``, ``_background``, ``_keep``, ``_members`` and so on.
     :param changed: called after each change of our neighbours.
+    :param calm_max: up to so many times longer are the pauses between rounds while nothing changes.
     """
 
     _log = Logger()
@@ -43,6 +45,7 @@ class Membership:
         routing: Routing,
         settings: ChordSettings,
         changed: Callable[[], None],
+        calm_max: float = 1.0,
     ) -> None:
         self._node = node
         self._ring = ring
@@ -52,6 +55,8 @@ class Membership:
         self._asking: set[int] = set()
         self._loop: Loop | None = None
         self._stopped = False
+        self._calm_max = calm_max
+        self._calm = 1.0
         self._given_up: dict[int, None] = {}
         node._methods.update(
             find=self._find,
@@ -204,9 +209,16 @@ class Membership:
 
     def _pause_seconds(self) -> float:
         drawn: float = self._node._rng.random()
-        return self._settings.stabilize_interval_seconds * (0.75 + 0.5 * drawn)
+        return self._settings.stabilize_interval_seconds * self._calm * (0.75 + 0.5 * drawn)
+
+    def _hurry(self) -> None:
+        """Something changes: rounds are frequent for a while."""
+        if self._calm > 1.0 and self._loop is not None:
+            self._calm = 1.0
+            self._loop.wake(_NUDGED_SECONDS)
 
     def _round(self) -> None:
+        self._calm = min(self._calm * _CALMER, self._calm_max)
         self._carry_out(self._ring.stabilize())
         for contact in self._strangers():
             self._carry_out(self._ring.met(contact))
@@ -233,6 +245,7 @@ class Membership:
         for effect in effects:
             match effect:
                 case Changed():
+                    self._hurry()
                     self._routing.ring_changed()
                     self._changed()
                 case Ask(contact):

@@ -29,6 +29,9 @@ ROUND_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
 #: A leader that is in no row looks up the owner this often.
 OWNER_SECONDS = 5.0
+#: So many successors count as neighbours.
+_NEAR_MAX = 4
+_FAR_PATIENCE = 60.0
 #: So many nodes are asked for the leader of a partition, one after another, before the next look.
 _LEADERS_ASKED_MAX = 10
 
@@ -90,8 +93,21 @@ class Placement:
         self._next_check = -inf
         self._has_disk: dict[int, bool] = {}
         self._absent: dict[int, tuple[Contact, float]] = {}
+        self._fellows: frozenset[int] = frozenset()
 
     # The row
+
+    def patience_with(self, id: int) -> float:
+        """How many times longer than usual a node may be silent.
+
+        Long, unless it keeps something with this one, or is its neighbour on the ring. (A call that waits is
+        reason to ask anybody.)
+        """
+        ring = self._ring
+        before = ring.predecessor
+        is_neighbour = any(contact.id == id for contact in ring.successors[:_NEAR_MAX])
+        is_near = is_neighbour or id in self._fellows or (before is not None and before.id == id)
+        return 1.0 if is_near else _FAR_PATIENCE
 
     def ended(self, id: int) -> None:
         """A node's process has ended: one without a disk will not be back."""
@@ -244,6 +260,7 @@ class Placement:
         hosting = self._node.hosting()
         if hosting is None or not self._ring.is_member:
             return
+        self._fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
         by_owner: dict[Contact, list[int]] = {}
         for partition in hosting.kept:
             try:

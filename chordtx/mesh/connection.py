@@ -335,7 +335,7 @@ class MeshConnection(Protocol):
             self.ours
             and not self.calls.are_waiting
             and self._inflow.unfinished_since is None
-            and now - self._liveness.heard_at < self.owner.settings.ping_interval_seconds
+            and now - self._liveness.heard_at < self.owner._ping_interval_seconds(self)
         ):
             return  # heard from just now, and nothing is awaited: as with most links most of the time
         self.calls.expire(now)
@@ -349,7 +349,7 @@ class MeshConnection(Protocol):
             self._judge(now, half_open_seconds_max)
 
     def _judge(self, now: float, half_open_seconds_max: float) -> None:
-        interval, patience = self.owner.settings.ping_interval_seconds, self.roundtrip.timeout_seconds
+        interval, patience = self.owner._ping_interval_seconds(self), self.roundtrip.timeout_seconds
         if not self.ours:
             interval = patience = half_open_seconds_max / 4
         verdict = self._liveness.judge(now, interval, patience, self.calls.oldest_waiting_at)

@@ -37,6 +37,10 @@ class ConnectionOwner:
     def _arc_told(self, connection: MeshConnection) -> None:
         """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
 
+    def _ping_interval_seconds(self, connection: MeshConnection) -> float:
+        """How long a peer may be silent before it is asked whether it lives."""
+        return self.settings.ping_interval_seconds
+
     def _now_whole_seconds(self) -> int:
         """UTC, whole seconds since 1970, as messages carry it."""
         raise NotImplementedError
