@@ -325,7 +325,7 @@ class Hosting:
 
     def _begin(self) -> Groups:
         groups = self.groups
-        groups.turn.begin(self._lease_seconds(), self._wall_ms(), is_full=self._is_full)
+        groups.begin(self._lease_seconds(), self._wall_ms(), is_full=self._is_full)
         return groups
 
     def _wants_end(self) -> None:

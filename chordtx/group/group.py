@@ -37,7 +37,6 @@ from chordtx.group.messages import (
     Install,
     Learn,
     Learned,
-    Message,
     Moved,
     Newer,
     Operation,
@@ -125,10 +124,6 @@ class Group:
         return promised.node
 
     # Messages
-
-    def received(self, by: NodeId, message: Message) -> None:
-        """Something from another member, or from this node to itself."""
-        self._HANDLERS[type(message)](self, by, message)
 
     def _prepare(self, by: NodeId, asked: Prepare) -> None:
         leader = self.leader
@@ -229,7 +224,8 @@ class Group:
                 candidate.answers.pop(by, None)
             self._evaluate()
 
-    _HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Any], None]]] = {
+    #: What is done with each kind of message, from another member or from this node to itself.
+    HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Any], None]]] = {
         Prepare: _prepare,
         Promise: _promise,
         Refused: _refused,

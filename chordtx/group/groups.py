@@ -72,6 +72,7 @@ class Groups:
 
     def __init__(self, me: Member, settings: GroupSettings, rng: Randomness) -> None:
         self.me = me
+        self._id, self._has_disk = me
         self.settings = settings
         self.groups: dict[int, Group] = {}
         self.turn = Turn()
@@ -129,11 +130,12 @@ class Groups:
         :param now: by the lease clock, in seconds. :param wall_ms: by the wall clock.
         :param is_full: whether this node is to hold no more than it does.
         """
-        self.turn.begin(now, wall_ms, is_full=is_full)
+        turn = self.turn
+        turn.now, turn.wall_ms, turn.is_full = now, wall_ms, is_full
 
     def received(self, by: NodeId, entries: Iterable[tuple[int, Message]]) -> None:
         """What another node, or this one, has sent."""
-        groups, active = self.groups, self._active
+        groups, active, handlers = self.groups, self._active, Group.HANDLERS
         for partition, message in entries:
             if partition == NODE_LEVEL:
                 self._node_received(by, message)
@@ -146,7 +148,7 @@ class Groups:
                     continue
                 group = self._make(partition)
             active.add(partition)
-            group.received(by, message)
+            handlers[kind](group, by, message)
 
     def _node_received(self, by: NodeId, message: object) -> None:
         if isinstance(message, Confirm):
@@ -234,10 +236,11 @@ class Groups:
     def end(self) -> Ended:
         """What is to be done."""
         turn = self.turn
-        self._flush()
-        if not self.me.has_disk:  # what it tells itself waits for nothing
-            while (own := turn.when_synced.pop(self.me.id, None)) is not None:
-                self.received(self.me.id, own)
+        if turn.unflushed:
+            self._flush()
+        if not self._has_disk:  # what it tells itself waits for nothing
+            while (own := turn.when_synced.pop(self._id, None)) is not None:
+                self.received(self._id, own)
                 self._flush()
         if turn.to_confirm:
             for member in sorted(turn.to_confirm):
@@ -268,7 +271,7 @@ class Groups:
                     self.bytes_used += cost_bytes(key, after)
                 elif before is not None:
                     self.bytes_used -= cost_bytes(key, before)
-            if self.me.has_disk:
+            if self._has_disk:
                 saves[partition] = replica.take_save()
             else:
                 replica.touched.records.clear()
@@ -279,7 +282,7 @@ class Groups:
 
 def is_said_for_itself(by: NodeId, message: object) -> bool:
     """Whether a message that only a ballot's own node may send comes from that one."""
-    if isinstance(message, Install):
+    if type(message) is Install:
         return message.rank.ballot.node == by
     ballot: Ballot = message[0]  # type: ignore[index]
     return ballot.node == by

@@ -125,7 +125,6 @@ class Leader:
         self._settings = settings
         self.is_member = self._me in self.configuration.ids
         self._epoch = self.configuration.epoch
-        self._ids = tuple(self.configuration.ids)
         self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
         self._held_lease = Held(self.others, is_member=self.is_member)
@@ -237,10 +236,11 @@ class Leader:
         return sequence > self.commit and self._advance()
 
     def _advance(self) -> bool:
-        acknowledged = self.acknowledged
-        reached = [acknowledged.get(id, -1) for id in self._ids]
-        reached.sort()
-        commit = reached[-self._majority]
+        needed = self._majority
+        reached = sorted(self.acknowledged.values())  # of members alone
+        if len(reached) < needed:
+            return False
+        commit = reached[-needed]
         if commit <= self.commit:
             return False
         self.commit = commit

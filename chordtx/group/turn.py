@@ -57,10 +57,6 @@ class Turn:
         self.reading: set[int] = set()
         self.unflushed: list[Callable[[], None]] = []
 
-    def begin(self, now: float, wall_ms: int, *, is_full: bool = False) -> None:
-        """It is later than before."""
-        self.now, self.wall_ms, self.is_full = now, wall_ms, is_full
-
     def send(self, to: NodeId, partition: int, message: Message) -> None:
         """Once all that was saved so far is on disk."""
         entries = self.when_synced.get(to)

@@ -68,8 +68,8 @@ MUTANTS = (
         "a leader serves before a majority has its state",
         (
             (
-                "commit = reached[-self._majority]",
-                "commit = reached[-1] if self.stage == INSTALLING else reached[-self._majority]",
+                "needed = self._majority",
+                "needed = 1 if self.stage == INSTALLING else self._majority",
             ),
         ),
     ),
@@ -101,8 +101,10 @@ MUTANTS = (
         "the next epoch is active once one member has its state",
         (
             (
-                "commit = reached[-self._majority]",
-                "commit = reached[-1 if self.stage == INSTALLING and self.configuration.epoch.number else -self._majority]",
+                "needed = self._majority",
+                "needed = (\n"
+                "            1 if self.stage == INSTALLING and self.configuration.epoch.number else self._majority\n"
+                "        )",
             ),
         ),
     ),
@@ -118,8 +120,8 @@ MUTANTS = (
         "an epoch is over once one member knows so",
         (
             (
-                "commit = reached[-self._majority]",
-                "commit = reached[-1 if self.state.next else -self._majority]",
+                "needed = self._majority",
+                "needed = 1 if self.state.next else self._majority",
             ),
         ),
     ),
@@ -300,7 +302,7 @@ MUTANTS = (
         "commit_at_one",
         "leader.py",
         "a change is committed once one member has it",
-        (("commit = reached[-self._majority]", "commit = reached[-1]"),),
+        (("needed = self._majority", "needed = 1"),),
     ),
     Mutant(
         "hand_without_stop",
