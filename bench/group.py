@@ -86,7 +86,7 @@ class Ring:
         ended = groups.end()
         if node.database is not None and ended.saves:
             node.database.commit(ended.saves, {})
-        for outgoing in (ended.at_once, ended.when_synced):
+        for outgoing in (ended.at_once, ended.lazily, ended.when_synced):
             for to, entries in outgoing.items():
                 self._under_way.append((id, to, entries))
         if ended.answers:

@@ -31,6 +31,8 @@ from chordtx.store.group_store import GroupStore
 CHANGES_MAX = 64
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
+#: What nobody waits for is gathered for this long.
+_LAZY_SECONDS = 0.03
 
 Answered = Callable[[Answer], None]
 
@@ -98,6 +100,8 @@ class Hosting:
         self._timer: IDelayedCall | None = None
         self._wanted: dict[int, tuple[Member, ...]] = {}
         self._changing: set[int] = set()
+        self._lazily: Outgoing = {}
+        self._lazy_timer: IDelayedCall | None = None
         self._values: dict[str, bytes] = {}
         self._is_stopped = False
 
@@ -127,10 +131,10 @@ class Hosting:
     def stop(self) -> None:
         """Nothing is done any more: what was not said yet is never said."""
         self._is_stopped = True
-        for call in (self._ending, self._timer):
+        for call in (self._ending, self._timer, self._lazy_timer):
             if call is not None and call.active():
                 call.cancel()
-        self._ending = self._timer = None
+        self._ending = self._timer = self._lazy_timer = None
 
     # What comes in
 
@@ -362,6 +366,8 @@ class Hosting:
             self._start_changes()
         groups.tick()
         ended = groups.end()
+        if ended.lazily:
+            self._gather(ended.lazily)
         self._send(ended.at_once)
         if self._store is None:
             self._send(ended.when_synced)
@@ -380,6 +386,19 @@ class Hosting:
         if not self._is_stopped:
             self._send(waiting)
 
+    def _gather(self, outgoing: Outgoing) -> None:
+        """What nobody waits for goes a little later, with more of its kind, or before anything else that goes
+        to the same node."""
+        for to, entries in outgoing.items():
+            self._lazily.setdefault(to, []).extend(entries)
+        if self._lazy_timer is None and not self._is_stopped:
+            self._lazy_timer = self._reactor.callLater(_LAZY_SECONDS, self._send_gathered)
+
+    def _send_gathered(self) -> None:
+        self._lazy_timer = None
+        gathered, self._lazily = self._lazily, {}
+        self._send(gathered)
+
     def _send(self, outgoing: Outgoing) -> None:
         last: Entries = []
         frames: list[bytes] = []
@@ -387,6 +406,8 @@ class Hosting:
             if to == self.me.id:
                 self.received(to, entries)
                 continue
+            if self._lazily and (gathered := self._lazily.pop(to, None)) is not None:
+                entries = gathered + entries
             if not _are_the_same(entries, last):  # what a leader tells all members is packed once
                 last, frames = entries, to_frames(entries)
             for frame in frames:

@@ -78,6 +78,8 @@ class Confirming:
         self._sent: dict[NodeId, deque[_Sent]] = {}
         self._wanted: set[NodeId] = set()
         self._answered: dict[NodeId, _Sent] = {}
+        self._asked_at: dict[NodeId, float] = {}
+        self._read_at: dict[NodeId, float] = {}
 
     # The leader's side
 
@@ -89,6 +91,26 @@ class Confirming:
         """This node does not lead a partition any more."""
         for each in self._led.values():
             each.put(partition, None)
+
+    def read_with(self, members: tuple[NodeId, ...]) -> None:
+        """Something is read under the leases of these members: for a while they are renewed in time."""
+        now, read_at = self._turn.now, self._read_at
+        for member in members:
+            read_at[member] = now
+
+    @property
+    def is_renewing(self) -> bool:
+        """Whether there are leases to be renewed in time."""
+        return bool(self._read_at)
+
+    def renew(self) -> None:
+        """Time has passed: leases of what was read lately are renewed when half of them is over."""
+        settings, now = self._settings, self._turn.now
+        for member, read_at in list(self._read_at.items()):
+            if read_at + settings.lease_seconds <= now or not settings.leases:
+                del self._read_at[member]
+            elif self._asked_at.get(member, NEVER) + settings.counted_seconds / 2 <= now:
+                self._turn.to_confirm.add(member)
 
     def confirm(self, member: NodeId) -> None:
         """Ask for leases now."""
@@ -102,6 +124,7 @@ class Confirming:
             self._wanted.add(member)
             return
         self.latest_number += 1
+        self._asked_at[member] = self._turn.now
         under_way.append(_Sent(self.latest_number, self._turn.now, led.entries))
         self._turn.send_at_once((member,), NODE_LEVEL, Confirm(self.latest_number, led.digest))
 

@@ -33,7 +33,7 @@ class Digests:
         self.leaves: list[dict[bytes, bytes]] = [{} for _ in range(LEAVES)]
         for key, record in records.items():
             self.leaves[leaf_of(key)][digest_of(key, record)] = key
-        self.tree = b"".join(map(_leaf_digest, self.leaves))
+        self.tree = b"".join([_leaf_digest(each) if each else _EMPTY_LEAF for each in self.leaves])
 
     def leaves_unlike(self, tree: bytes) -> list[int]:
         """Those that are not as in another tree. An empty tree has nothing in any leaf."""
@@ -68,3 +68,7 @@ def clients_digest(clients: Mapping[bytes, Client]) -> bytes:
 
 def _leaf_digest(entries: Iterable[bytes]) -> bytes:
     return blake2b(b"".join(sorted(entries)), digest_size=DIGEST_BYTES).digest()
+
+
+#: As most leaves are in a partition of few records.
+_EMPTY_LEAF = _leaf_digest(())

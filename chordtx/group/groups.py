@@ -1,8 +1,8 @@
 """All groups of one node: what came in goes to the group that it concerns, what they want goes out together.
 
 Whoever drives it calls :meth:`Groups.begin`, then any number of events, then :meth:`Groups.end`, which gives
-what is to be done. The order is fixed: messages of ``at_once`` may go immediately; those of ``when_synced``
-go when these saves, and all before them, are on disk.
+what is to be done. The order is fixed: messages of ``at_once`` may go immediately, and those of ``lazily``
+some milliseconds later; those of ``when_synced`` go when these saves, and all before them, are on disk.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from chordtx.group.group import Group
 from chordtx.group.messages import (
     NODE_LEVEL,
     Accept,
+    Accepted,
     Answer,
     Confirm,
     ConfirmAnswer,
@@ -42,10 +43,10 @@ _OPENING = (Prepare, Accept, Install, Learn)
 
 _FOR_ITSELF = frozenset((*_OPENING, Yours))
 
-#: Groups that have something to do are ticked this often.
+#: Groups are ticked this often at most.
 TICK_SECONDS = 0.1
-#: What a group wants later than this waits in a queue of its own.
-_SOON_SECONDS = 0.5
+#: After what happens all the time they are ticked only so much later.
+_SOON_SECONDS = 0.25
 
 
 class Ended(NamedTuple):
@@ -57,6 +58,7 @@ class Ended(NamedTuple):
 
     saves: dict[int, Save]
     at_once: Outgoing
+    lazily: Outgoing
     when_synced: Outgoing
     answers: list[tuple[object, int, Answer]]
     news: list[tuple[bytes, bool]]
@@ -80,6 +82,7 @@ class Groups:
         self.bytes_used = 0
         self._rng = rng
         self._active: set[int] = set()
+        self._soon: dict[int, float] = {}
         self._wakes: list[tuple[float, int]] = []
         self._wake_at: dict[int, float] = {}
         self._next_tick = float("-inf")
@@ -147,7 +150,10 @@ class Groups:
                 if kind not in _OPENING:
                     continue
                 group = self._make(partition)
-            active.add(partition)
+            if kind is Accepted:
+                self._tick_soon(partition)
+            elif kind is not Accept:  # by which nothing begins that time has to do with
+                active.add(partition)
             handlers[kind](group, by, message)
 
     def _node_received(self, by: NodeId, message: object) -> None:
@@ -175,11 +181,20 @@ class Groups:
 
     def do(self, who: object, partition: int, operation: Operation) -> None:
         """A client's operation. :param who: is named in the answer."""
-        group = self.group(partition)
+        group = self.groups.get(partition)
         if group is None:
             self.turn.answer(who, partition, not_leader(operation, None))
+            return
+        if group.leader is not None:
+            self._tick_soon(partition)
         else:
-            group.do(who, operation)
+            self._active.add(partition)
+        group.do(who, operation)
+
+    def _tick_soon(self, partition: int) -> None:
+        """Something that happens often has happened to a leader: what it leaves behind is looked after."""
+        if partition not in self._soon:
+            self._soon[partition] = self.turn.now + _SOON_SECONDS
 
     def lost(self, node: NodeId, *, has_ended: bool = False) -> None:
         """The link to a node broke, or fell silent.
@@ -209,14 +224,17 @@ class Groups:
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
-        for partition in sorted(self._active):
+        self.confirming.renew()
+        for partition in [each for each, at in self._soon.items() if at <= now]:
+            del self._soon[partition]
+            self._active.add(partition)
+        due, self._active = sorted(self._active), set()
+        for partition in due:
             group = self.groups[partition]
             group.tick()
             seconds = group.seconds_to_wake()
-            if seconds is None or seconds > _SOON_SECONDS:
-                self._active.discard(partition)
-                if seconds is not None:
-                    self._wake(partition, now + seconds)
+            if seconds is not None:
+                self._wake(partition, now + seconds)
 
     def _wake(self, partition: int, at: float) -> None:
         """One entry for each group counts: the earliest."""
@@ -226,7 +244,8 @@ class Groups:
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked; None when nothing is due, ever."""
-        wakes = [self._next_tick] if self._active else []
+        is_busy = self._active or self._soon or self.confirming.is_renewing
+        wakes = [self._next_tick] if is_busy else []
         if self._wakes:
             wakes.append(self._wakes[0][0])
         return max(0.0, min(wakes) - self.turn.now) if wakes else None
@@ -248,8 +267,9 @@ class Groups:
             turn.to_confirm.clear()
         saves = self._saves() if turn.unsaved else {}
         # What is given away is not touched again: it may wait for a disk while the next turns go on.
-        ended = Ended(saves, turn.at_once, turn.when_synced, turn.answers, turn.news)
-        turn.at_once, turn.when_synced, turn.answers, turn.news = {}, {}, [], []
+        ended = Ended(saves, turn.at_once, turn.lazily, turn.when_synced, turn.answers, turn.news)
+        turn.at_once, turn.lazily = {}, {}
+        turn.when_synced, turn.answers, turn.news = {}, [], []
         return ended
 
     def _flush(self) -> None:

@@ -32,6 +32,7 @@ from chordtx.group.messages import (
 )
 from chordtx.group.operations import GET, READS, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
+from chordtx.group.prompt import Prompt
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
@@ -127,6 +128,7 @@ class Leader:
         self._epoch = self.configuration.epoch
         self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
+        self._prompt = Prompt(self.others, self._majority - self.is_member)
         self._held_lease = Held(self.others, is_member=self.is_member)
         self._batch: list[Change] = []
         self._batch_bytes = 0
@@ -147,7 +149,6 @@ class Leader:
         self._batch_now_ms = state.now_ms
         self._marks = Marks(settings.ids_seconds)
         self._progress = turn.now
-        self.last_read = NEVER
 
     @property
     def rank(self) -> Rank:
@@ -370,7 +371,10 @@ class Leader:
             self._batch_bytes = 0
             sent = Batch(self.newest - len(batch), self._batch_now_ms, tuple(batch))
             self.log.append(sent)
-            self._turn.send_at_once(self.others, self._partition, self._accept(sent))
+            told, prompt = self._accept(sent), self._prompt
+            prompt.choose(self.acknowledged, self.commit)
+            self._turn.send_at_once(prompt.at_once, self._partition, told)
+            self._turn.send_lazily(prompt.later, self._partition, told)
             self._acknowledge_own()
 
     def _now_of_batch(self) -> int:
@@ -382,7 +386,7 @@ class Leader:
 
     def _read(self, who: object, operation: Operation) -> None:
         now = self._turn.now
-        self.last_read = now
+        self._pairs.read_with(self.others)
         if now < self._held_lease.until or self.is_leased():
             self._read_committed(who, operation, self._time.now_ms())
         else:
@@ -547,7 +551,7 @@ class Leader:
         elif now - self._progress > settings.majority_timeout_seconds:
             return False
         self._send_what_is_missing(now)
-        if self._reads or self._is_to_be_renewed(now):
+        if self._reads:
             self._turn.to_confirm.update(self.others)
         if self.stage == LEADING:
             self._forget_operations(now)
@@ -565,13 +569,6 @@ class Leader:
             if have < newest:
                 self._send_missing(member, have)
 
-    def _is_to_be_renewed(self, now: float) -> bool:
-        """The lease of what is being read is renewed when less than half of it is left."""
-        if self.last_read + self._settings.lease_seconds <= now or not self._settings.leases:
-            return False
-        self.is_leased()
-        return self._held_lease.until - now < self._settings.counted_seconds / 2
-
     def _expire_due(self) -> None:
         """One change removes all whose time is over."""
         if self._expiries.next_ms is not None:
@@ -583,8 +580,6 @@ class Leader:
             return _RESEND_SECONDS / 2
         if any(self.acknowledged.get(member, -1) < self.newest for member in self.others):
             return _RESEND_SECONDS
-        if self.last_read + self._settings.lease_seconds > self._turn.now:
-            return self._settings.lease_seconds / 4
         wakes = [self._marks.seconds_to_wake] if self.state.clients else []
         if self._expiries.next_ms is not None:
             wakes.append(max(0.0, (self._expiries.next_ms - self._time.now_ms()) / 1000))

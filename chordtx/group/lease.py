@@ -52,6 +52,9 @@ class PairLeases(Protocol):
     def acknowledged_by(self, member: NodeId, partition: int, ballot: Ballot, epoch: Epoch) -> None:
         """``member`` has this node's state: from now on one confirm stands for this partition too."""
 
+    def read_with(self, members: tuple[NodeId, ...]) -> None:
+        """Something is read under the leases of these members: for a while they are renewed in time."""
+
     def leads_no_more(self, partition: int) -> None:
         """This node does not lead a partition any more."""
 

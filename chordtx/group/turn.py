@@ -35,6 +35,8 @@ class Turn:
     :ivar now: by the lease clock, in seconds. :ivar wall_ms: by the wall clock.
     :ivar is_full: whether the node is to hold no more than it does.
     :ivar at_once: messages by receiver, each with its partition.
+    :ivar lazily: the same, of those that nobody waits for: they may be gathered for some milliseconds, but
+        nothing that is sent to the same node later may overtake them.
     :ivar when_synced: those that wait until what was saved is on disk; to the node itself too.
     :ivar answers: (who asked, partition, answer).
     :ivar news: (key, whether it went) of keys that came or went where this node leads, in order for each key.
@@ -49,6 +51,7 @@ class Turn:
         self.wall_ms = 0
         self.is_full = False
         self.at_once: Outgoing = {}
+        self.lazily: Outgoing = {}
         self.when_synced: Outgoing = {}
         self.answers: list[tuple[object, int, Answer]] = []
         self.news: list[tuple[bytes, bool]] = []
@@ -67,14 +70,21 @@ class Turn:
 
     def send_at_once(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
         """The same to each, without waiting."""
-        entry, at_once = (partition, message), self.at_once
-        for each in to:
-            entries = at_once.get(each)
-            if entries is None:
-                at_once[each] = [entry]
-            else:
-                entries.append(entry)
+        _put(self.at_once, to, (partition, message))
+
+    def send_lazily(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
+        """The same to each, some time soon."""
+        _put(self.lazily, to, (partition, message))
 
     def answer(self, who: object, partition: int, answer: Answer) -> None:
         """What became of an operation."""
         self.answers.append((who, partition, answer))
+
+
+def _put(outgoing: Outgoing, to: Iterable[NodeId], entry: tuple[int, Message]) -> None:
+    for each in to:
+        entries = outgoing.get(each)
+        if entries is None:
+            outgoing[each] = [entry]
+        else:
+            entries.append(entry)

@@ -79,10 +79,11 @@ _FOLLOWS: dict[str, frozenset[str]] = {
 }
 #: What is looked at only when somebody ticks.
 _FOR_TICKS: dict[str, frozenset[str]] = {
-    "Groups": frozenset({"_active", "_wakes", "_wake_at", "_next_tick"}),
+    "Confirming": frozenset({"_asked_at", "_read_at"}),
+    "Groups": frozenset({"_active", "_soon", "_wakes", "_wake_at", "_next_tick"}),
     "Group": frozenset({"tries", "_survivors"}),
     "Replica": frozenset({"_copy_asked"}),
-    "Leader": frozenset({"_progress", "_last_tick", "last_read", "_marks", "_expiries"}),
+    "Leader": frozenset({"_progress", "_last_tick", "_marks", "_expiries"}),
     "Candidate": frozenset({"since"}),
     "Learning": frozenset({"_since", "_told"}),
     "Move": frozenset({"_asked"}),

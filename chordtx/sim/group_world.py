@@ -260,6 +260,7 @@ class GroupWorld:
             ended = groups.end()
             self._observe(id)
             self._send(id, ended.at_once)
+            self._send(id, ended.lazily)
             for who, partition, answer in ended.answers:
                 self.clients.answered(who, partition, answer)
             if host.unsynced or (ended.saves and not self.syncs):

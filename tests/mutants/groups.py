@@ -322,9 +322,8 @@ MUTANTS = (
         "what waits for one turn's disk is joined by what the next turns say",
         (
             (
-                "        turn.at_once, turn.when_synced, turn.answers, turn.news = {}, {}, [], []\n"
-                "        return ended",
-                "        turn.at_once, turn.answers, turn.news = {}, [], []\n"
+                "        turn.when_synced, turn.answers, turn.news = {}, [], []\n        return ended",
+                "        turn.answers, turn.news = [], []\n"
                 "        if turn.when_synced:\n"
                 "            turn.when_synced = {}\n"
                 "        return ended",

@@ -50,7 +50,7 @@ class Network:
         ended = groups.end()
         if ended.saves:
             self.commit(id, ended.saves)
-        for outgoing in (ended.at_once, ended.when_synced):
+        for outgoing in (ended.at_once, ended.lazily, ended.when_synced):
             self._messages.extend((id, to, entries) for to, entries in outgoing.items())
         self.answers += ended.answers
 
