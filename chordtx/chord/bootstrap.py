@@ -92,7 +92,7 @@ class Bootstrap:
         self._looked_at = self._began_at = -inf
         self._attempt = 0
         self._loop: Loop | None = None
-        self._has_said = False
+        self._has_said = self._has_met_one = False
 
     @property
     def is_joined(self) -> bool:
@@ -111,12 +111,15 @@ class Bootstrap:
     def _is_returning(self) -> bool:
         return bool(self._remembered) and not self._node.is_leeching()
 
-    def look(self, through: Through, begin: Begin) -> None:
+    def look(self, through: Through, begin: Begin, *, has_met_one: bool = False) -> None:
         """Go on until the node is in a ring; a leeching one, until it can reach one.
 
         :param through: joins through a member. :param begin: begins a ring.
+        :param has_met_one: whether it is about to come into a ring that it has a link to: then it begins none
+            before the time-out.
         """
         self.stop()
+        self._has_met_one = has_met_one
         attempt = self._attempt
         self._began_at = self._node.seconds()
         self._looked_at = -inf
@@ -193,6 +196,8 @@ class Bootstrap:
 
     async def _may_begin_now(self) -> bool:
         place = self._place_in_list
+        if self._has_met_one:
+            return self._waited_seconds > self._timeout_seconds
         if self._is_returning:
             return await self._may_begin_again()
         if place is not None:

@@ -43,7 +43,7 @@ from chordtx.chord.standings import Standings
 from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined, ProtocolError
+from chordtx.errors import NotJoined
 from chordtx.group.configuration import Member
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
@@ -151,7 +151,7 @@ class ChordService(RingDict, MeshService):
 
     def _chord_handlers(self) -> dict[int, FlagHandler]:
         return {
-            flags.HANDSHAKE: self._meta_received,
+            flags.HANDSHAKE: self._standings.meta_received,
             flags.STANDING: self._standings.received,
             flags.REFUSAL: self._standings.refusal_received,
             flags.ANNOUNCE: self._announcements.received,
@@ -161,10 +161,7 @@ class ChordService(RingDict, MeshService):
     def _put_together(self) -> None:
         settings = self._chord_settings
         self._routing = Routing(self._ring, settings, self._members, self._call_contact)
-        self._membership = Membership(
-            self, self._ring, self._routing, settings, self._ring_changed, _CALM_MAX
-        )
-        self._reunion = Reunion(self, self._ring, self._membership, settings)
+        self._begin_membership()
         chain_length = settings.successors_max + 1
         self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
         self._client = GroupClient(
@@ -197,6 +194,11 @@ class ChordService(RingDict, MeshService):
             status=lambda caller: [self._status_summary()],
             may_begin=self._joining.may_begin,
         )
+
+    def _begin_membership(self) -> None:
+        settings, changed = self._chord_settings, self._ring_changed
+        self._membership = Membership(self, self._ring, self._routing, settings, changed, _CALM_MAX)
+        self._reunion = Reunion(self, self._ring, self._membership, settings)
 
     # The service
 
@@ -414,6 +416,7 @@ class ChordService(RingDict, MeshService):
             await self._unjoining.wait()
         if not self.leeching:
             self._ring.me = self._own_contact()
+            self._begin_membership()  # the one before has said goodbye
             if self._hosting is None:
                 self._host()
             self._look_for_ring()
@@ -433,10 +436,8 @@ class ChordService(RingDict, MeshService):
 
     def left_for_good(self) -> None:
         """The node has left by an operator's word: it stops, once the one who asked has been told."""
-        self.reactor.callLater(_LEFT_SECONDS, self._stop_and_tell)
-
-    def _stop_and_tell(self) -> None:
-        self.stopService().addBoth(lambda _: self._left.opened())
+        told = self.sleep(_LEFT_SECONDS)
+        told.addCallback(lambda _: self.stopService()).addBoth(lambda _: self._left.opened())
 
     def when_left(self) -> Deferred[None]:
         """Fires when the node has left the ring for good, as an operator said, and is stopped."""
@@ -444,7 +445,7 @@ class ChordService(RingDict, MeshService):
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
         """Have a node of this machine carry out an order: ``leave`` or ``recover``."""
-        seconds = self._chord_settings.leave_timeout_seconds + self._chord_settings.call_timeout_seconds
+        seconds = 2 * self._chord_settings.leave_timeout_seconds
         linked = self._run(self._connect(Address.parse(peer)))
         return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
 
@@ -536,25 +537,8 @@ class ChordService(RingDict, MeshService):
         self._host()
         self._tell_state(leeching=True)
         self._standings.tell_all()
-        self._joining.stop()
-        self._look_for_ring()
-
-    def _meta_received(self, connection: MeshConnection, message: Message) -> None:
-        """``meta [5, '0' | '1']``: whether the peer stores."""
-        if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
-            raise ProtocolError("meta says '0' or '1'")
-        is_ours = not connection.ours or self._standings.is_of_our_ring(connection)
-        leeching = message.payload[1] in ("1", b"1") or not is_ours
-        changed = leeching != connection.leeching
-        connection.leeching = leeching
-        if changed and connection.ours:
-            if leeching:
-                self._routing.forget(connection.id_10)
-                return
-            self._exchange.greeted(connection)  # a member may be reached by a name
-            self._routing.met(contact_of(connection))
-            if self._ring.is_member:
-                self._membership.link_opened(connection)
+        self._standings.judge_members()
+        self._joining.look(self._join_through, self._begin_ring, has_met_one=True)
 
     # What operators see
 

@@ -132,11 +132,13 @@ def judge(
         partitions,
         wanted,
         [each for each in range(partitions) if each not in led],
-        [each for each, group in led.items() if len(group.members) < wanted],
-        [each for each, group in led.items() if group.ready != group.members],
+        sorted(each for each, group in led.items() if len(group.members) < wanted),
+        sorted(each for each, group in led.items() if group.ready != group.members),
         silent,
         expected,
-        None if gone is None else [each for each, group in led.items() if not group.survives_without(gone)],
+        None
+        if gone is None
+        else sorted(each for each, group in led.items() if not group.survives_without(gone)),
     )
 
 

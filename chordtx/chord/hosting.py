@@ -303,7 +303,7 @@ class Hosting:
         for partition, group in self.groups.groups.items():
             ids = group.configuration.ids
             reached = [id for id in ids if id == self.me.id or self._links.is_linked(id)]
-            is_led = group.leader is not None or group.who_leads() in reached
+            is_led = group.who_leads() in reached
             is_stuck = self.me.id in ids and not is_led and 2 * len(reached) <= len(ids)
             if is_stuck and by_preference(partition, reached)[0] == self.me.id:
                 found.append(partition)

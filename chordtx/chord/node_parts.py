@@ -112,6 +112,17 @@ class NodeParts:
         if standing.is_leaving:
             self._service._placement.look(at_once=True)
 
+    def member_changed(self, link: MeshConnection) -> None:
+        """A node of ours is a member of our ring, or is none any more."""
+        service = self._service
+        if link.leeching:
+            service._routing.forget(link.id_10)
+            return
+        service._exchange.greeted(link)  # a member may be reached by a name
+        service._routing.met(contact_of(link))
+        if service._ring.is_member:
+            service._membership.link_opened(link)
+
     def give_ring_up(self, for_ring: RingIdentity) -> None:
         """Leave our own ring, which is nothing yet, for another."""
         self._service._give_ring_up(for_ring)

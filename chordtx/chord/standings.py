@@ -42,6 +42,9 @@ class Node(Protocol):
     def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
         """A node of our ring, or of none, has told of itself."""
 
+    def member_changed(self, link: MeshConnection) -> None:
+        """A node of ours is a member of our ring, or is none any more (``leeching``)."""
+
     def give_ring_up(self, for_ring: RingIdentity) -> None:
         """Leave our own ring, which is nothing yet, for another."""
 
@@ -57,6 +60,7 @@ class Standings:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._of: dict[int, Standing] = {}
+        self._stores: dict[int, bool] = {}
 
     def of(self, id: int) -> Standing | None:
         """What a node has told; None while there is no link to it."""
@@ -82,6 +86,33 @@ class Standings:
     def link_closed(self, link: MeshConnection) -> None:
         """A link is gone."""
         self._of.pop(link.id_10, None)
+        self._stores.pop(link.id_10, None)
+
+    # Who is a member
+
+    def meta_received(self, link: MeshConnection, message: Message) -> None:
+        """``meta [5, '0' | '1']``: whether the peer stores.
+
+        :raises ProtocolError: when it is nothing like that.
+        """
+        if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
+            raise ProtocolError("meta says '0' or '1'")
+        self._stores[link.id_10] = message.payload[1] in ("0", b"0")
+        self._judge_member(link)
+
+    def judge_members(self) -> None:
+        """Our own ring is another one: so others are members of it, or are not any more."""
+        for link in list(self._node.links()):
+            self._judge_member(link)
+
+    def _judge_member(self, link: MeshConnection) -> None:
+        stores = self._stores.get(link.id_10, False)
+        leeching = not stores or (link.ours and not self.is_of_our_ring(link))
+        changed, link.leeching = leeching != link.leeching, leeching
+        if changed and link.ours:
+            self._node.member_changed(link)
+
+    # Telling
 
     def received(self, link: MeshConnection, message: Message) -> None:
         """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts]]``.
@@ -115,6 +146,7 @@ class Standings:
             standing = self._of.get(link.id_10)
             if standing is not None and standing.ring is not None and standing.ring != ours:
                 self.judge(link, standing)
+        self.judge_members()
 
     def _has_run_since(self, link: MeshConnection, standing: Standing) -> bool:
         """Whether this node was met after more starts than it has had by now."""

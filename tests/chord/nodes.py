@@ -42,6 +42,9 @@ class Nodes:
     :ivar members: those that store, while they run. :ivar leeches: those that do not.
     """
 
+    kind: Any = ChordService
+    settings = TIDY
+
     def __init__(self, reactor: Any, seed: int = 0) -> None:
         self.reactor = reactor
         self.rng = Random(seed)
@@ -56,11 +59,11 @@ class Nodes:
         self, *through: ChordService, settings: ChordSettings | None = None, **options: Any
     ) -> ChordService:
         """A node that begins to join through others; with none, it begins a ring."""
-        node = ChordService(
+        node: ChordService = self.kind(
             self.reactor,
             listen=options.pop("listen", LISTEN),
             peers=[address(peer) for peer in through],
-            settings=settings or TIDY,
+            settings=settings or self.settings,
             rng=Random(self.rng.getrandbits(64)),
             **options,
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
 from chordtx.errors import NotJoined, Stopped, ValueTooLarge
+from tests.chord.group_nodes import GroupNodes
 from tests.chord.nodes import LISTEN, Nodes, everything
 
 SMALL = ChordSettings(value_bytes_max=1000, key_bytes_max=50)
@@ -27,6 +29,14 @@ VALUES: list[Any] = [
     {},
     {"any": ["msgpack", b"value", {1: None}]},
 ]
+
+
+@pytest.fixture(params=[Nodes, GroupNodes], ids=["records", "groups"])
+def nodes(running_reactor: Any, request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """The nodes of one test, of either kind."""
+    started: Nodes = request.param(running_reactor)
+    yield started
+    pytest_twisted.blockon(Deferred.fromCoroutine(started.stop()))
 
 
 @pytest_twisted.ensureDeferred
