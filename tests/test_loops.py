@@ -68,7 +68,9 @@ PUT_OFF = {
     "mesh/steady.py SteadyReactor._set_timer",
     "mesh/turns.py Turns._call_next",
     "chord/poll.py Poll.hedge",
+    "chord/hosting.py Hosting._gather",
     "chord/hosting.py Hosting._schedule",
+    "chord/hosting.py Hosting.links_worked",
     "chord/hosting.py Hosting._wants_end",
     "chord/node_parts.py NodeParts.refused",
 }

@@ -30,7 +30,7 @@ class SimulatedFolder:
         values = database.values()
         self._disk = disk
         self._subnet = "sim"
-        self.path = disk.path
+        self.path = Path(disk.path.name)  # the same in each run
         self.thread = SimulatedThread(reactor.callLater, rng)
         self.store = GroupStore(database, self.thread, reactor.callLater)
         self.node_id = values["node_id"].decode() if "node_id" in values else None
