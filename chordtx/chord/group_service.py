@@ -59,7 +59,7 @@ from chordtx.wire import Message, flags, node_id
 
 _JOIN_RETRY_SECONDS = 0.1
 _LEFT_SECONDS = 0.5
-_CALM_MAX = 8.0  # times longer are the pauses between rounds of stabilization while nothing changes
+_CALM_MAX = 3.0  # times longer are the pauses between rounds of stabilization while nothing changes
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
@@ -189,6 +189,7 @@ class ChordService(RingDict, MeshService):
             recover=self._operating.recover,
             force=self._operating.force,
             do=self._serving.do,
+            pass_on=self._serving.pass_on,
             place=self._placement.placed,
             leads=self._placement.led,
             status=lambda caller: [self._status_summary()],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.python.failure import Failure
 
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
@@ -186,8 +187,20 @@ class NodeParts:
         self._service._connect_quietly(address)
 
     def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
-        """Call a method of another node; ``asker`` is told what came of it."""
-        self._service._contacts.ask(asker, contact, method, arguments)
+        """Call a method of another node; ``asker`` is told what came of it.
+
+        In a ring larger than our links another node that we are linked to passes it on.
+        """
+        contacts, service = self._service._contacts, self._service
+        if contacts.is_linked(contact.id) or self.links_count() < service.settings.connections_max:
+            contacts.ask(asker, contact, method, arguments)
+            return
+        members = contacts.members()
+        if not members:
+            contacts.ask(asker, contact, method, arguments)
+            return
+        by = contact_of(min(members, key=lambda link: contacts.round_trip_seconds(link.id_10)))
+        contacts.ask(_PassedOn(asker, contact), by, "pass_on", (contact.to_wire(), *arguments))
 
     def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Ask another node."""
@@ -253,3 +266,21 @@ class NodeParts:
         contact = self.contact_of(number)
         if contact is not None:
             self.connect(contact)
+
+
+class _PassedOn:
+    """Who asks, and by another node: told as if it had asked itself."""
+
+    __slots__ = ("_asked", "_asker")
+
+    def __init__(self, asker: Asker, asked: Contact) -> None:
+        self._asker = asker
+        self._asked = asked
+
+    def answered(self, peer: Contact, results: list[Any]) -> None:
+        """See :class:`~chordtx.mesh.calls.Asker`."""
+        self._asker.answered(self._asked, results)
+
+    def failed(self, peer: Contact, failure: Failure) -> None:
+        """See :class:`~chordtx.mesh.calls.Asker`."""
+        self._asker.failed(self._asked, failure)

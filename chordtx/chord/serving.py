@@ -14,6 +14,7 @@ from chordtx.errors import NotJoined, ProtocolError
 from chordtx.group.frames import from_wire, operation_from_wire
 from chordtx.group.messages import NOT_LEADER, Answer
 from chordtx.mesh import MeshConnection
+from chordtx.ring import Contact, usable_contacts
 from chordtx.wire import Message
 
 
@@ -34,6 +35,9 @@ class Node(Protocol):
 
     def own_id(self) -> int:
         """Its id."""
+
+    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask another node."""
 
 
 class Serving:
@@ -59,6 +63,14 @@ class Serving:
         if standing.ring == identity:
             entries = from_wire(message.payload[1], self._limits, self._value_bytes_max, identity.partitions)
             hosting.received(node_id_of(link.id_10), entries)
+
+    def pass_on(self, caller: MeshConnection, to: Any, *told: Any) -> Deferred[list[Any]]:
+        """``pass_on(contact, partition, *operation)``: ``do`` of another node, for who has no link to it."""
+        (contact,) = usable_contacts([to]) or (None,)
+        if contact is None or not told or contact.id == self._node.own_id():
+            raise ProtocolError("what is passed on goes to another node")
+        operation_from_wire(told[1:], self._value_bytes_max)
+        return self._node.call(contact, "do", *told)
 
     def do(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
         """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -212,6 +213,19 @@ async def test_health_says_what_is_missing(nodes: GroupNodes) -> None:
     assert "neither can be lost" in (await members[0].health()).text
     lost = await members[0].health(0, members[1].id)
     assert lost.complaints == ["8 partitions (0, 1, 2, 3, 4, ...) without a majority then"]
+
+
+# Rings larger than links
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: GroupNodes) -> None:
+    await filled(nodes, 4)
+    narrow = evolve(FEW, mesh=evolve(FEW.mesh, connections_max=1))
+    leech: Any = await nodes.leech(nodes.members[0], settings=narrow)
+    assert await all_there(leech)
+    await leech.set("another", 1)
+    assert len(leech.routing_table) <= 2  # a lookup may have needed one
 
 
 # Whose ring it is
