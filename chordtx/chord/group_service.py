@@ -341,7 +341,11 @@ class ChordService(RingDict, MeshService):
         self._standings.tell_all()
         self._reunion.keep_looking()
         self._placing = self._keep("placing groups", self._place, lambda: ROUND_SECONDS / 4)
-        self._seeking = self._keep("seeking owners", self._placement.seek_owners, lambda: OWNER_SECONDS)
+        self._seeking = self._keep("seeking owners", self._seek, lambda: OWNER_SECONDS)
+
+    async def _seek(self) -> None:
+        self._spreading.close_idle()
+        await self._placement.seek_owners()
 
     def _place(self) -> None:
         self._placement.look()
@@ -505,7 +509,7 @@ class ChordService(RingDict, MeshService):
             return
         self._standings.link_closed(link)
         self._leaders.lost(link.id_10)
-        if self._closing:
+        if self._closing or (link.has_parted and not self._placement.is_near(link.id_10)):
             return
         if self._hosting is not None:
             self._hosting.lost(node_id_of(link.id_10), has_ended=False)

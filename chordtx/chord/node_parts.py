@@ -158,6 +158,10 @@ class NodeParts:
         """Links to nodes of ours that are in a ring that this node may be in."""
         return self._service._contacts.members()
 
+    def is_near(self, id: int) -> bool:
+        """Whether a node is a neighbour, or keeps something with this one."""
+        return self._service._placement.is_near(id)
+
     def links(self) -> list[MeshConnection]:
         """All links."""
         return list(self._service.routing_table.values())

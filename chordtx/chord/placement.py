@@ -97,17 +97,19 @@ class Placement:
 
     # The row
 
-    def patience_with(self, id: int) -> float:
-        """How many times longer than usual a node may be silent.
-
-        Long, unless it keeps something with this one, or is its neighbour on the ring. (A call that waits is
-        reason to ask anybody.)
-        """
+    def is_near(self, id: int) -> bool:
+        """Whether a node keeps something with this one, or is its neighbour on the ring."""
         ring = self._ring
         before = ring.predecessor
         is_neighbour = any(contact.id == id for contact in ring.successors[:_NEAR_MAX])
-        is_near = is_neighbour or id in self._fellows or (before is not None and before.id == id)
-        return 1.0 if is_near else _FAR_PATIENCE
+        return is_neighbour or id in self._fellows or (before is not None and before.id == id)
+
+    def patience_with(self, id: int) -> float:
+        """How many times longer than usual a node may be silent: long, unless it is near.
+
+        (A call that waits is reason to ask anybody.)
+        """
+        return 1.0 if self.is_near(id) else _FAR_PATIENCE
 
     def ended(self, id: int) -> None:
         """A node's process has ended: one without a disk will not be back."""

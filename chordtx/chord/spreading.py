@@ -1,4 +1,8 @@
-"""Keeps a link to everybody that a member hears of, while the ring is as small as its links go."""
+"""Keeps a link to everybody that a member hears of, while the ring is as small as its links go.
+
+In a larger ring links that nobody needs are closed: those to nodes that are not near, when nothing came over
+them for a while.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from chordtx.mesh import Address
+from chordtx.errors import Stopped
+from chordtx.mesh import Address, MeshConnection
 
 _SECONDS = 1.0
+_IDLE_SECONDS = 10.0
 
 
 class Node(Protocol):
@@ -26,6 +32,15 @@ class Node(Protocol):
 
     def random(self) -> float:
         """From 0 to 1."""
+
+    def links(self) -> list[MeshConnection]:
+        """All links."""
+
+    def is_near(self, id: int) -> bool:
+        """Whether a node is a neighbour, or keeps something with this one."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
@@ -54,6 +69,20 @@ class Spreading:
         # that there is one link and not two of which one must go again.
         delay_seconds = 0.0 if self._id > peer else _SECONDS * (1 + node.random())
         node.background(self._connect(peer, address, delay_seconds))
+
+    def close_idle(self) -> None:
+        """Close what is beyond the bound and not needed, the longest silent first."""
+        node = self._node
+        too_many = node.links_count() - self._links_max
+        if too_many > 0:
+            idle_since = node.seconds() - _IDLE_SECONDS
+            idle = [
+                link
+                for link in node.links()
+                if link.ours and link.heard_at < idle_since and not node.is_near(link.id_10)
+            ]
+            for link in sorted(idle, key=lambda link: link.heard_at)[:too_many]:
+                link.part(Stopped("the link is not needed"))
 
     async def _connect(self, peer: str, address: Address, delay_seconds: float) -> None:
         self._under_way.add(address)
