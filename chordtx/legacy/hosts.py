@@ -1,0 +1,48 @@
+"""Asking the host of a position: the node of ours that would own it if there were no legacy peers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from chordtx.errors import ChordError, NotJoined
+from chordtx.ring import Contact
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.1
+
+
+class Node(Protocol):
+    """What of a node is needed for it."""
+
+    async def find_owner(self, position: int) -> Contact:
+        """The node of ours that owns a position. :raises NotJoined: when no member of the ring is reached."""
+
+    def call_any(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask a node, which may be this one."""
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+
+
+class Hosts:
+    """All hosts, as one node asks them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def ask(self, position: int, method: str, *arguments: Any) -> list[Any]:
+        """Ask a position's host.
+
+        :raises ChordError: when it cannot be reached.
+        """
+        error: ChordError = NotJoined("no host was found")
+        for _ in range(_ATTEMPTS):
+            try:
+                host = await self._node.find_owner(position)
+                return await self._node.call_any(host, method, *arguments)
+            except ChordError as failure:
+                error = failure
+            await self._node.sleep(_PAUSE_SECONDS)
+        raise error
