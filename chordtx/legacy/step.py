@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from itertools import chain, repeat
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -16,8 +17,8 @@ from chordtx.legacy.tables import Place, Tables
 from chordtx.mesh import MeshConnection
 
 _AT_ONCE = 32
-#: A place that could not be put in step is tried again after these.
-_RETRY_SECONDS = (0.2, 1.0, 5.0)
+#: A place that could not be put in step is tried again after these, and the last one again and again.
+_RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
 
 
 class Node(Protocol):
@@ -68,19 +69,19 @@ class InStep:
 
     async def _keep(self, link: MeshConnection, place: Place, key: bytes) -> None:
         try:
-            for seconds in (*_RETRY_SECONDS, None):
+            for seconds in chain(_RETRY_SECONDS, repeat(_RETRY_SECONDS[-1])):
                 try:
                     await self._working.run(lambda: Deferred.fromCoroutine(self._put(link, place, key)))
                     return
                 except ChordError as error:
                     self._log.debug("{link} has not confirmed an entry: {error}", link=link, error=str(error))
-                if seconds is not None:
-                    await self._node.sleep(seconds)
+                await self._node.sleep(seconds)
         finally:
             del self._under_way[link, place]
 
     async def _put(self, link: MeshConnection, place: Place, key: bytes) -> None:
         """Put what the record holds by then; again, when it has changed meanwhile."""
+        await self._node.sleep(0)  # many that fail at once, one after the other, would be nested too deep
         while not link.closed and not link.leeching:
             self._under_way[link, place] = False
             seen = await self._records.read(key)

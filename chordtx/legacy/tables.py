@@ -7,6 +7,7 @@ order, and the answer shows that the store was read before it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -85,6 +86,8 @@ class _Known:
     """What is known of one legacy peer's tables.
 
     :ivar asked: who waits for its answers, in the order asked. :ivar unanswered: how many do.
+    :ivar asked_at: when it was asked last. :ivar is_silent: whether it was late, and has said nothing since:
+        then it is asked no more than once in a while.
     :ivar passed_on: answers to come that say nothing.
     :ivar held: what it was last told to have. :ivar seen: what it was last told or seen to have.
     :ivar busy: the writes under way; each fires as it ends.
@@ -92,6 +95,8 @@ class _Known:
 
     asked: dict[Place, deque[Deferred[Any]]] = field(factory=lambda: defaultdict(deque))
     unanswered: int = 0
+    asked_at: float = -inf
+    is_silent: bool = False
     passed_on: Counter[Place] = field(factory=Counter)
     held: dict[Place, Any] = field(factory=dict)
     seen: dict[Place, Any] = field(factory=dict)
@@ -121,14 +126,21 @@ class Tables:
         if link.closed:
             return fail(PeerLost("the link to the legacy peer is down"))
         known = self._of(link)
-        if known.unanswered >= _UNANSWERED_MAX:
+        now: float = self._reactor.seconds()
+        is_hanging = known.is_silent and now < known.asked_at + _ANSWER_SECONDS
+        if is_hanging or known.unanswered >= _UNANSWERED_MAX:
             return fail(CallTimeout("a legacy peer does not answer"))
+        known.asked_at = now
         known.unanswered += 1
         answer: Deferred[Any] = Deferred()
         known.asked[place].append(answer)
         link.send(flags.RETRIEVE, *place.to_legacy(link))
-        late = CallTimeout("a legacy peer does not answer")
-        return within(_ANSWER_SECONDS, self._reactor, answer, lambda: late)
+
+        def late() -> Exception:
+            known.is_silent = True
+            return CallTimeout("a legacy peer does not answer")
+
+        return within(_ANSWER_SECONDS, self._reactor, answer, late)
 
     def asked_back(self, link: MeshConnection, place: Place) -> None:
         """A legacy peer asks for a place. When that is what we have asked it, it has passed the question on.
@@ -144,6 +156,7 @@ class Tables:
         if len(message.payload) != 4:
             raise ProtocolError("a retrieved has a table, a position and a value")
         place, known = Place.from_legacy(message.payload[1], message.payload[2]), self._of(link)
+        known.is_silent = False
         waiting = known.asked.get(place)
         if not waiting:
             return
