@@ -21,7 +21,7 @@ from chordtx.legacy.records import Records
 from chordtx.legacy.step import InStep
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
 from chordtx.mesh import MeshConnection
-from chordtx.ring import SIZE, Contact, distance
+from chordtx.ring import SIZE, Contact, distance, in_arc
 
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
@@ -130,7 +130,7 @@ class Host:
         if not isinstance(keys, list) or not isinstance(partitions, list):
             raise ProtocolError("keys and partitions are lists")
         for key in keys:
-            self._point(self._as_key(key), is_changed=False)
+            self._point(self._as_key(key), start, is_changed=False)
         count = self._node.partitions()
         for partition in partitions:
             if type(partition) is not int or not 0 <= partition < count:
@@ -138,16 +138,19 @@ class Host:
             self._told[partition] = distance(start, self._node.own_id()) or SIZE
         return []
 
-    async def keys_changed(self, keys: Any) -> list[Any]:
-        """``legacy_changed([[key, is gone], ...])``: the records of these keys have changed."""
+    async def keys_changed(self, wire: Any, keys: Any) -> list[Any]:
+        """``legacy_changed(start, [[key, is gone], ...])``: the records of these keys have changed."""
+        start = _number(wire)
         for told in keys if isinstance(keys, list) else ():
             if not isinstance(told, list) or len(told) != 2:
                 raise ProtocolError("[key, whether it is gone] is told")
-            self._point(self._as_key(told[0]), is_changed=True, is_gone=bool(told[1]))
+            self._point(self._as_key(told[0]), start, is_changed=True, is_gone=bool(told[1]))
         return []
 
-    def _point(self, key: bytes, *, is_changed: bool, is_gone: bool = False) -> None:
-        places = [place for place in places_of(key) if self._node.owns(place.position)]
+    def _point(self, key: bytes, start: int, *, is_changed: bool, is_gone: bool = False) -> None:
+        """:param start: where our arc starts, as the leader sees it, who may know before we do."""
+        me = self._node.own_id()
+        places = [place for place in places_of(key) if in_arc(place.position, start, me)]
         if is_gone:
             self._pointers.remove(places, key)
         else:

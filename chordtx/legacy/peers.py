@@ -220,13 +220,18 @@ class LegacyPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """There is a link. A legacy peer is told the keys that we lead."""
-        if not link.ours and self._node.members_count() > self._connections_max:
-            text = "the ring is too large for py2p and js2p: it has {count} nodes"
-            link.refuse(ChordError(text.format(count=self._node.members_count())))
-            return
-        self._presence.link_opened(link)
-        if not link.ours:
-            self._node.background(self._tell_keys(link))
+        if link.ours or not self._is_refused(link):
+            self._presence.link_opened(link)
+            if not link.ours:
+                self._node.background(self._tell_keys(link))
+
+    def _is_refused(self, link: MeshConnection) -> bool:
+        """Who serves legacy peers has to know every node of the ring."""
+        count = self._node.members_count()
+        if count <= self._connections_max:
+            return False
+        link.refuse(ChordError(f"a ring of {count} nodes is too large for py2p and js2p"))
+        return True
 
     def link_closed(self, link: MeshConnection) -> bool:
         """A link is gone. :returns: whether it was one to a legacy peer."""
@@ -273,8 +278,12 @@ class LegacyPeers:
         return True
 
     def ring_changed(self) -> None:
-        """We may be the host of other positions now."""
-        if self.is_active and not self._handing:
+        """We may be the host of other positions now, and the ring may be too large."""
+        if not self.is_active:
+            return
+        for link in tuple(self._presence.links):
+            self._is_refused(link)
+        if not self._handing:
             self._handing = True
             self._node.background(self._hand_entries())
 

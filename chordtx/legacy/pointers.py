@@ -8,10 +8,10 @@ What changes later it tells as it comes.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError
@@ -81,7 +81,7 @@ class PointerTeller:
                 if id in hosts or not arcs
             }
             telling = [Deferred.fromCoroutine(self._tell(contact, start, leads)) for contact, start in arcs]
-            await gatherResults(telling, consumeErrors=True)
+            await DeferredList(telling, consumeErrors=True)
             await self._node.sleep(_ROUND_SECONDS)
 
     async def _tell(self, host: Contact, start: int, leads: Iterable[int]) -> None:
@@ -135,19 +135,19 @@ class PointerTeller:
         """:returns: whether all hosts were told; what was not told to all is in line again."""
         placed = [(key, is_gone, ring_positions(key)) for key, is_gone in changes]
         told = [
-            Deferred.fromCoroutine(self._tell_host(contact, _of(contact, start, placed)))
+            Deferred.fromCoroutine(self._tell_host(contact, start, _of(contact, start, placed)))
             for contact, start in _arcs(everyone)
         ]
-        missed = [change for some in await gatherResults(told, consumeErrors=True) for change in some]
-        for key, is_gone in missed:
+        missed = [changes for _, changes in await DeferredList(told, consumeErrors=True) if changes]
+        for key, is_gone in chain.from_iterable(missed):
             self._changed.setdefault(key, is_gone)
         return not missed
 
-    async def _tell_host(self, host: Contact, changes: list[list[Any]]) -> list[list[Any]]:
+    async def _tell_host(self, host: Contact, start: int, changes: list[list[Any]]) -> list[list[Any]]:
         """:returns: what it could not be told."""
         if changes:
             try:
-                await self._node.call_any(host, "legacy_changed", changes)
+                await self._node.call_any(host, "legacy_changed", start.to_bytes(48, "big"), changes)
             except ChordError as error:
                 self._log.debug("{host} is not told yet: {error}", host=str(host.port), error=str(error))
                 return changes
