@@ -6,7 +6,7 @@ Until it is known to be a write, it stands beside the record as an *entry*.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import evolve, frozen
@@ -90,6 +90,11 @@ class Entries:
             self._bytes -= entry.size_bytes
         return entry
 
+    def keep_only(self, owns: Callable[[int], bool]) -> None:
+        """Drop what was stored at positions that are another node's now."""
+        for place in [place for place in self._entries if not owns(place.position)]:
+            self.take(place)
+
     def get(self, place: Place) -> Entry | None:
         """The entry that stands at a place."""
         return self._entries.get(place)
@@ -137,6 +142,11 @@ class Pointers:
     def all(self) -> list[tuple[Place, bytes]]:
         """Where keys with records lie."""
         return list(self._keys.items())
+
+    def keep_only(self, owns: Callable[[int], bool]) -> None:
+        """Forget what lies at positions that are another node's now."""
+        for place in [place for place in self._keys if not owns(place.position)]:
+            del self._keys[place]
 
     def clear(self) -> None:
         """No leader tells any more."""

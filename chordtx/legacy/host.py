@@ -180,6 +180,15 @@ class Host:
             raise ProtocolError("a key is bytes, and not too long")
         return key
 
+    def arc_changed(self) -> None:
+        """What is known of positions that are others' now will be wrong when they are ours again."""
+        owns, me = self._node.owns, self._node.own_id()
+        self.entries.keep_only(owns)
+        self._step.keep_only(owns)
+        # Leaders may know before we do that our arc has grown: what they told of it stays.
+        reach = max(self._told.values(), default=0)
+        self._pointers.keep_only(lambda position: owns(position) or distance(position, me) < reach)
+
     def forget_pointers(self) -> None:
         """There are no legacy peers any more, or not yet."""
         self._pointers.clear()

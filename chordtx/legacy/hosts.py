@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from chordtx.errors import ChordError, NotJoined
+from chordtx.errors import ChordError, ProtocolError
 from chordtx.ring import Contact
 
-_ATTEMPTS = 3
+#: A host that dies is noticed, and another one is in its place, within this.
+_ASKED_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
 
 
@@ -21,6 +22,9 @@ class Node(Protocol):
 
     def call_any(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Ask a node, which may be this one."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
@@ -37,12 +41,14 @@ class Hosts:
 
         :raises ChordError: when it cannot be reached.
         """
-        error: ChordError = NotJoined("no host was found")
-        for _ in range(_ATTEMPTS):
+        late = self._node.seconds() + _ASKED_SECONDS
+        while True:
             try:
                 host = await self._node.find_owner(position)
                 return await self._node.call_any(host, method, *arguments)
-            except ChordError as failure:
-                error = failure
+            except ProtocolError:
+                raise
+            except ChordError:
+                if self._node.seconds() >= late:
+                    raise
             await self._node.sleep(_PAUSE_SECONDS)
-        raise error

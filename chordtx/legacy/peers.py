@@ -36,6 +36,8 @@ LEGACY_CLIENT = b"legacy\x00\x00"
 _SETTLE_SECONDS = 1.0
 _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
+#: Deltas to one place that wait for its host.
+_WAITING_MAX = 100
 _RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0)
 _REFRESH_SECONDS = 1.5  # less than a call may take
 _OWN_WORD_SECONDS = 1.0
@@ -138,6 +140,7 @@ class LegacyPeers:
         self._connections_max = settings.mesh.connections_max
         self._key_bytes_max = settings.key_bytes_max
         self._handing = False
+        self._storing: dict[Place, list[tuple[bool, bytes, bytes]]] = {}
         # What legacy peers have announced, and what was written for them, each with when: see key_changed
         self._announced: dict[tuple[bytes, bool], float] = {}
         self._written: dict[bytes, float] = {}
@@ -281,6 +284,7 @@ class LegacyPeers:
         """We may be the host of other positions now, and the ring may be too large."""
         if not self.is_active:
             return
+        self._host.arc_changed()
         for link in tuple(self._presence.links):
             self._is_refused(link)
         if not self._handing:
@@ -326,14 +330,27 @@ class LegacyPeers:
             blob = self._records.pack(value)
         except (TypeError, ChordError) as error:
             raise ProtocolError(f"a legacy peer's value cannot be kept: {error}") from error
-        self._node.background(self._store(place, is_delta, blob, id_bytes(link)))
+        waiting = self._storing.get(place)
+        if waiting is None:
+            self._storing[place] = [(is_delta, blob, id_bytes(link))]
+            self._node.background(self._store(place))
+            return
+        if not is_delta or len(waiting) > _WAITING_MAX:
+            del waiting[1:]  # the first is on its way; the others come to nothing by this
+        waiting.append((is_delta, blob, id_bytes(link)))
 
-    async def _store(self, place: Place, is_delta: bool, blob: bytes, origin: bytes) -> None:
+    async def _store(self, place: Place) -> None:
+        """What comes for one place goes to its host in this order."""
+        waiting = self._storing[place]
         try:
-            await self._hosts.ask(place.position, "legacy_store", place.to_wire(), is_delta, blob, origin)
+            while waiting:
+                await self._hosts.ask(place.position, "legacy_store", place.to_wire(), *waiting[0])
+                del waiting[0]
         except ChordError as error:
             text = "what a legacy peer stored reaches no host: {error}"
             self._node.limited_log().info(text, error=str(error))
+        finally:
+            del self._storing[place]
 
     def _retrieve_received(self, link: MeshConnection, message: Message) -> None:
         """``retrieve [12, method, position]``, answered by ``retrieved``."""

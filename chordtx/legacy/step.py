@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import chain, repeat
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -49,6 +49,13 @@ class InStep:
     def forget(self, link: MeshConnection) -> None:
         """A legacy peer is gone."""
         self._put_for.pop(link, None)
+
+    def keep_only(self, owns: Callable[[int], bool]) -> None:
+        """Forget what was put at positions of others, who may change it."""
+        self._tables.keep_only(owns)
+        for ranks in self._put_for.values():
+            for place in [place for place in ranks if not owns(place.position)]:
+                del ranks[place]
 
     def has(self, link: MeshConnection, place: Place) -> bool:
         """Whether a record's value was put at a place, and none since."""

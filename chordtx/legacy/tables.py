@@ -7,6 +7,7 @@ order, and the answer shows that the store was read before it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -232,6 +233,13 @@ class Tables:
             return await self.get(link, place)
         except CallTimeout:
             return _NO_ANSWER
+
+    def keep_only(self, owns: Callable[[int], bool]) -> None:
+        """Forget what is at positions of others, who may change it."""
+        for known in self._known.values():
+            for values in (known.held, known.seen):
+                for place in [place for place in values if not owns(place.position)]:
+                    del values[place]
 
     def was_told(self, link: MeshConnection, place: Place) -> bool:
         """Whether a legacy peer was ever told what to have at a place."""

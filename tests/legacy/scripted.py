@@ -25,7 +25,8 @@ class ScriptedPeer:
     """See the module.
 
     :ivar tables: value by place. :ivar heard: keys that it was told of, by whether they went.
-    :ivar hangs: whether it reads nothing.
+    :ivar hangs: whether it reads nothing. :ivar asked: how often it was asked for a place of its own.
+    :ivar deleted_nothing: how often it was told to delete what it does not have.
     """
 
     def __init__(self, cluster: Cluster, rng: Random, id: int | None = None) -> None:
@@ -36,6 +37,7 @@ class ScriptedPeer:
         self.tables: dict[Place, Any] = {}
         self.heard: list[tuple[bytes, bool]] = []
         self.asked = 0
+        self.deleted_nothing = 0
         self._rng = rng
         self._links: dict[ChordService, Stranger] = {}
         self._answers: dict[Place, Any] = {}
@@ -89,10 +91,13 @@ class ScriptedPeer:
             self.asked += 1
             value = self.tables.get(Place.from_legacy(*payload))
             stranger.say(flags.RETRIEVED, *payload, value)
+        elif flag == flags.REQUEST:
+            stranger.say(flags.PEERS, [])
         elif flag == flags.STORE:
             place = Place.from_legacy(*payload[:2])
             if payload[2] is None:
-                del self.tables[place]  # raises for what is not there, as py2p does
+                self.deleted_nothing += place not in self.tables  # where py2p falls over
+                self.tables.pop(place, None)
             else:
                 self.tables[place] = payload[2]
         elif flag == flags.DELTA:
