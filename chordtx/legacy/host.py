@@ -20,7 +20,7 @@ from chordtx.legacy.presence import Presence
 from chordtx.legacy.records import Records
 from chordtx.legacy.step import InStep
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import CallTimeout, MeshConnection, PeerLost
 from chordtx.ring import SIZE, Contact, distance, in_arc
 
 _BATCH = 100
@@ -290,11 +290,14 @@ class Host:
         return [None if present is None else self._records.pack(present)]
 
     async def _answer_of(self, owner: MeshConnection, place: Place) -> Any:
-        """What a legacy peer has at a place; :data:`_GONE` when it has ceased to store meanwhile.
+        """What a legacy peer has at a place; :data:`_GONE` when it has ceased to store, or is silent.
 
-        It says so first and empties its tables then, and that nothing is there is no deletion.
+        It says first that it ceases, and empties its tables then: that nothing is there is no deletion.
         """
-        value = await self._tables.get(owner, place)
+        try:
+            value = await self._tables.get(owner, place)
+        except (CallTimeout, PeerLost):
+            return _GONE
         return _GONE if owner.leeching or owner.closed else value
 
     # What whoever counts asks

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from chordtx.errors import ChordError, ProtocolError
+from chordtx.errors import NotJoined
+from chordtx.mesh import CallTimeout, PeerLost
 from chordtx.ring import Contact
 
 #: A host that dies is noticed, and another one is in its place, within this.
@@ -46,9 +47,7 @@ class Hosts:
             try:
                 host = await self._node.find_owner(position)
                 return await self._node.call_any(host, method, *arguments)
-            except ProtocolError:
-                raise
-            except ChordError:
+            except (NotJoined, PeerLost, CallTimeout):
                 if self._node.seconds() >= late:
                     raise
             await self._node.sleep(_PAUSE_SECONDS)

@@ -23,6 +23,8 @@ from chordtx.ring import HASHES, SIZE, table_positions
 from chordtx.wire import Message, decode_id, encode_id, flags
 
 _ANSWER_SECONDS = 1.0
+#: One that has not answered in time is asked again after this, or once it has said something.
+_SILENT_SECONDS = 5.0
 #: Questions to one legacy peer that it has not answered: each is kept until it does, or its link is down.
 _UNANSWERED_MAX = 2000
 _POSITION_BITS = 512
@@ -128,7 +130,7 @@ class Tables:
             return fail(PeerLost("the link to the legacy peer is down"))
         known = self._of(link)
         now: float = self._reactor.seconds()
-        is_hanging = known.is_silent and now < known.asked_at + _ANSWER_SECONDS
+        is_hanging = known.is_silent and now < known.asked_at + _SILENT_SECONDS
         if is_hanging or known.unanswered >= _UNANSWERED_MAX:
             return fail(CallTimeout("a legacy peer does not answer"))
         known.asked_at = now
