@@ -42,6 +42,7 @@ class NodeParts:
 
     def __init__(self, service: ChordService) -> None:
         self._service = service
+        self._for_legacy: LegacyParts | None = None
 
     # Clocks
 
@@ -233,8 +234,11 @@ class NodeParts:
                 service._hosting.lost(node_id_of(contact.id), has_ended=True)
 
     def for_legacy(self) -> LegacyParts:
-        """What legacy peers need of the node."""
-        return LegacyParts(self._service)
+        """What legacy peers need of the node, in the ring that it is in from now on."""
+        if self._for_legacy is not None:
+            self._for_legacy.end()
+        self._for_legacy = LegacyParts(self._service)
+        return self._for_legacy
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
@@ -263,6 +267,7 @@ class LegacyParts(NodeParts):
         NodeParts.__init__(self, service)
         settings = service._chord_settings
         self.reactor = service.reactor
+        self._is_over = False
         self._client = GroupClient(
             self,
             service._leaders,
@@ -270,6 +275,14 @@ class LegacyParts(NodeParts):
             settings.operation_timeout_seconds,
             settings.value_bytes_max,
         )
+
+    def end(self) -> None:
+        """The node is about to be in another ring."""
+        self._is_over = True
+
+    def is_over(self) -> bool:
+        """Whether it is in another ring since."""
+        return self._is_over
 
     # The ring
 

@@ -102,6 +102,9 @@ class Node(Protocol):
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
 
+    def is_over(self) -> bool:
+        """Whether the node is in another ring since."""
+
     def broadcast(self, flag: int) -> None:
         """Say something to all nodes of the network."""
 
@@ -181,6 +184,9 @@ class LegacyPeers:
             "legacy_opinion": self._for_members(self._host.opinion),
             "legacy_settled": self._for_members(self._host.settled),
         }
+        for link in node.links():  # when the node has given up a ring for another
+            if not link.ours:
+                self.link_opened(link)
 
     def _for_all(self, method: Method) -> Callable[..., Deferred[list[Any]]]:
         """Also for nodes of ours that store nothing, and may have links to legacy peers."""

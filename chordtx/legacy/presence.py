@@ -31,6 +31,9 @@ class Node(Protocol):
     def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run a coroutine until it ends or the node stops."""
 
+    def is_over(self) -> bool:
+        """Whether the node is in another ring since."""
+
     def broadcast(self, flag: int) -> None:
         """Say something to all nodes of the network."""
 
@@ -81,6 +84,8 @@ class Presence:
     async def _go_on(self) -> None:
         while self.links or self._node.seconds() < self._heard_until:
             await self._node.sleep(_SAID_SECONDS)
+            if self._node.is_over():
+                break
             if self.links:
                 self._node.broadcast(flags.LEGACY)
         self.is_active = False

@@ -325,3 +325,41 @@ def test_each_change_is_announced_once() -> None:
     assert heard == [("add", b"theirs"), ("add", b"ours"), ("delete", b"ours"), ("delete", b"theirs")]
     assert (b"ours", False) in peer.heard
     assert (b"ours", True) in peer.heard
+
+
+def test_a_node_that_gives_its_ring_up_for_another_serves_them_there() -> None:
+    ring = Ring(2)
+    for key in KEYS:
+        ring.result(ring.ours[0].set(key, "value"))
+    lonely = ring.start(subnet="chord", settings=SETTINGS)
+    ring.result(lonely.when_joined())
+    lonely._joining._peers = [ring.ours[0]._own_address()]  # so that it begins no other one
+    ring.peer.link(lonely)
+    ring.peer.join()
+    ring.peer.run(1)
+    ring.ours.append(lonely)
+    ring.done(lonely.connect(*ring.ours[0].out_addr))
+    ring.until(lambda: len(lonely._ring.successors) == 2)
+    ring.peer.link(*ring.ours[:2])
+    for key in KEYS:
+        ring.until(lambda key=key: ring.peer.get(key) == "value")
+    for key in KEYS:
+        ring.peer.set(key, "theirs")
+        ring.until(lambda key=key: ring.get(key, 2) == "theirs")
+
+
+def test_a_node_that_starts_again_is_told_again() -> None:
+    ring = Ring()
+    peer = ring.link()
+    for key in KEYS:
+        ring.done(ring.ours[0].set(key, "value"))
+    for node in ring.ours:
+        ring.done(node.stopService())
+        peer.drop(node)
+        node._bootstrap = [ring.ours[0 if node is not ring.ours[0] else 1]._own_address()]
+        node.startService()
+        ring.done(node.when_joined())
+        peer.link(node)
+        peer.run(3)
+        for key in KEYS:
+            ring.until(lambda key=key: peer.get(key) == "value")
