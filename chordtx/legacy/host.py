@@ -170,8 +170,11 @@ class Host:
         return all(self._told.get(each, 0) >= length for each in range(self._node.partitions()))
 
     async def _wait_until_told(self) -> None:
+        """:raises ChordError: when it takes too long: no answer is better than a wrong one."""
         waited_seconds = 0.0
-        while not self._has_been_told() and waited_seconds < _TOLD_SECONDS_MAX:
+        while not self._has_been_told():
+            if waited_seconds > _TOLD_SECONDS_MAX:
+                raise ChordError("leaders have not told yet which keys lie here")
             await self._node.sleep(_TOLD_CHECK_SECONDS)
             waited_seconds += _TOLD_CHECK_SECONDS
 

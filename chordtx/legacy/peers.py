@@ -13,6 +13,7 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, ProtocolError
 from chordtx.group import operations
 from chordtx.group.messages import Operation
+from chordtx.legacy import counter, host, hosts, pointers, presence, records, step
 from chordtx.legacy.counter import Counter
 from chordtx.legacy.entries import Entries
 from chordtx.legacy.host import Host, id_bytes
@@ -24,7 +25,6 @@ from chordtx.legacy.step import InStep
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.hearsay import believed
-from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.status import kind_of
 from chordtx.mesh.waiting import within
@@ -49,46 +49,15 @@ _LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST})
 Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
-class Node(Protocol):
-    """What of a node its dealings with legacy peers need."""
+class Node(
+    counter.Node, host.Node, hosts.Node, pointers.Node, presence.Node, records.Node, step.Node, Protocol
+):
+    """What of a node its dealings with legacy peers need: what each part needs, and this."""
 
     reactor: Any
 
-    def own_id(self) -> int:
-        """Its id."""
-
-    def owns(self, position: int) -> bool:
-        """Whether a position is in its arc."""
-
-    def owner(self, position: int) -> Contact | None:
-        """The node of ours that owns a position, if that is known."""
-
-    def own_arc_start(self) -> bytes | None:
-        """Where its arc starts, 48 bytes; None while that is not known."""
-
-    async def find_owner(self, position: int) -> Contact:
-        """The node of ours that owns a position. :raises NotJoined: when no member of the ring is reached."""
-
-    def everyone(self) -> tuple[Contact, ...] | None:
-        """All nodes of the ring, by id; None while they are not known."""
-
     def members_count(self) -> int:
         """How many nodes of the ring are known."""
-
-    def partitions(self) -> int:
-        """How many partitions the ring has."""
-
-    def leads(self) -> list[int]:
-        """The partitions that this node leads."""
-
-    def keys_of(self, partition: int) -> list[bytes]:
-        """The keys with a record in a partition of its own."""
-
-    def do_for_legacy(self, kind: int, key: bytes, *arguments: Any) -> Deferred[Any]:
-        """An operation, at the leader of the key's group, by the client that asks for legacy peers."""
-
-    def call_any(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
-        """Ask a node, which may be this one."""
 
     def member(self, caller: MeshConnection) -> Contact:
         """The member of the ring that calls. :raises NotJoined: when it is none."""
@@ -102,12 +71,6 @@ class Node(Protocol):
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
 
-    def is_over(self) -> bool:
-        """Whether the node is in another ring since."""
-
-    def broadcast(self, flag: int) -> None:
-        """Say something to all nodes of the network."""
-
     def announce(self, key: bytes, is_gone: bool) -> None:
         """Tell everyone that a key came or went."""
 
@@ -116,18 +79,6 @@ class Node(Protocol):
 
         :returns: its key. :raises ProtocolError: when it is malformed.
         """
-
-    def seconds(self) -> float:
-        """A clock that only runs forward."""
-
-    def sleep(self, seconds: float) -> Deferred[None]:
-        """Fires after a while."""
-
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-        """Run a coroutine until it ends or the node stops."""
-
-    def limited_log(self) -> LimitedLog:
-        """For lines that peers can cause."""
 
 
 class LegacyPeers:

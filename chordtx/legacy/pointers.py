@@ -7,7 +7,8 @@ What changes later it tells as it comes.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Coroutine, Sequence
 from itertools import chain, pairwise
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 
 from chordtx.errors import ChordError
 from chordtx.legacy.presence import Presence
-from chordtx.ring import Contact, Positions, in_arc, ring_positions
+from chordtx.ring import Contact, Positions, ring_positions
 
 _ROUND_SECONDS = 0.2
 _BATCH = 500
@@ -47,6 +48,31 @@ class Node(Protocol):
         """Run a coroutine until it ends or the node stops."""
 
 
+class Arcs:
+    """Who owns what in a ring of which every node is known. The walk goes toward smaller ids.
+
+    :ivar contacts: of nodes, by id. :ivar starts: where the arc of each starts.
+    """
+
+    def __init__(self, everyone: Sequence[Contact]) -> None:
+        self.contacts = {contact.id: contact for contact in everyone}
+        self._ids = sorted(self.contacts)
+        self.starts = dict(pairwise([*self._ids, self._ids[0]]))
+
+    def owners(self, positions: Positions) -> set[int]:
+        """Ids of the nodes that own these positions: nearest at or below."""
+        ids = self._ids
+        return {ids[bisect_right(ids, position) - 1] for position in positions}
+
+
+class _Batch:
+    """What one host is to be told next: keys, and partitions of which they are the last."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+        self.partitions: list[int] = []
+
+
 class PointerTeller:
     """One node's, for the partitions that it leads."""
 
@@ -57,12 +83,15 @@ class PointerTeller:
         self._presence = presence
         self._told: dict[int, dict[int, int]] = {}  # host -> partition -> where the host's arc starts
         self._changed: dict[bytes, bool] = {}  # in line to be told -> whether it is gone
+        self._is_telling = False
         self._is_telling_changes = False
 
     def begin(self) -> None:
         """There are legacy peers from now on."""
         self._told.clear()
-        self._node.background(self._tell_all())
+        if not self._is_telling:
+            self._is_telling = True
+            self._node.background(self._tell_all())
 
     def lost(self, id: int) -> None:
         """A node of ours may have forgotten what it was told."""
@@ -71,41 +100,58 @@ class PointerTeller:
     # Everything
 
     async def _tell_all(self) -> None:
-        while self._presence.is_active:
-            everyone, leads = self._node.everyone(), set(self._node.leads())
-            arcs = [] if everyone is None else list(_arcs(everyone))
-            hosts = {contact.id for contact, _ in arcs}
-            self._told = {
-                id: {each: start for each, start in told.items() if each in leads}
-                for id, told in self._told.items()
-                if id in hosts or not arcs
-            }
-            telling = [Deferred.fromCoroutine(self._tell(contact, start, leads)) for contact, start in arcs]
-            await DeferredList(telling, consumeErrors=True)
-            await self._node.sleep(_ROUND_SECONDS)
-
-    async def _tell(self, host: Contact, start: int, leads: Iterable[int]) -> None:
-        """Tell a host of all keys, where it has not been told for this arc yet."""
-        told = self._told.setdefault(host.id, {})
-        partitions = [each for each in leads if told.get(each) != start]
-        if not partitions:
-            return
-        keys = [
-            key
-            for partition in partitions
-            for key in self._node.keys_of(partition)
-            if any(in_arc(position, start, host.id) for position in ring_positions(key))
-        ]
-        wire = start.to_bytes(48, "big")
         try:
-            for first in range(0, len(keys), _BATCH):
-                await self._node.call_any(host, "legacy_keys", wire, keys[first : first + _BATCH], [])
-                await self._node.sleep(_BATCH_PAUSE_SECONDS)
-            await self._node.call_any(host, "legacy_keys", wire, [], partitions)
+            while self._presence.is_active:
+                everyone = self._node.everyone()
+                if everyone is not None:
+                    await self._tell_what_is_due(Arcs(everyone))
+                await self._node.sleep(_ROUND_SECONDS)
+        finally:
+            self._is_telling = False
+
+    async def _tell_what_is_due(self, arcs: Arcs) -> None:
+        """Tell hosts of all keys of partitions, where they have not been told for their arcs yet."""
+        leads = self._node.leads()
+        known, self._told = self._told, {}
+        for id in arcs.starts:
+            told, start = known.get(id, {}), arcs.starts[id]
+            self._told[id] = {each: start for each in leads if told.get(each) == start}
+        batches = {id: _Batch() for id, told in self._told.items() if len(told) < len(leads)}
+        for partition in leads if batches else ():
+            due = {id for id in batches if partition not in self._told[id]}
+            for count, key in enumerate(self._node.keys_of(partition) if due else (), start=1):
+                for id in due & arcs.owners(ring_positions(key)):
+                    batches[id].keys.append(key)
+                if count % _BATCH == 0:
+                    await self._send(arcs, batches, _BATCH)
+            for id in due & batches.keys():
+                batches[id].partitions.append(partition)
+            await self._send(arcs, batches, _BATCH)
+        await self._send(arcs, batches, 0)
+
+    async def _send(self, arcs: Arcs, batches: dict[int, _Batch], keys_min: int) -> None:
+        """Send what has become so much. A host that cannot be told is left to the next round."""
+        ready = [id for id, batch in batches.items() if len(batch.keys) >= keys_min]
+        if ready:
+            sent = [Deferred.fromCoroutine(self._send_one(arcs, id, batches[id])) for id in ready]
+            for id, (_, was_told) in zip(ready, await DeferredList(sent, consumeErrors=True), strict=True):
+                batches[id] = _Batch()
+                if was_told is not True:
+                    del batches[id]
+            await self._node.sleep(_BATCH_PAUSE_SECONDS)
+
+    async def _send_one(self, arcs: Arcs, id: int, batch: _Batch) -> bool:
+        start, host = arcs.starts[id], arcs.contacts[id]
+        try:
+            await self._node.call_any(
+                host, "legacy_keys", start.to_bytes(48, "big"), batch.keys, batch.partitions
+            )
         except ChordError as error:
             self._log.debug("{host} is not told yet: {error}", host=str(host.port), error=str(error))
-        else:
-            told.update(dict.fromkeys(partitions, start))
+            return False
+        if id in self._told:  # else it is lost meanwhile, and may have forgotten it
+            self._told[id].update(dict.fromkeys(batch.partitions, start))
+        return True
 
     # What changes
 
@@ -125,18 +171,21 @@ class PointerTeller:
                     await self._node.sleep(_ROUND_SECONDS)
                     continue
                 changes = [(key, self._changed.pop(key)) for key in list(self._changed)[:_CHANGES_AT_ONCE]]
-                if not await self._tell_hosts(everyone, changes):
+                if not await self._tell_hosts(Arcs(everyone), changes):
                     await self._node.sleep(_ROUND_SECONDS)
         finally:
             self._is_telling_changes = False
         self._changed.clear()
 
-    async def _tell_hosts(self, everyone: Sequence[Contact], changes: list[tuple[bytes, bool]]) -> bool:
+    async def _tell_hosts(self, arcs: Arcs, changes: list[tuple[bytes, bool]]) -> bool:
         """:returns: whether all hosts were told; what was not told to all is in line again."""
-        placed = [(key, is_gone, ring_positions(key)) for key, is_gone in changes]
+        by_host: dict[int, list[list[Any]]] = {}
+        for key, is_gone in changes:
+            for id in arcs.owners(ring_positions(key)):
+                by_host.setdefault(id, []).append([key, is_gone])
         told = [
-            Deferred.fromCoroutine(self._tell_host(contact, start, _of(contact, start, placed)))
-            for contact, start in _arcs(everyone)
+            Deferred.fromCoroutine(self._tell_host(arcs.contacts[id], arcs.starts[id], some))
+            for id, some in by_host.items()
         ]
         missed = [changes for _, changes in await DeferredList(told, consumeErrors=True) if changes]
         for key, is_gone in chain.from_iterable(missed):
@@ -145,24 +194,9 @@ class PointerTeller:
 
     async def _tell_host(self, host: Contact, start: int, changes: list[list[Any]]) -> list[list[Any]]:
         """:returns: what it could not be told."""
-        if changes:
-            try:
-                await self._node.call_any(host, "legacy_changed", start.to_bytes(48, "big"), changes)
-            except ChordError as error:
-                self._log.debug("{host} is not told yet: {error}", host=str(host.port), error=str(error))
-                return changes
+        try:
+            await self._node.call_any(host, "legacy_changed", start.to_bytes(48, "big"), changes)
+        except ChordError as error:
+            self._log.debug("{host} is not told yet: {error}", host=str(host.port), error=str(error))
+            return changes
         return []
-
-
-def _arcs(everyone: Sequence[Contact]) -> Iterable[tuple[Contact, int]]:
-    """Each node with where its arc starts. The walk goes toward smaller ids."""
-    contacts = sorted(everyone, key=lambda contact: contact.id)
-    return [(one, following.id) for one, following in pairwise([*contacts, contacts[0]])]
-
-
-def _of(host: Contact, start: int, placed: Iterable[tuple[bytes, bool, Positions]]) -> list[list[Any]]:
-    return [
-        [key, is_gone]
-        for key, is_gone, positions in placed
-        if any(in_arc(position, start, host.id) for position in positions)
-    ]
