@@ -187,8 +187,9 @@ class PointerTeller:
             Deferred.fromCoroutine(self._tell_host(arcs.contacts[id], arcs.starts[id], some))
             for id, some in by_host.items()
         ]
-        missed = [changes for _, changes in await DeferredList(told, consumeErrors=True) if changes]
-        for key, is_gone in chain.from_iterable(missed):
+        ended = await DeferredList(told, consumeErrors=True)
+        missed = list(chain.from_iterable(some for was_asked, some in ended if was_asked))
+        for key, is_gone in missed:
             self._changed.setdefault(key, is_gone)
         return not missed
 
