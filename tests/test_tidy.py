@@ -24,6 +24,7 @@ LAYERS = (
     ("store",),
     ("mesh",),
     ("dictionary",),
+    ("legacy",),
     ("chord",),
     ("sync",),
     ("process", "logs"),

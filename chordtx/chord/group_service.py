@@ -45,6 +45,7 @@ from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
 from chordtx.errors import NotJoined
 from chordtx.group.configuration import Member
+from chordtx.legacy import LegacyPeers
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
 from chordtx.mesh.endpoints import Outward
@@ -171,6 +172,8 @@ class ChordService(RingDict, MeshService):
             settings.operation_timeout_seconds,
             settings.value_bytes_max,
         )
+        self._legacy = LegacyPeers(self._node.for_legacy(), settings)
+        self._flag_handlers.update(self._legacy.handlers)
         self._placement = Placement(
             self._node,
             self._ring,
@@ -194,6 +197,7 @@ class ChordService(RingDict, MeshService):
             leads=self._placement.led,
             status=lambda caller: [self._status_summary()],
             may_begin=self._joining.may_begin,
+            **self._legacy.methods,
         )
 
     def _begin_membership(self) -> None:
@@ -267,7 +271,7 @@ class ChordService(RingDict, MeshService):
             self._rng,
             store,
             settings.store_bytes_max,
-            self._announcements.announce,
+            self._legacy,
         )
         if store is not None:
             count = self._hosting.load()
@@ -486,6 +490,7 @@ class ChordService(RingDict, MeshService):
         if link.ours:
             self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
+        self._legacy.link_opened(link)
         if link.ours:
             self._membership.link_made(link)
 
@@ -505,7 +510,7 @@ class ChordService(RingDict, MeshService):
 
     def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """See :class:`~chordtx.MeshService`."""
-        if not self._contacts.link_closed(link) or not link.ours:
+        if not self._contacts.link_closed(link) or self._legacy.link_closed(link):
             return
         self._standings.link_closed(link)
         self._leaders.lost(link.id_10)
@@ -525,6 +530,7 @@ class ChordService(RingDict, MeshService):
 
     def _ring_changed(self) -> None:
         self._placement.look()
+        self._legacy.ring_changed()
 
     def _tell_state(self, leeching: bool) -> None:
         for link in tuple(self.routing_table.values()):
@@ -570,8 +576,8 @@ class ChordService(RingDict, MeshService):
         }
 
     def _status_summary(self) -> dict[str, Any]:
-        """:attr:`status`, with the number of peers instead of each."""
-        return {**self.status, "peers": len(self.routing_table)}
+        """:attr:`status`, with the number of peers instead of each, and the legacy peers that it hosts."""
+        return {**self.status, "peers": len(self.routing_table), "legacy_peers": self._legacy.hosted()}
 
     def health(self, expected: int = 0, without: str | None = None) -> Deferred[Health]:
         """Whether every partition has a leader and a full group.

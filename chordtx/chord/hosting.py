@@ -60,13 +60,30 @@ class Clocks(Protocol):
         """Unix time in milliseconds."""
 
 
+class Watch(Protocol):
+    """Who is told what becomes of keys where this node leads, and may have operations wait.
+
+    :ivar is_active: whether updates are to be told too, and operations may have to wait.
+    """
+
+    @property
+    def is_active(self) -> bool:
+        """See above."""
+
+    def key_changed(self, key: bytes, is_gone: bool | None) -> None:
+        """A key came or went; ``is_gone`` is None for one that has another value."""
+
+    def before(self, operation: Operation) -> Deferred[Any] | None:
+        """What an operation has to wait for; None when it may be done."""
+
+
 class Hosting:
     """See the module.
 
     :param me: this node, as a member. :param reactor: gives ``callLater``.
     :param store: where what must not be forgotten is kept; None keeps it in memory.
     :param bytes_max: about what records may take before they are to grow no more.
-    :param announce: is told of each key that came or went where this node leads, and whether it went.
+    :param watch: is told what becomes of keys where this node leads.
     :ivar groups: the node's groups.
     """
 
@@ -82,7 +99,7 @@ class Hosting:
         rng: Randomness,
         store: GroupStore | None = None,
         bytes_max: int = 1 << 40,
-        announce: Callable[[bytes, bool], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         assert me.has_disk == (store is not None)
         self.me = me
@@ -93,7 +110,7 @@ class Hosting:
         self._links = links
         self._store = store
         self._bytes_max = bytes_max
-        self._announce = announce
+        self._watch = watch
         self._ending: IDelayedCall | None = None
         self._is_due = False
         self._ended_at = -inf
@@ -150,6 +167,30 @@ class Hosting:
         :param answered: is called with the answer, in a later turn.
         :returns: the answer, if it is there at once.
         """
+        if (
+            self._watch is not None
+            and self._watch.is_active
+            and self._must_wait(answered, partition, operation)
+        ):
+            return None
+        return self._do(answered, partition, operation)
+
+    def _must_wait(self, answered: Answered, partition: int, operation: Operation) -> bool:
+        group = self.group(partition)
+        if self._watch is None or group is None or not group.is_leading:
+            return False
+        waiting = self._watch.before(operation)
+        if waiting is not None:
+            waiting.addCallback(lambda _: self._do_late(answered, partition, operation))
+        return waiting is not None
+
+    def _do_late(self, answered: Answered, partition: int, operation: Operation) -> None:
+        if not self._is_stopped:
+            answer = self._do(answered, partition, operation)
+            if answer is not None:
+                answered(answer)
+
+    def _do(self, answered: Answered, partition: int, operation: Operation) -> Answer | None:
         groups = self._begin()
         groups.do(answered, partition, operation)
         answers = groups.turn.answers
@@ -328,7 +369,8 @@ class Hosting:
     # Turns
 
     def _begin(self) -> Groups:
-        groups = self.groups
+        groups, watch = self.groups, self._watch
+        groups.turn.is_watched = watch is not None and watch.is_active
         groups.begin(self._lease_seconds(), self._wall_ms(), is_full=self._is_full)
         return groups
 
@@ -378,9 +420,9 @@ class Hosting:
                 synced.addCallback(self._synced, ended.when_synced)
         for answered, _, answer in ended.answers:
             answered(answer)  # type: ignore[operator]
-        if self._announce is not None:
+        if self._watch is not None:
             for key, is_gone in ended.news:
-                self._announce(key, is_gone)
+                self._watch.key_changed(key, is_gone)
 
     def _synced(self, _: None, waiting: Outgoing) -> None:
         if not self._is_stopped:

@@ -5,29 +5,36 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.python.failure import Failure
 
+from chordtx.chord.announcements import as_key
+from chordtx.chord.client import GroupClient
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.chord.routing import contact_of
 from chordtx.errors import ChordError, NotJoined
+from chordtx.group.messages import Answer
 from chordtx.group.rank import NodeId
+from chordtx.legacy import LEGACY_CLIENT
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.calls import Asker
 from chordtx.mesh.first_link import all_refused, why_not_joined
 from chordtx.mesh.life import Phase
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
-from chordtx.wire import encode_id, flags
+from chordtx.ring.partitions import partition_of
+from chordtx.wire import Message, encode_id, flags
 
 if TYPE_CHECKING:
     from chordtx.chord.group_service import ChordService
 
 _BOOK_MAX = 4096
+_CLIENT_ID_BYTES = 16
 
 
 class NodeParts:
@@ -35,6 +42,7 @@ class NodeParts:
 
     def __init__(self, service: ChordService) -> None:
         self._service = service
+        self._for_legacy: LegacyParts | None = None
 
     # Clocks
 
@@ -114,8 +122,10 @@ class NodeParts:
             self._service._placement.look(at_once=True)
 
     def member_changed(self, link: MeshConnection) -> None:
-        """A node of ours is a member of our ring, or is none any more."""
+        """A peer is a member of our ring, or is none any more."""
         service = self._service
+        if service._legacy.state_told(link):
+            return
         if link.leeching:
             service._routing.forget(link.id_10)
             return
@@ -252,6 +262,13 @@ class NodeParts:
             if service._hosting is not None:
                 service._hosting.lost(node_id_of(contact.id), has_ended=True)
 
+    def for_legacy(self) -> LegacyParts:
+        """What legacy peers need of the node, in the ring that it is in from now on."""
+        if self._for_legacy is not None:
+            self._for_legacy.end()
+        self._for_legacy = LegacyParts(self._service)
+        return self._for_legacy
+
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
         return self._service._is_linked(int.from_bytes(id, "big"))
@@ -288,3 +305,116 @@ class _PassedOn:
     def failed(self, peer: Contact, failure: Failure) -> None:
         """See :class:`~chordtx.mesh.calls.Asker`."""
         self._asker.failed(self._asked, failure)
+
+
+class LegacyParts(NodeParts):
+    """What of a node its dealings with legacy peers need, beside."""
+
+    def __init__(self, service: ChordService) -> None:
+        NodeParts.__init__(self, service)
+        settings = service._chord_settings
+        self.reactor = service.reactor
+        self._is_over = False
+        self._client = GroupClient(
+            self,
+            service._leaders,
+            LEGACY_CLIENT + service._rng.randbytes(_CLIENT_ID_BYTES - len(LEGACY_CLIENT)),
+            settings.operation_timeout_seconds,
+            settings.value_bytes_max,
+        )
+
+    def end(self) -> None:
+        """The node is about to be in another ring."""
+        self._is_over = True
+
+    def is_over(self) -> bool:
+        """Whether it is in another ring since."""
+        return self._is_over
+
+    # The ring
+
+    def owns(self, position: int) -> bool:
+        """Whether a position is in the node's arc."""
+        return self._service._ring.owns(position)
+
+    def owner(self, position: int) -> Contact | None:
+        """The node of ours that owns a position, if that is known."""
+        return self._service._routing.arcs.owner(position)
+
+    async def find_owner(self, position: int) -> Contact:
+        """The node of ours that owns a position. :raises NotJoined: when no member of the ring is reached."""
+        return self.owner(position) or (await self._service._routing.lookup(position)).chain[0]
+
+    def own_arc_start(self) -> bytes | None:
+        """Where the node's arc starts, 48 bytes; None while that is not known."""
+        return self._service._routing.own_arc_start()
+
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """All nodes of the ring, by id; None while they are not known."""
+        return self._service._routing.arcs.everyone()
+
+    def members_count(self) -> int:
+        """How many nodes of the ring are known."""
+        return len(self._service._routing.arcs)
+
+    # Records
+
+    def partitions(self) -> int:
+        """How many partitions the ring has; 0 while none is known."""
+        identity = self.identity()
+        return 0 if identity is None else identity.partitions
+
+    def leads(self) -> list[int]:
+        """The partitions that the node leads."""
+        hosting = self.hosting()
+        return [] if hosting is None else hosting.leads
+
+    def keys_of(self, partition: int) -> list[bytes]:
+        """The keys with a record in a partition that the node keeps."""
+        hosting = self.hosting()
+        group = None if hosting is None else hosting.groups.groups.get(partition)
+        state = None if group is None else group.replica.state
+        return [] if state is None else list(state.records)
+
+    def do_for_legacy(self, kind: int, key: bytes, *arguments: Any) -> Deferred[Answer]:
+        """An operation, at the leader of the key's group, by the client that asks for legacy peers."""
+        identity = self.identity()
+        if identity is None:
+            return fail(NotJoined("no ring is known yet"))
+        return self._client.do(partition_of(key, identity.partition_bits), kind, key, arguments)
+
+    # Others
+
+    def call_any(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+        """Ask a node, which may be this one."""
+        if contact.id == self.own_id():
+            return maybeDeferred(self._service._methods[method], None, *arguments)
+        return self.call(contact, method, *arguments).addErrback(self._call_failed, contact)
+
+    def _call_failed(self, failure: Failure, contact: Contact) -> Failure:
+        self._service._routing.call_failed(contact.id, failure.value)
+        return failure
+
+    def link_to(self, address: Address) -> Deferred[MeshConnection]:
+        """A link to whoever is reached there. Fails with a ChordError."""
+        return self._service._link_to(address)
+
+    def broadcast(self, flag: int) -> None:
+        """Say something to all nodes of the network."""
+        self._service._broadcast(flag)
+
+    def announce(self, key: bytes, is_gone: bool) -> None:
+        """Tell everyone that a key came or went."""
+        self._service._announcements.announce(key, is_gone)
+
+    def notified(self, message: Message) -> bytes:
+        """Tell users what a ``notify`` says.
+
+        :returns: its key. :raises ProtocolError: when it is malformed.
+        """
+        self._service._announcements.notified(message)
+        return as_key(message.payload[1])
+
+    def limited_log(self) -> LimitedLog:
+        """For lines that peers can cause."""
+        return self._service._limited_log

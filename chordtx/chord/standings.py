@@ -43,7 +43,7 @@ class Node(Protocol):
         """A node of our ring, or of none, has told of itself."""
 
     def member_changed(self, link: MeshConnection) -> None:
-        """A node of ours is a member of our ring, or is none any more (``leeching``)."""
+        """A peer is a member of our ring, or is none any more (``leeching``)."""
 
     def give_ring_up(self, for_ring: RingIdentity) -> None:
         """Leave our own ring, which is nothing yet, for another."""
@@ -109,7 +109,7 @@ class Standings:
         stores = self._stores.get(link.id_10, False)
         leeching = not stores or (link.ours and not self.is_of_our_ring(link))
         changed, link.leeching = leeching != link.leeching, leeching
-        if changed and link.ours:
+        if changed:
             self._node.member_changed(link)
 
     # Telling

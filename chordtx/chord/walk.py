@@ -45,8 +45,8 @@ class RingWalk:
     async def walk(self) -> list[dict[str, Any]]:
         """Every node of the ring, in the order of the walk.
 
-        One that does not answer is passed over, by way of the node before it, and stands there with its
-        error.
+        Legacy peers stand before the node of ours that is their host. One that does not answer is passed
+        over, by way of the node before it, and stands there with its error.
 
         :raises NotJoined: when no member can be reached.
         """
@@ -66,6 +66,7 @@ class RingWalk:
                 nodes.append({"id": encode_id(contact.id), "address": address, "error": str(error)})
                 continue
             answered.add(contact.id)
+            nodes.extend(_legacy_peers_of(status))
             nodes.append(status)
         return nodes
 
@@ -79,3 +80,9 @@ class RingWalk:
         if len(neighbours) != 2 or not isinstance(neighbours[1], list):
             raise ProtocolError("neighbours are [predecessor, successors]")
         return status[0], usable_contacts(neighbours[1])
+
+
+def _legacy_peers_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Taken out of a status, which is a peer's word and may hold anything."""
+    told = status.pop("legacy_peers", [])
+    return [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []

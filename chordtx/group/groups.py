@@ -53,7 +53,7 @@ class Ended(NamedTuple):
     """What is to be done after a turn.
 
     :ivar saves: by partition; empty without a disk. :ivar answers: (who asked, partition, answer).
-    :ivar news: (key, whether it went) of keys that came or went where this node leads.
+    :ivar news: (key, whether it went) of keys that came or went where this node leads; see :class:`Turn`.
     """
 
     saves: dict[int, Save]
@@ -61,7 +61,7 @@ class Ended(NamedTuple):
     lazily: Outgoing
     when_synced: Outgoing
     answers: list[tuple[object, int, Answer]]
-    news: list[tuple[bytes, bool]]
+    news: list[tuple[bytes, bool | None]]
 
 
 class Groups:

@@ -248,7 +248,7 @@ class Leader:
         self._progress = self._turn.now
         if self._waiting:
             self._answer_committed()
-        self._turn.news += self._uncommitted.committed(commit, self.state.records)
+        self._turn.news += self._uncommitted.committed(commit, self.state.records, self._turn.is_watched)
         self.log.trim(commit)
         return True
 

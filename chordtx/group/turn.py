@@ -40,6 +40,7 @@ class Turn:
     :ivar when_synced: those that wait until what was saved is on disk; to the node itself too.
     :ivar answers: (who asked, partition, answer).
     :ivar news: (key, whether it went) of keys that came or went where this node leads, in order for each key.
+    :ivar is_watched: whether those that were changed are wanted too, as (key, None).
     :ivar unsaved: the partitions of which something has to be saved.
     :ivar to_confirm: the nodes whose leases are wanted anew.
     :ivar reading: the partitions with reads that wait for that.
@@ -54,7 +55,8 @@ class Turn:
         self.lazily: Outgoing = {}
         self.when_synced: Outgoing = {}
         self.answers: list[tuple[object, int, Answer]] = []
-        self.news: list[tuple[bytes, bool]] = []
+        self.news: list[tuple[bytes, bool | None]] = []
+        self.is_watched = False
         self.unsaved: set[int] = set()
         self.to_confirm: set[NodeId] = set()
         self.reading: set[int] = set()

@@ -26,13 +26,16 @@ class Uncommitted:
         else:
             present.append(before)
 
-    def committed(self, commit: int, newest: Mapping[bytes, Record]) -> list[tuple[bytes, bool]]:
+    def committed(
+        self, commit: int, newest: Mapping[bytes, Record], with_updates: bool = False
+    ) -> list[tuple[bytes, bool | None]]:
         """Changes up to this sequence are committed.
 
-        :returns: (key, whether it went) of those by which a key came or went, in order.
+        :param with_updates: whether those are told too that replaced one record by another.
+        :returns: (key, whether it went, None for an update) of those by which a key came or went, in order.
         """
         order, before = self._order, self._before
-        news = []
+        news: list[tuple[bytes, bool | None]] = []
         while order and order[0][0] <= commit:
             key = order.popleft()[1]
             replaced = before[key]
@@ -42,6 +45,8 @@ class Uncommitted:
                 del before[key]
             if (was is None) != (after is None):
                 news.append((key, after is None))
+            elif with_updates and was is not after:
+                news.append((key, None))
         return news
 
     def record(self, key: bytes, newest: Mapping[bytes, Record]) -> Record | None:

@@ -39,6 +39,7 @@ ANNOUNCE: Final = 0x43
 STANDING: Final = 0x44
 GROUPS: Final = 0x45
 REFUSAL: Final = 0x46
+LEGACY: Final = 0x47
 
 # Compression methods.
 BZ2: Final = 0x10
