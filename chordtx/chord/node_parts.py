@@ -214,7 +214,7 @@ class NodeParts:
             contacts.ask(asker, contact, method, arguments)
             return
         by = contact_of(min(members, key=lambda link: contacts.round_trip_seconds(link.id_10)))
-        contacts.ask(_PassedOn(asker, contact), by, "pass_on", (contact.to_wire(), *arguments))
+        contacts.ask(_PassedOn(asker, contact), by, "pass_on", (node_id_of(contact.id), *arguments))
 
     def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Ask another node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -13,8 +14,9 @@ from chordtx.config import Limits
 from chordtx.errors import NotJoined, ProtocolError
 from chordtx.group.frames import from_wire, operation_from_wire
 from chordtx.group.messages import NOT_LEADER, Answer
+from chordtx.group.rank import NODE_ID_BYTES_MAX, NodeId
 from chordtx.mesh import MeshConnection
-from chordtx.ring import Contact, usable_contacts
+from chordtx.ring import Contact
 from chordtx.wire import Message
 
 
@@ -65,12 +67,20 @@ class Serving:
             hosting.received(node_id_of(link.id_10), entries)
 
     def pass_on(self, caller: MeshConnection, to: Any, *told: Any) -> Deferred[list[Any]]:
-        """``pass_on(contact, partition, *operation)``: ``do`` of another node, for who has no link to it."""
-        (contact,) = usable_contacts([to]) or (None,)
-        if contact is None or not told or contact.id == self._node.own_id():
+        """``pass_on(id, partition, *operation)``: ``do`` of another node, for who has no link to it.
+
+        Where that node is reached we know ourselves: a stranger is not to make us connect to anybody.
+        """
+        if type(to) is not bytes or len(to) != NODE_ID_BYTES_MAX or to == node_id_of(self._node.own_id()):
             raise ProtocolError("what is passed on goes to another node")
         operation_from_wire(told[1:], self._value_bytes_max)
-        return self._node.call(contact, "do", *told)
+        return Deferred.fromCoroutine(self._pass_on(to, told))
+
+    async def _pass_on(self, to: NodeId, told: Sequence[Any]) -> list[Any]:
+        contact = await self._leaders.contact(to)
+        if contact is None:
+            raise NotJoined("there is no such node in the ring")
+        return await self._node.call(contact, "do", *told)
 
     def do(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
         """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""

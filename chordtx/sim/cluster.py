@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from chordtx.chord.group_service import ChordService
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
@@ -111,6 +113,11 @@ class Cluster(World):
         self._ended.append(service)
         host.service, host.is_down = None, True
         self._process_ended(host)
+
+    def _depart(self, service: Any) -> Deferred[None]:
+        """See :class:`World`. One that has a disk stays a member when it is only stopped."""
+        unjoined: Deferred[None] = service.unjoin()
+        return unjoined.addBoth(lambda _: service.stopService())
 
     def _ring_looks(self, host: Host, broken: list[str]) -> None:
         for what in broken:

@@ -291,7 +291,11 @@ class World:
                 self.network.kill(host.name, is_silent=False)
                 self._process_ended(host)
 
-        service.stopService().addBoth(left)
+        self._depart(service).addBoth(left)
+
+    def _depart(self, service: ChordService) -> Deferred[None]:
+        """Have a node leave for good."""
+        return service.stopService()
 
     # Time
 
