@@ -20,7 +20,7 @@ from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.group.configuration import MEMBERS_MAX, Member
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import Address, MeshConnection
 from chordtx.ring import Contact, RingNode, distance, usable_contacts
 from chordtx.ring.partitions import owned_partitions
 
@@ -89,11 +89,11 @@ class Placement:
         self._grace_seconds = grace_seconds
         self._row: tuple[Contact, ...] = ()
         self._row_since = -inf
-        self._told: tuple[Member, ...] = ()
         self._next_check = -inf
         self._has_disk: dict[int, bool] = {}
         self._absent: dict[int, tuple[Contact, float]] = {}
         self._fellows: frozenset[int] = frozenset()
+        self._said: tuple[Contact, ...] = ()
 
     # The row
 
@@ -187,7 +187,15 @@ class Placement:
         wrong = [each for each in owned if not self._is_right(hosting, each, members)]
         self._next_check = now + (ROUND_SECONDS if wrong else _CHECK_SECONDS)
         if wrong:
+            self._say(len(wrong), row)
             self._node.background(self._tell(hosting, wrong, members, row))
+
+    def _say(self, count: int, row: tuple[Contact, ...]) -> None:
+        """Once for each row: most of its partitions change together."""
+        if row != self._said:
+            self._said = row
+            kept_by = ", ".join(str(Address(contact.host, contact.port)) for contact in row)
+            self._log.info("{count} partitions are to be kept by {kept_by}", count=count, kept_by=kept_by)
 
     def _knows_what_it_owns(self) -> bool:
         ring = self._ring
