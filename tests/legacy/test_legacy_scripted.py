@@ -144,7 +144,7 @@ def test_a_stale_copy_undoes_nothing() -> None:
     peer = ring.link()
     for key in KEYS[:10]:
         ring.done(ring.ours[0].set(key, "new"))
-        peer.set(key, "stale", positions=2, is_told=False)
+        peer.set(key, "stale", positions=4, is_told=False)
     peer.run(8)
     for key in KEYS[:10]:
         assert ring.get(key) == "new"
