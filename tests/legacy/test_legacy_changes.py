@@ -33,6 +33,13 @@ async def in_step(ring: MixedRing) -> None:
     async def are_in_step() -> bool:
         return all(is_in_step(node, len(ring.ours)) for node in ring.ours)
 
+    ids = {node.id for node in ring.ours}
+    for peer in ring.old.values():  # and each old peer knows who stores
+        await until(
+            ring.reactor,
+            peer.routing_table,
+            lambda near: {each["id"] for each in near if each["leeching"] is False} == ids,
+        )
     await until(ring.reactor, are_in_step, bool)
 
 
