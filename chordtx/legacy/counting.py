@@ -105,29 +105,34 @@ def decide(positions: Sequence[Sequence[Opinion]], rank: Rank | None, present: A
             any(o.source != IN_STEP and o.supports(candidate.value, candidate.is_delta) for o in there)
             for there in voters
         )
-        if support >= _needed(candidate, len(positions), rank):
+        if support >= _needed(candidate) and not _may_be_old(candidate, positions, rank):
             if _changes_nothing(candidate, present):
                 return _STANDS
             return Decision(True, candidate.is_delta, candidate.value)
     return None
 
 
-def _needed(candidate: Opinion, answered: int, rank: Rank | None) -> int:
-    """At how many positions it has to be told, of those that have answered.
-
-    When the ring changes, py2p sends again what it once had, by plain stores: at three positions, if it had
-    three. What it writes is told at all five, in its own tables or by stores. So what is to replace a record
-    has to be told wherever somebody answers. Deletions and deltas are never sent again.
+def _needed(candidate: Opinion) -> int:
+    """At how many positions it has to be told.
 
     A legacy peer drops from its table what it hands to a node that is nearer, which we may not know yet. What
     it deletes is told apart: that is stored at all positions, so those that are not its own tell of it.
     """
-    is_stored = candidate.source == STORED
-    if not is_stored and candidate.value is None:
-        return _POSITIONS
-    if is_stored and rank is not None and candidate.value is not None and not candidate.is_delta:
-        return max(answered, _MAJORITY_OF_POSITIONS)
-    return _MAJORITY_OF_POSITIONS
+    is_dropped_in_silence = candidate.source != STORED and candidate.value is None
+    return _POSITIONS if is_dropped_in_silence else _MAJORITY_OF_POSITIONS
+
+
+def _may_be_old(candidate: Opinion, positions: Sequence[Sequence[Opinion]], rank: Rank | None) -> bool:
+    """Whether it may be what py2p once had, and sends again when the ring changes: at three positions, if it
+    had three.
+
+    What it writes is stored at all positions that are not its own. So what is to replace a record has to be
+    told at each of these that answers. Deletions and deltas are never sent again.
+    """
+    if candidate.source != STORED or rank is None or candidate.value is None or candidate.is_delta:
+        return False
+    of_ours = [there for there in positions if all(opinion.source == STORED for opinion in there)]
+    return not all(any(o.supports(candidate.value, False) for o in there) for there in of_ours)
 
 
 def _is_news(opinion: Opinion, rank: Rank | None) -> bool:

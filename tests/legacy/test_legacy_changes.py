@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredList
 
 from chordtx import ChordSettings
 from chordtx.chord.group_service import ChordService
+from chordtx.legacy.host import _DOUBTFUL_SECONDS
 from tests.interop.peers import OldPeers, until
 from tests.legacy.test_legacy_ring import HOST, MixedRing, add_old, start_ours
 
@@ -49,6 +50,7 @@ def is_in_step(node: ChordService, count: int) -> bool:
         everyone is not None
         and len(everyone) == count == len(node._ring.successors) + 1
         and host._has_been_told()
+        and node.reactor.seconds() > host._ours_changed_at + _DOUBTFUL_SECONDS
         and all(
             host._step.has(link, place)
             for place, _ in host._pointers.all()
