@@ -105,7 +105,7 @@ def decide(positions: Sequence[Sequence[Opinion]], rank: Rank | None, present: A
             any(o.source != IN_STEP and o.supports(candidate.value, candidate.is_delta) for o in there)
             for there in voters
         )
-        if support >= _needed(candidate):
+        if support >= _needed(candidate) and not _may_be_old(candidate, positions, rank):
             if _changes_nothing(candidate, present):
                 return _STANDS
             return Decision(True, candidate.is_delta, candidate.value)
@@ -120,6 +120,19 @@ def _needed(candidate: Opinion) -> int:
     """
     is_dropped_in_silence = candidate.source != STORED and candidate.value is None
     return _POSITIONS if is_dropped_in_silence else _MAJORITY_OF_POSITIONS
+
+
+def _may_be_old(candidate: Opinion, positions: Sequence[Sequence[Opinion]], rank: Rank | None) -> bool:
+    """Whether it may be what py2p once had, and sends again when the ring changes: at three positions, if it
+    had three.
+
+    What it writes is stored at all positions that are not its own. So what is to replace a record has to be
+    told at each of these that answers. Deletions and deltas are never sent again.
+    """
+    if candidate.source != STORED or rank is None or candidate.value is None or candidate.is_delta:
+        return False
+    of_ours = [there for there in positions if all(opinion.source == STORED for opinion in there)]
+    return not all(any(o.supports(candidate.value, False) for o in there) for there in of_ours)
 
 
 def _is_news(opinion: Opinion, rank: Rank | None) -> bool:

@@ -26,6 +26,7 @@ class Entry:
     :ivar is_delta: whether ``value`` is to be merged into what is there.
     :ivar number: of the entry, among all of this host.
     :ivar size_bytes: about what it takes in memory.
+    :ivar is_doubtful: whether it may be an old copy, which replaces no record.
     :ivar is_based: whether it is known which record was there when it came.
     :ivar base: that record's rank; None when there was none.
     """
@@ -34,6 +35,7 @@ class Entry:
     is_delta: bool
     number: int
     size_bytes: int
+    is_doubtful: bool = False
     is_based: bool = False
     base: Rank | None = None
 
@@ -73,10 +75,12 @@ class Entries:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, place: Place, value: Any, is_delta: bool, size_bytes: int) -> Entry:
+    def add(
+        self, place: Place, value: Any, is_delta: bool, size_bytes: int, is_doubtful: bool = False
+    ) -> Entry:
         """A legacy peer stored something here."""
         self._number += 1
-        entry = Entry(value, is_delta, self._number, size_bytes).after(self.take(place))
+        entry = Entry(value, is_delta, self._number, size_bytes, is_doubtful).after(self.take(place))
         self._entries[place] = entry
         self._bytes += entry.size_bytes
         while len(self._entries) > self._entries_max or self._bytes > self._bytes_max:

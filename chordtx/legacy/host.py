@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from contextlib import suppress
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -27,6 +28,8 @@ _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
 _TOLD_SECONDS_MAX = 8.0
 _TOLD_CHECK_SECONDS = 0.1
+#: So long after a node of ours came or went py2p may send old copies of what it once had.
+_DOUBTFUL_SECONDS = 3.0
 _GONE = object()
 
 
@@ -47,6 +50,9 @@ class Node(Protocol):
 
     def partitions(self) -> int:
         """How many partitions the ring has."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
@@ -81,6 +87,7 @@ class Host:
         self._key_bytes_max = key_bytes_max
         self._pointers = Pointers()
         self._told: dict[int, int] = {}  # partition -> so long is the arc for which all of its keys were told
+        self._ours_changed_at = -inf
         self.entries = entries
 
     # Who owns what
@@ -183,6 +190,10 @@ class Host:
             raise ProtocolError("a key is bytes, and not too long")
         return key
 
+    def ours_changed(self) -> None:
+        """A node of ours came, went, or began or ceased to store: now py2p sends again what it once had."""
+        self._ours_changed_at = self._node.seconds()
+
     def arc_changed(self) -> None:
         """What is known of positions that are others' now will be wrong when they are ours again."""
         owns, me = self._node.owns, self._node.own_id()
@@ -239,7 +250,9 @@ class Host:
                 self._tables.pass_on(owner, place, value)
             else:
                 self._node.background(self._step.pass_on(owner, place, value))
-        self.entries.add(place, value, bool(is_delta), self._records.size_bytes(blob))
+        is_early = self._node.seconds() < self._ours_changed_at + _DOUBTFUL_SECONDS
+        is_doubtful = is_early and not is_delta and value is not None  # what is sent again is a value
+        self.entries.add(place, value, bool(is_delta), self._records.size_bytes(blob), is_doubtful)
         key = self._pointers.key_at(place)
         if key is not None:
             self._base_later(place, key)
@@ -265,7 +278,8 @@ class Host:
             seen = await self._records.read(key)
             now = self.entries.get(place)
             if now is entry:
-                if entry.is_copy_of(seen.value):  # handed over, and known here already; or written by now
+                is_old_copy = entry.is_doubtful and seen.rank is not None
+                if is_old_copy or entry.is_copy_of(seen.value):  # known here already, or written by now
                     self.entries.take(place)
                     return None
                 self.entries.put_base(place, seen.rank)

@@ -197,6 +197,7 @@ class LegacyPeers:
         """A link is gone. :returns: whether it was one to a legacy peer."""
         if link.ours:
             self._teller.lost(link.id_10)
+            self._host.ours_changed()
             return False
         self._presence.link_closed(link)
         self._tables.link_closed(link)
@@ -227,8 +228,11 @@ class LegacyPeers:
 
         When one has begun, everyone links to it, and it is handed what is nearer to it.
         """
-        if link.ours or link.leeching:
-            return not link.ours
+        if link.ours:
+            self._host.ours_changed()
+            return False
+        if link.leeching:
+            return True
         if link.address is not None and link.address.reachable:
             told = [[link.address.to_wire(), (link.id or "").encode("ascii")]]
             for other in self._node.links():

@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredList
 
 from chordtx import ChordSettings
 from chordtx.chord.group_service import ChordService
+from chordtx.legacy.host import _DOUBTFUL_SECONDS
 from tests.interop.peers import OldPeers, until
 from tests.legacy.test_legacy_ring import HOST, MixedRing, add_old, start_ours
 
@@ -21,6 +22,42 @@ KEYS = [b"key %d" % number for number in range(8)]
 async def all_read(ring: MixedRing, value: Any) -> None:
     for key in KEYS:
         await ring.all_read(key, value)
+
+
+async def in_step(ring: MixedRing) -> None:
+    """Wait until each position has its host, which has been told, and has looked into old peers' tables.
+
+    What an old peer changes in its own tables before that may be undone: nobody can tell it from what was
+    there when the host was another one.
+    """
+
+    async def are_in_step() -> bool:
+        return all(is_in_step(node, len(ring.ours)) for node in ring.ours)
+
+    ids = {node.id for node in ring.ours}
+    for peer in ring.old.values():  # and each old peer knows who stores
+        await until(
+            ring.reactor,
+            peer.routing_table,
+            lambda near: {each["id"] for each in near if each["leeching"] is False} == ids,
+        )
+    await until(ring.reactor, are_in_step, bool)
+
+
+def is_in_step(node: ChordService, count: int) -> bool:
+    everyone, host = node._routing.arcs.everyone(), node._legacy._host
+    return (
+        everyone is not None
+        and len(everyone) == count == len(node._ring.successors) + 1
+        and host._has_been_told()
+        and node.reactor.seconds() > host._ours_changed_at + _DOUBTFUL_SECONDS
+        and all(
+            host._step.has(link, place)
+            for place, _ in host._pointers.all()
+            if node._ring.owns(place.position)
+            for link in host.owners_at(place)
+        )
+    )
 
 
 def made(reactor: Any, ring: MixedRing, data: str | None = None) -> ChordService:
@@ -48,6 +85,7 @@ async def test_hosts_change_while_an_old_peer_stores(
             node.startService()
             await node.when_joined()
         await all_read(ring, "first")
+        await in_step(ring)
         for key in KEYS:
             await ring.write(library, key, "second")
         await all_read(ring, "second")
@@ -58,6 +96,7 @@ async def test_hosts_change_while_an_old_peer_stores(
             await ring.write(0, key, "third")
         ours[-1].startService()
         await ours[-1].when_joined()
+        await in_step(ring)
         for key in KEYS[4:]:
             await ring.write(library, key, "third")
         await all_read(ring, "third")

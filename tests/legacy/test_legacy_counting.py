@@ -28,6 +28,7 @@ def table(source: int, value: Any, base: Rank | None = RANK) -> Opinion:
 THERE = table(IN_STEP, "value")
 DROPPED = table(CHANGED, None)
 OTHER = table(CHANGED, "other")
+OTHER_NEW = table(CHANGED, "new")
 
 
 def count(*told: Opinion, rank: Rank | None = RANK, present: Any = "value") -> Decision | None:
@@ -36,14 +37,22 @@ def count(*told: Opinion, rank: Rank | None = RANK, present: Any = "value") -> D
     return decide(positions, rank, present)
 
 
-def test_three_of_five_are_a_write_and_two_are_none() -> None:
-    assert count(*[stored("new")] * 3) == Decision(True, False, "new")
-    assert count(*[stored("new")] * 2) is None
+def test_three_of_five_make_a_key_and_two_do_not() -> None:
+    new = stored("new", None)
+    assert count(*[new] * 3, rank=None, present=None) == Decision(True, False, "new")
+    assert count(*[new] * 2, rank=None, present=None) is None
+
+
+def test_what_is_there_is_replaced_by_what_is_told_wherever_somebody_answers() -> None:
+    assert count(*[stored("new")] * 5) == Decision(True, False, "new")
+    assert decide([[stored("new")]] * 3, RANK, "value") == Decision(True, False, "new")
+    assert count(*[stored("stale")] * 4) is None  # py2p sends again what it once had
+    assert count(*[stored("new")] * 2, *[OTHER_NEW] * 3) == Decision(True, False, "new")
 
 
 def test_a_stale_copy_beside_a_write_changes_nothing() -> None:
-    told = [stored("new"), stored("stale"), stored("new"), stored("older"), stored("new")]
-    assert count(*told) == Decision(True, False, "new")
+    told = [stored("new", None), stored("stale", None), stored("new", None), stored("new", None)]
+    assert count(*told, rank=None, present=None) == Decision(True, False, "new")
     assert count(stored("stale"), THERE, THERE, THERE, THERE) is None
 
 
@@ -101,7 +110,7 @@ def test_what_is_found_counts_only_without_a_record() -> None:
     assert count(*[found] * 3, rank=None, present=None) == Decision(True, False, "found")
     assert count(*[found] * 5) == STANDS
     # A write at the positions that are not its own is supported by it all the same.
-    assert count(stored("found"), found, found) == Decision(True, False, "found")
+    assert count(stored("found"), *[found] * 4) == Decision(True, False, "found")
 
 
 def test_leftovers_do_not_bring_a_deleted_key_back() -> None:

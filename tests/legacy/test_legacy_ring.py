@@ -74,8 +74,17 @@ class MixedRing:
             seen.append(f"{library} {old.id[:6]}: {await old.command('status')}")
             seen.append(f"{[peer['id'][:6] for peer in await old.routing_table()]}")
             seen.append(old.said[-1000:].decode(errors="replace"))
+        tables = {name: await old.stored() for name, old in self.old.items()}
         for place in places_of(key):
             seen.append(f"{place.table}: {place.position:096x}"[:12])
+            for name, stored in tables.items():
+                there = [value for method, at, value in stored if at == str(place.number)]
+                seen.append(f"in the table of {name}: {there}")
+            for node in self.ours:
+                host = node._legacy._host
+                if node._ring.owns(place.position):
+                    put = [(link.id[:6], host._step.has(link, place)) for link in host.owners_at(place)]
+                    seen.append(f"host {node.id[:6]}: {host.entries.get(place)}, {put}")
         return "; ".join(seen)
 
     @property
