@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings
 from chordtx.mesh import MeshConnection
 from chordtx.sim.network import Network

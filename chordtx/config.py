@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 MIB = 1 << 20
 #: A partition's number fits into two bytes.
@@ -39,6 +39,11 @@ class Limits:
     depth_max: int = 32
     elements_max: int = 1_000_000
     containers_max: int = 30_000
+
+    @property
+    def of_reading(self) -> Limits:
+        """Those of a value that is read: a map that deltas made may hold more than one writer may give."""
+        return evolve(self, elements_max=2 * self.elements_max, containers_max=2 * self.containers_max)
 
     def validate(self) -> Limits:
         """:raises ValueError: naming the first setting that is not positive."""

@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred, DeferredList, FirstError
 
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
-from chordtx.records import RecordLimits
 from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
@@ -32,7 +31,7 @@ class DictMixin:
     _key_bytes_max: int
     _value_bytes_max: int
     _value_limits: Limits
-    _record_limits: RecordLimits
+    _read_limits: Limits
     _started: list[Deferred[Any]]
 
     if TYPE_CHECKING:
@@ -214,7 +213,7 @@ class DictMixin:
 
     def _unpacked(self, blob: bytes) -> Any:
         """The value that was packed. :raises ProtocolError: when it is none."""
-        return unpack_value(blob, self._record_limits.read)
+        return unpack_value(blob, self._read_limits)
 
     def _pack(self, value: Any) -> bytes:
         return pack_value(value, self._value_bytes_max, self._value_limits)

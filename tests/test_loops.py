@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.protocol import Factory, Protocol
 
 from chordtx import ChordService, MeshService, NoMajority, SyncService
-from chordtx.chord.group_service import ChordService as GroupChordService
+from chordtx.chord.service import ChordService as GroupChordService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.discovery import Advertisement, key_of
 from chordtx.sim.virtual import WallClock

@@ -31,7 +31,7 @@ from chordtx.ring.partitions import partition_of
 from chordtx.wire import Message, encode_id, flags
 
 if TYPE_CHECKING:
-    from chordtx.chord.group_service import ChordService
+    from chordtx.chord.service import ChordService
 
 _BOOK_MAX = 4096
 _CLIENT_ID_BYTES = 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -86,9 +85,6 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-_modules = [items, bulk, views, local]
-if os.environ.get("CHORDTX_GROUPS"):  # until groups are what there is
-    _modules.append(operate)
-for module in _modules:
+for module in (items, bulk, views, operate, local):
     for each in module.COMMANDS:
         command.add_command(each)

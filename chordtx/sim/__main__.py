@@ -15,7 +15,7 @@ from twisted.logger import globalLogBeginner
 
 from chordtx.sim import results
 from chordtx.sim.plan import Fault
-from chordtx.sim.run import Report, Run, run_seed
+from chordtx.sim.run import Report, run_seed
 from chordtx.sim.world import Options
 
 _FAULTS = {fault.name.lower().replace("_", "-"): fault for fault in Fault}
@@ -56,9 +56,7 @@ def main(
 def _replay(seed: int, options: Options, debug: bool) -> int:
     click.echo(f"seed {seed}")
     _quiet()
-    run = Run(seed, options, click.echo)
-    run.world.wants_debug = debug
-    report = run.run()
+    report = run_seed(seed, options, click.echo, wants_debug=debug)
     _print_report(report)
     return 1 if report.violations else 0
 

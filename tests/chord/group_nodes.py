@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.internet.defer import DeferredList
 from twisted.internet.task import deferLater
 
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
 from chordtx.errors import Stopped
 from tests.chord.nodes import PATIENCE_SECONDS, POLL_SECONDS, Nodes

@@ -10,7 +10,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.legacy.tables import Place, places_of
 from chordtx.ring import HASHES, distance
 from chordtx.wire import Message, encode_id, flags

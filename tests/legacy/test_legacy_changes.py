@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import DeferredList
 
 from chordtx import ChordSettings
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.legacy.host import _DOUBTFUL_SECONDS
 from tests.interop.peers import OldPeers, until
 from tests.legacy.test_legacy_ring import HOST, MixedRing, add_old, start_ours

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from tests.interop.peers import OldPeer, OldPeerError, OldPeerGone, OldPeers, until
 from tests.processes import daemons as processes
 from tests.processes.daemons import Daemons

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from chordtx import ChordSettings, MeshSettings
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.legacy.tables import places_of
 from chordtx.ring import HASHES
 from chordtx.wire import Message, decode_id, encode_id, flags, offered

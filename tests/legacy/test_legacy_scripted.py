@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chordtx import ChordSettings, MeshSettings
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.config import GroupSettings
 from chordtx.legacy.tables import places_of
 from chordtx.ring import SIZE, distance

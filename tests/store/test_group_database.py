@@ -22,9 +22,8 @@ from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.state import Client, Done, Header, State
 from chordtx.sim.group_disk import Files, GroupDisk, read_files, torn, write_files
-from chordtx.store import group_form as form
+from chordtx.store import form
 from chordtx.store.database import Database
-from chordtx.store.group_database import GroupDatabase
 from chordtx.store.journal import commits_passed_over
 from tests.store.disks import IN_MEMORY
 from tests.store.group_turns import (
@@ -70,8 +69,8 @@ class Nodes:
         self.databases = {id: self._opened(id) for id in IDS}
         self.network = Network(IDS, lambda id, saves: self.databases[id].commit(saves, {}))
 
-    def _opened(self, id: NodeId) -> GroupDatabase:
-        return GroupDatabase(self._folder / f"{id[0]}.sqlite")
+    def _opened(self, id: NodeId) -> Database:
+        return Database(self._folder / f"{id[0]}.sqlite")
 
     def check(self) -> None:
         """Every node has on disk what it has in memory."""
@@ -214,12 +213,12 @@ SAVES = st.builds(
 def test_any_saves_are_found_again(commits: list[dict[int, Save]]) -> None:
     given: dict[int, list[Save]] = {}
     with TemporaryDirectory(dir=IN_MEMORY) as name:
-        with closing(GroupDatabase(Path(name) / "groups.sqlite")) as database:
+        with closing(Database(Path(name) / "groups.sqlite")) as database:
             for saves in commits:
                 database.commit(saves, {"count": b"%d" % len(given)})
                 for partition, each in saves.items():
                     given.setdefault(partition, []).append(each)
-        with closing(GroupDatabase(Path(name) / "groups.sqlite")) as database:
+        with closing(Database(Path(name) / "groups.sqlite")) as database:
             wanted = {partition: (saves[-1].stored, state_of(*saves)) for partition, saves in given.items()}
             assert loaded_from(database) == wanted
             asides = {partition: asides_of(saves) for partition, saves in given.items()}
@@ -242,7 +241,7 @@ def test_a_client_is_what_its_operations_say(path: Path) -> None:
         (b"c", 9): (2, Done(rank(1), SET, b"k", (DONE, None))),
         (b"c", 5): (4, Done(rank(7), SET, b"k", (DONE, None))),
     }
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: Save(stored(7), {}, dict(done), {})}, {})
         state = loaded_from(database)[1][1]
         assert state is not None
@@ -251,7 +250,7 @@ def test_a_client_is_what_its_operations_say(path: Path) -> None:
 
 
 def test_what_is_alike_is_in_memory_once(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: save(1, b"a", b"b")}, {})
         state = loaded_from(database)[1][1]
         assert state is not None
@@ -259,11 +258,11 @@ def test_what_is_alike_is_in_memory_once(path: Path) -> None:
 
 
 def test_values_are_kept_beside(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         assert database.values() == {}
         database.commit({}, {"id": b"me", "starts": b"1"})
         database.commit({1: save(1, b"a")}, {"starts": b"2", "empty": b""})
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         assert database.values() == {"id": b"me", "starts": b"2", "empty": b""}
 
 
@@ -285,10 +284,10 @@ DAMAGED = Aside(Stored(BALLOT, is_lost=True), None)
 
 
 def test_what_it_was_elsewhere_is_found_again(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: with_asides(1, {0: aside(5, b"x", b"y"), 8: LEFT}), 2: save(1, b"a")}, {})
         database.commit({1: save(2, b"b"), 2: with_asides(2, {COUNT_MAX: DAMAGED})}, {})
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         assert asides_from(database) == {1: {0: aside(5, b"x", b"y"), 8: LEFT}, 2: {COUNT_MAX: DAMAGED}}
         assert database.lost == {}
         database.commit({1: with_asides(3, {0: None, 8: aside(6, b"z")}), 2: with_asides(3, {0: LEFT})}, {})
@@ -297,7 +296,7 @@ def test_what_it_was_elsewhere_is_found_again(path: Path) -> None:
 
 def test_the_newest_history_is_the_last(path: Path) -> None:
     """What is copied in a new one begins with it."""
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: with_asides(1, {5: LEFT, 3: LEFT})}, {})
         database.commit({1: with_asides(2, {5: None})}, {})
         database.commit({1: with_asides(3, {5: LEFT})}, {})
@@ -349,7 +348,7 @@ def flip(path: Path, table: str, column: str, where: str = "1") -> None:
 def three(path: Path) -> Path:
     """Partitions 1, 2 and 3 with ten keys each, partition 4 with a promise alone, two other histories, and a
     value beside."""
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         for sequence in range(10):
             database.commit(
                 {partition: save(sequence, b"key %d" % sequence) for partition in (1, 2, 3)}, {"id": b"me"}
@@ -366,7 +365,7 @@ LOST = (Stored(BALLOT, is_lost=True), None)
 
 
 def found(path: Path) -> tuple[dict[int, Any], set[int]]:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         loaded = loaded_from(database)
         assert asides_from(database) == {2: WITH_ASIDES.asides}
         assert {p for p, (stored, _) in loaded.items() if stored.is_lost} == database.lost.keys()
@@ -448,7 +447,7 @@ def test_records_without_a_state_are_noticed(three: Path) -> None:
 
 
 def read_all(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.values()
         list(database.load())
 
@@ -522,14 +521,14 @@ def test_lost_stays_lost_until_a_whole_state_comes(three: Path) -> None:
     loaded, lost = found(three)
     assert (loaded[2], lost) == (LOST, {2})
     greater = Stored(Ballot(8, b"other"), entered=Epoch(4), is_lost=True)
-    with closing(GroupDatabase(three)) as database:
+    with closing(Database(three)) as database:
         list(database.load())
         database.commit({1: save(10, b"more")}, {})
         database.commit({2: promise(greater)}, {})
     for _ in range(2):
         loaded, lost = found(three)
         assert (loaded[2], lost) == ((greater, None), {2})
-    with closing(GroupDatabase(three)) as database:
+    with closing(Database(three)) as database:
         list(database.load())
         database.commit({2: save(20, b"key 3", b"new")}, {})
         database.commit({2: save(21, b"newer")}, {})
@@ -541,12 +540,12 @@ def test_lost_stays_lost_until_a_whole_state_comes(three: Path) -> None:
 def test_lost_ends_when_the_group_is_left(three: Path) -> None:
     flip(three, "records", "record", "partition = 2")
     left = Stored(BALLOT, left=Configuration(EPOCH.successor(), (Member(b"other"),)))
-    with closing(GroupDatabase(three)) as database:
+    with closing(Database(three)) as database:
         list(database.load())
         database.commit({2: promise(left)}, {})
     loaded, lost = found(three)
     assert (loaded[2], lost) == ((left, None), set())
-    with closing(GroupDatabase(three)) as database:
+    with closing(Database(three)) as database:
         list(database.load())
         database.commit({2: save(30, b"only")}, {})
     assert found(three)[0][2] == (stored(30), state_of(save(30, b"only")))
@@ -574,7 +573,7 @@ def test_lost_is_known_after_another_history(nodes: Nodes) -> None:
 
 def test_a_failed_commit_leaves_lost_what_is_lost(three: Path) -> None:
     flip(three, "records", "record", "partition = 2")
-    with closing(GroupDatabase(three)) as database:
+    with closing(Database(three)) as database:
         list(database.load())
         database._writer.execute("PRAGMA max_page_count = 1")
         with pytest.raises(StorageFailed, match="full"):
@@ -620,7 +619,7 @@ def another_programs(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    GroupDatabase(path).close()
+    Database(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 9")
 
@@ -634,7 +633,7 @@ def garbage(path: Path) -> None:
 
 
 def with_a_wiped_page(path: Path) -> None:
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: save(1, *(b"key %d" % number for number in range(500)))}, {})
     data = bytearray(path.read_bytes())
     page = len(data) // 4096 - 1
@@ -658,7 +657,7 @@ def test_a_file_that_cannot_be_used_is_refused(path: Path, made: Callable[[Path]
 
 
 def test_the_first_version_refuses_ours(path: Path) -> None:
-    GroupDatabase(path).close()
+    Database(path).close()
     with pytest.raises(StorageFailed, match="has format 2"):
         Database(path)
 
@@ -672,14 +671,14 @@ def test_a_folder_is_no_file(folder: Path) -> None:
 
 def test_a_commit_is_synced(path: Path) -> None:
     """No test here can cut the power: so this is as SQLite documents it."""
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         assert database._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_full_file_takes_nothing_of_a_commit(path: Path) -> None:
     """SQLite itself refuses here, as it does when the disk is full."""
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         database.commit({1: save(1, b"a")}, {"x": b"1"})
         pages = database._writer.execute("PRAGMA page_count").fetchone()[0]
         database._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -693,7 +692,7 @@ def test_a_full_file_takes_nothing_of_a_commit(path: Path) -> None:
 
 def test_what_cannot_be_packed_takes_nothing_with_it(path: Path) -> None:
     """A mistake of ours must not leave a transaction open."""
-    with closing(GroupDatabase(path)) as database:
+    with closing(Database(path)) as database:
         wrong = save(1, b"a")._replace(clients={(b"c", 1): (0, Done(rank(1), SET, b"k", (DONE, object())))})
         with pytest.raises(TypeError):
             database.commit({1: wrong}, {})
@@ -741,7 +740,7 @@ class Crashing:
         for partition, each in saves.items():
             self.given.setdefault(partition, []).append(each)
 
-    def life(self, database: GroupDatabase, commits: int) -> None:
+    def life(self, database: Database, commits: int) -> None:
         """Of a process, from its start to its crash in the middle of a commit."""
         for _ in range(commits):
             saves = self.next_saves()
@@ -751,7 +750,7 @@ class Crashing:
         self.disk.crash(self.rng, lambda: database.commit(saves, {}))
         self.last = saves
 
-    def start(self) -> GroupDatabase:
+    def start(self) -> Database:
         """After a crash: everything that was synced is there, and of the last commit all or nothing."""
         database = self.disk.opened()
         loaded = loaded_from(database)
@@ -796,7 +795,7 @@ def test_a_crash_between_commits_loses_nothing(path: Path) -> None:
 
 def test_a_commit_that_was_synced_is_not_torn_by_the_next(path: Path) -> None:
     """A test of the tearing: it changes nothing that was there before, and does tear what is new."""
-    database = GroupDatabase(path)
+    database = Database(path)
     database.commit({1: save(1, b"a")}, {})
     before = read_files(path)
     database.commit({1: save(2, b"b", value=bytes(50_000))}, {})
@@ -810,7 +809,7 @@ def test_a_commit_that_was_synced_is_not_torn_by_the_next(path: Path) -> None:
 
 
 def test_damage_before_acknowledged_commits_is_refused(path: Path) -> None:
-    database = GroupDatabase(path)
+    database = Database(path)
     for sequence in range(5):
         database.commit({1: save(sequence, b"a")}, {})
     files = read_files(path)

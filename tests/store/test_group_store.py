@@ -21,9 +21,8 @@ from chordtx.group.rank import NodeId
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
 from chordtx.store import group_store
-from chordtx.store.disk import LAZY_SECONDS
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_store import GroupStore, InlineGroupStore
+from chordtx.store.database import Database
+from chordtx.store.group_store import LAZY_SECONDS, GroupStore, InlineGroupStore
 from tests.store.disks import IN_MEMORY, Threads, result
 from tests.store.group_turns import (
     BALLOT,
@@ -47,7 +46,7 @@ class Saving:
         self.path = path
         self.clock = Clock()
         self.threads = Threads()
-        self.database = GroupDatabase(path)
+        self.database = Database(path)
         self.store = GroupStore(self.database, self.threads, self.clock.callLater)
         self.loaded = list(self.store.load())
         self._commit = self.database.commit
@@ -415,7 +414,7 @@ def test_inline_is_saved_when_it_returns(path: Path) -> None:
 
 def test_inline_tries_again_too(path: Path) -> None:
     clock = Clock()
-    database = GroupDatabase(path)
+    database = Database(path)
     store = InlineGroupStore(database, clock.callLater)
     pages = database._writer.execute("PRAGMA page_count").fetchone()[0]
     database._writer.execute(f"PRAGMA max_page_count = {pages}")
@@ -503,7 +502,7 @@ async def test_commits_run_in_a_thread(running_reactor: Any, path: Path) -> None
     def run(work: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(running_reactor, running_reactor.getThreadPool(), work)
 
-    store = GroupStore(GroupDatabase(path), run, running_reactor.callLater)
+    store = GroupStore(Database(path), run, running_reactor.callLater)
     list(store.load())
     saves = [save(sequence, b"key %d" % (sequence % 7)) for sequence in range(100)]
     told: list[int] = []
@@ -514,6 +513,6 @@ async def test_commits_run_in_a_thread(running_reactor: Any, path: Path) -> None
             await last
     assert told == list(range(100))
     await store.close()
-    database = GroupDatabase(path)
+    database = Database(path)
     assert loaded_from(database) == {1: (stored(99), state_of(*saves))}
     database.close()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chordtx.errors import ProtocolError
-from chordtx.records import HybridClock, Version
+from chordtx.sync.clock import HybridClock
+from chordtx.sync.version import Version
 
 WALL_MS = st.integers(0, 1 << 41)
 

@@ -7,7 +7,7 @@ Databases" (2014). The wall clock is given with each call, never read.
 from __future__ import annotations
 
 from chordtx.errors import ProtocolError
-from chordtx.records.version import COUNTER_BITS, Version
+from chordtx.sync.version import COUNTER_BITS, Version
 
 
 class HybridClock:

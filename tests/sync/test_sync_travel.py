@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
-from chordtx.records import NEVER_WRITTEN, Record, RecordLimits, Version, merge
+from chordtx.sync.record import NEVER_WRITTEN, Record, merge
+from chordtx.sync.travel import RecordLimits
+from chordtx.sync.version import Version
 from chordtx.wire import Codec, Message, flags, unpack_value
 
 LIMITS = Limits(frame_bytes_max=30_000, expanded_bytes_max=30_000, elements_max=3_000, containers_max=400)

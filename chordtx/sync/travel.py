@@ -6,11 +6,9 @@ once, each within the limits; what their writes merge to can still be stored, re
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
-from chordtx.records.record import Record
+from chordtx.sync.record import Record
 from chordtx.wire.packing import TooDeep, TooMany, scan
 
 #: What a message has around a record beside its key: the checksum, ids, the method and its other arguments.
@@ -37,9 +35,7 @@ class RecordLimits:
         self._fields_max = max(0, most - _AROUND_CONTAINERS)
         self._message_bytes_max = min(limits.frame_bytes_max, limits.expanded_bytes_max)
         self._fields_written_max = min(2 * most // 3, self._fields_max)
-        self.read = evolve(
-            limits, elements_max=2 * limits.elements_max, containers_max=2 * limits.containers_max
-        )
+        self.read = limits.of_reading
 
     def must_travel(self, key: bytes, record: Record) -> None:
         """Before a record is sent. :raises ValueTooLarge: when it does not fit into a message."""

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chordtx.errors import ProtocolError
-from chordtx.records import Record, Version, merge
+from chordtx.sync.record import Record, merge
+from chordtx.sync.version import Version
 
 
 def pack(value: object) -> bytes:

@@ -11,7 +11,7 @@ from chordtx.group.rank import NO_RANK, Rank
 from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Stored
 from chordtx.group.state import Client, Header, State
-from chordtx.store import group_form as form
+from chordtx.store import form
 from chordtx.store.form import Damaged
 
 #: Partition, what its replica has promised and has, its state when it has one, and what it was in other

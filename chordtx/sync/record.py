@@ -16,7 +16,7 @@ import msgpack
 from attrs import evolve, frozen
 
 from chordtx.errors import ProtocolError
-from chordtx.records.version import CLOCK_MAX, WRITER_BYTES_MAX, Version
+from chordtx.sync.version import CLOCK_MAX, WRITER_BYTES_MAX, Version
 
 Field = tuple[Version, bytes]
 
