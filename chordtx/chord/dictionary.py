@@ -16,6 +16,7 @@ from chordtx.group.messages import Answer
 from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
+from chordtx.wire import check_value
 
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
@@ -130,8 +131,10 @@ class RingDict(DictMixin):
 
     async def _write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        packed = b"".join(name + value for name, value in fields.items())
-        answer = await self._ask(operations.DELTA, key, operations.map_header(len(fields)) + packed)
+        entries = b"".join(name + value for name, value in fields.items())
+        delta = operations.map_header(len(fields)) + entries
+        check_value(delta, self._value_bytes_max, self._value_limits)
+        answer = await self._ask(operations.DELTA, key, delta)
         if answer.status == WRONG_TYPE:
             raise TypeError("a delta can only be applied to a map")
         if answer.status == TOO_LARGE:

@@ -46,6 +46,9 @@ class Links(Protocol):
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
 
+    def is_sending(self, id: NodeId) -> bool:
+        """Whether what was sent to a node has not left yet."""
+
     def are_working(self) -> bool:
         """Whether :meth:`Hosting.links_worked` is called soon."""
 
@@ -104,6 +107,7 @@ class Hosting:
         assert me.has_disk == (store is not None)
         self.me = me
         self.groups = Groups(me, settings, rng)
+        self.groups.turn.is_sending = links.is_sending
         self._reactor = reactor
         self._lease_seconds, self._wall_ms = clocks.lease_seconds, clocks.wall_ms
         self._is_full = False
@@ -146,8 +150,10 @@ class Hosting:
             self._wants_end()
 
     def stop(self) -> None:
-        """Nothing is done any more: what was not said yet is never said."""
+        """Nothing is done any more: what was not said yet is never said. What was noted is kept."""
         self._is_stopped = True
+        if self._store is not None and self._values:
+            self._store.save({}, self._values)
         for call in (self._ending, self._timer, self._lazy_timer):
             if call is not None and call.active():
                 call.cancel()

@@ -80,6 +80,13 @@ class KeptFolder:
         return "" if self._folder is None else str(self._folder.path)
 
     @property
+    def status(self) -> dict[str, Any]:
+        """What operators see of it, fit for JSON; nothing without one."""
+        if self._folder is None:
+            return {}
+        return {"data": self.path, "partitions_damaged": len(self._folder.store.lost)}
+
+    @property
     def store(self) -> GroupStore | None:
         """What groups keep."""
         return None if self._folder is None else self._folder.store

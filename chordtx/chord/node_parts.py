@@ -273,6 +273,11 @@ class NodeParts:
         """Whether a node can be reached at this moment."""
         return self._service._is_linked(int.from_bytes(id, "big"))
 
+    def is_sending(self, id: NodeId) -> bool:
+        """Whether what was sent to a node has not left yet."""
+        link = self._service._contacts.link(int.from_bytes(id, "big"))
+        return link is not None and link.has_unsent
+
     def are_working(self) -> bool:
         """Whether what has come over some link is being handled."""
         return self._service._bounds.turns.is_working

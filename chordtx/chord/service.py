@@ -43,7 +43,7 @@ from chordtx.chord.standings import Standings
 from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
-from chordtx.errors import NotJoined
+from chordtx.errors import NoMajorityTimeout, NotJoined
 from chordtx.group.configuration import Member
 from chordtx.legacy import LegacyPeers
 from chordtx.mesh import Address, MeshConnection, MeshService
@@ -53,7 +53,7 @@ from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.steady import lease_clock_of
-from chordtx.mesh.waiting import Gate, Shared
+from chordtx.mesh.waiting import Gate, Shared, within
 from chordtx.ring import Contact, RingNode
 from chordtx.wire import Message, flags, node_id
 
@@ -328,10 +328,11 @@ class ChordService(RingDict, MeshService):
             self._note()
 
     def _ring_known(self) -> Deferred[RingIdentity]:
-        """Fires with the ring's identity once it is known."""
+        """Fires with the ring's identity once it is known; fails when that takes too long."""
         if self._identity is not None:
             return succeed(self._identity)
-        return Deferred.fromCoroutine(self._wait_for_ring())
+        seconds = self._chord_settings.operation_timeout_seconds
+        return within(seconds, self.reactor, Deferred.fromCoroutine(self._wait_for_ring()), _no_ring)
 
     async def _wait_for_ring(self) -> RingIdentity:
         await self._identified.when_open()
@@ -360,6 +361,7 @@ class ChordService(RingDict, MeshService):
         """Leave the ring politely: hand over, and say goodbye."""
         self._joining.stop()
         self._announcements.flush()
+        self._note()  # the peers are still known
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
         elif self._ring.is_member:
@@ -571,6 +573,7 @@ class ChordService(RingDict, MeshService):
             "leeching": not self._ring.is_member,
             **status_of_ring(self._ring),
             **status_of_groups(self._identity, self._hosting),
+            **self._kept.status,
         }
 
     def _status_summary(self) -> dict[str, Any]:
@@ -591,3 +594,7 @@ class ChordService(RingDict, MeshService):
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
         return self._run(self._walk.walk())
+
+
+def _no_ring() -> Exception:
+    return NoMajorityTimeout("no ring was found in time")

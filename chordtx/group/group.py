@@ -285,8 +285,11 @@ class Group:
             self.tries.after(self._place(gone) * self.tries.apart())
 
     def reached(self, node: NodeId) -> bool:
-        """There is a link to a node again. :returns: whether it tries anew for that."""
+        """There is a link to a node again. :returns: whether there is something to do for that."""
         self._survivors.lives(node)
+        if self.leader is not None and Member(node, has_disk=True) in self.configuration.members:
+            self.leader.doubt(node)
+            return True
         if self.tries.at is None or node not in self.configuration.ids:
             return False
         self.tries.hurry()

@@ -78,6 +78,8 @@ Outcome = tuple[Record | None, Result]
 Function = Callable[[Record | None, Moment, tuple[Any, ...]], Outcome]
 
 _DONE: Result = (DONE, None)
+#: In a change: the result is what was written. So a large value does not travel twice.
+WRITTEN: Result = (DONE, True)
 _ABSENT: Result = (ABSENT, None)
 
 

@@ -273,6 +273,11 @@ class MeshConnection(Protocol):
             self._inflow.go_on()
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        return self._outbox.waiting_bytes > 0
+
+    @property
     def is_member(self) -> bool:
         """Whether the peer is a node of ours that stores, as far as it says."""
         return self.ours and not self.leeching

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
-from chordtx.records import Record
 from chordtx.sync.entry import Entry
 from chordtx.sync.lease import Lease
+from chordtx.sync.record import Record
 
 _PLAIN = (dict, list, tuple, set, bytes, str, int, float, MappingProxyType, Record, Entry, Lease)
 
