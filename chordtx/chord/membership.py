@@ -7,6 +7,7 @@ a neighbour that fell silent is dead, and leaves. It must not know records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -17,12 +18,13 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
 from chordtx.mesh.loop import Loop
-from chordtx.mesh.waiting import within
+from chordtx.mesh.waiting import Gate, within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
 _CALMER = 1.5
 _SUSPECT_SECONDS = 2.0
+_PREDECESSOR_SECONDS = 1.0  # who has joined waits for its predecessor to be known, but not for long
 _CONTACTS_MAX = 64
 _GIVEN_UP_MAX = 1000
 _ASKED_FOR_PLACE_MAX = 8
@@ -58,6 +60,7 @@ class Membership:
         self._calm_max = calm_max
         self._calm = 1.0
         self._given_up: dict[int, None] = {}
+        self._has_predecessor = Gate()
         node._methods.update(
             find=self._find,
             neighbours=self._neighbours,
@@ -85,6 +88,8 @@ class Membership:
         owner, successors = await self._find_place(chosen)
         self._carry_out(self._ring.join_answered(owner, successors))
         self._keep_going()
+        with suppress(CallTimeout):  # the ring works all the same, and lookups find us later
+            await within(_PREDECESSOR_SECONDS, self._node.reactor, self._has_predecessor.when_open(), _late)
 
     async def _find_place(self, asked: Contact) -> tuple[Contact, Sequence[Contact]]:
         """Ask around until the members before and after our place agree."""
@@ -246,6 +251,8 @@ class Membership:
             match effect:
                 case Changed():
                     self._hurry()
+                    if self._ring.predecessor is not None:
+                        self._has_predecessor.opened()
                     self._routing.ring_changed()
                     self._changed()
                 case Ask(contact):
@@ -283,10 +290,12 @@ class Membership:
     async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
         call = self._node._call_contact(contact, "neighbours")
         seconds = _SUSPECT_SECONDS + self._settings.call_timeout_seconds
-        reply = await within(
-            seconds, self._node.reactor, call, lambda: CallTimeout("it does not answer in time")
-        )
+        reply = await within(seconds, self._node.reactor, call, _late)
         if len(reply) != 2 or not isinstance(reply[1], list):
             raise ProtocolError("neighbours are a predecessor and a list")
         predecessors = [] if reply[0] is None else usable_contacts(reply[:1])
         return next(iter(predecessors), None), usable_contacts(reply[1][:_CONTACTS_MAX])
+
+
+def _late() -> CallTimeout:
+    return CallTimeout("it does not answer in time")

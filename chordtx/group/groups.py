@@ -210,7 +210,7 @@ class Groups:
                 group.lost(node, has_ended=has_ended)
 
     def reached(self, node: NodeId) -> None:
-        """There is a link to a node again: groups without a leader try anew, and leaders ask how far it is."""
+        """There is a link to a node again: groups without a leader try anew; leaders ask how far it is."""
         for partition, group in self.groups.items():
             if group.reached(node):
                 self._active.add(partition)
