@@ -35,14 +35,19 @@ def loaded(folder: DataFolder) -> dict[int, Any]:
     return {partition: (stored, state) for partition, stored, state, _ in folder.store.load()}
 
 
+def opened_and_read(path: Path, subnet: str) -> None:
+    """What a node does at its start."""
+    folder = opened(path, subnet)
+    try:
+        loaded(folder)
+    finally:
+        close(folder)
+
+
 def refusal(path: Path, subnet: str = "demo") -> str:
     """Why the folder is refused, in one line: when it is opened, or at the latest when it is read."""
     with pytest.raises(StorageFailed) as raised:
-        folder = opened(path, subnet)
-        try:
-            loaded(folder)
-        finally:
-            close(folder)
+        opened_and_read(path, subnet)
     said = str(raised.value)
     assert "\n" not in said
     assert str(path) in said
