@@ -24,7 +24,7 @@ LINKS = 4
 HOSTS = 20
 #: One input in so many is a call frame of many calls, or of what costs most for its bytes.
 MANY = [1] * 40 + [2, 5, 5, 20, 20, 300]
-KNOWN_FLAGS = [*range(0x12), 0x30, flags.HELLO, flags.CALL, flags.REPLY, flags.ANNOUNCE, 0x50]
+KNOWN_FLAGS = [*range(0x12), 0x30, *range(flags.HELLO, flags.LEGACY + 1), 0x50]
 TYPES = [flags.WHISPER] * 5 + [flags.BROADCAST] * 3
 LENGTHS = [0, 1, 31, 32, 33, 4096, 4097, 1 << 24, (1 << 24) + 1, (1 << 31) - 1, (1 << 32) - 1]
 COMPRESSIONS = [flags.ZLIB, flags.GZIP, flags.SNAPPY, flags.BZ2, flags.LZMA]
@@ -87,6 +87,9 @@ class Guest(Stranger):
             self.say(flags.HELLO, 1)
         address = self._address if self._is_storing else ["127.0.0.1", 0]
         self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), address, [19, 17, 32])
+        ring = getattr(self.node, "_identity", None)
+        if self.kind == "ours" and ring is not None and not self.gone:
+            self.say(flags.STANDING, [ring.to_wire(), False, False, False, 0])
         if self._is_storing and not self.gone:
             self.say(flags.HANDSHAKE, "0")
 
@@ -137,14 +140,14 @@ class Guests:
 
     @property
     def may_overwrite(self) -> bool:
-        """Whether they are members, who are trusted with the records."""
+        """Whether they are members of the ring, who are trusted with the records and with who keeps them."""
         return self._kind.stores
 
     def act(self, number: int) -> None:
         """The input of this number."""
         rng = Random(f"{self._kind} {self._seed} {number}")
         guest = self._guest(rng)
-        words = Words(rng, [self._world.node, *self._world.others])
+        words = Words(rng, [self._world.node, *self._world.others], guest.id)
         act = rng.choices(self._inputs, self._shares)[0][1]
         self._world.meter.measure(lambda: act(guest, words))
 
