@@ -123,7 +123,7 @@ PAYLOADS: dict[str, list[tuple[int, Say]]] = {
     ],
     "chord": [
         (flags.HANDSHAKE, lambda w, text: [w.rng.choice("01")]),
-        *[(flags.GROUPS, lambda w, text: [_groups(w)])] * 4,
+        *[(flags.GROUPS, lambda w, text: [groups_frame(w)])] * 4,
         *[(flags.STANDING, lambda w, text: [w.standing()])] * 2,
         (flags.REFUSAL, lambda w, text: ["because\x1b[2J"]),
         (flags.LEGACY, lambda w, text: []),
@@ -149,7 +149,7 @@ PAYLOADS: dict[str, list[tuple[int, Say]]] = {
 }
 
 
-def _groups(words: Words) -> bytes:
+def groups_frame(words: Words) -> bytes:
     """A frame of what members tell, as it is or changed."""
     rows = rows_of(some(words.told, words))
     if words.rng.random() < MUTATED_FRAMES_SHARE:

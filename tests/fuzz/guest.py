@@ -13,12 +13,14 @@ from attrs import frozen
 
 from chordtx.wire import Message, compression, flags
 from chordtx.wire.frame import frame
-from tests.fuzz.grammar import RENEGOTIATED, RESULTS, methods_of, payloads_of
+from tests.fuzz.grammar import RENEGOTIATED, RESULTS, groups_frame, methods_of, payloads_of
 from tests.fuzz.words import Words
 from tests.fuzz.world import World
 from tests.mesh.fuzz import ODD, Stranger, broken_body, broken_bytes, mutated, odd_payloads, odd_value
 
 MUTATED_SHARE = 0.45
+#: How much of what a member says goes to groups.
+GROUPS_SHARE = 0.4
 LINKS = 4
 #: Where those that store are said to be. Few, for addresses are remembered.
 HOSTS = 20
@@ -49,6 +51,11 @@ class Kind:
     service: str
     dialect: str
     stores: bool = False
+
+    @property
+    def is_in_groups(self) -> bool:
+        """Whether groups listen to it."""
+        return self.service == "chord" and self.dialect == "ours" and self.stores
 
     def __str__(self) -> str:
         return f"{self.service}-{self.dialect}" + ("-stores" if self.stores else "")
@@ -176,6 +183,8 @@ class Guests:
     def _frame(self, guest: Guest, words: Words) -> bytes:
         """Something of the grammar, as it is or changed."""
         rng = words.rng
+        if self._kind.is_in_groups and rng.random() < GROUPS_SHARE:
+            return guest.data(flags.GROUPS, groups_frame(words))
         if self._kind.dialect == "ours" and rng.random() < 0.7:
             return self._calls(guest, words)
         flag, make = rng.choice(self._payloads)

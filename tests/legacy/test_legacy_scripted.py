@@ -327,6 +327,23 @@ def test_it_ends_when_they_are_gone() -> None:
     assert all(node._legacy._host._pointers.all() == [] for node in ring.ours)
 
 
+def test_it_ends_when_they_had_several_links_one_after_another() -> None:
+    """The second one waits for the place of the first, and takes it."""
+    ring = Ring()
+    peer = ring.link()
+    first = dict(peer._links)
+    peer.link(*ring.ours)
+    for stranger in first.values():
+        stranger.end()
+    ring.run(1)
+    assert [len(node._legacy._presence.links) for node in ring.ours] == [1] * len(ring.ours)
+    assert ring.done(ring.ours[0].set(b"key", "value")) is None
+    assert ring.get(b"key", 1) == "value"
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
+
+
 def test_each_change_is_announced_once() -> None:
     ring = Ring()
     peer = ring.link()
