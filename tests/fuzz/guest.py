@@ -84,8 +84,14 @@ class Guest(Stranger):
         super().__init__(world.node, kind.dialect, rng)
         self._address = [f"10.8.0.{number % HOSTS + 1}", 4000]
         self._is_storing = kind.stores
+        self._meter = world.meter
         self.rest = b""
         self.asked: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        """See :class:`~tests.mesh.fuzz.Stranger`: what the service does about it at once is its turn."""
+        super_write = super().write
+        self._meter.measure(lambda: super_write(data))
 
     def greet(self) -> None:
         """See :class:`~tests.mesh.fuzz.Stranger`."""
@@ -156,7 +162,7 @@ class Guests:
         guest = self._guest(rng)
         words = Words(rng, [self._world.node, *self._world.others], guest.id)
         act = rng.choices(self._inputs, self._shares)[0][1]
-        self._world.meter.measure(lambda: act(guest, words))
+        act(guest, words)
 
     def _guest(self, rng: Random) -> Guest:
         place = rng.randrange(LINKS)

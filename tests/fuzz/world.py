@@ -175,10 +175,12 @@ def _stored(node: Any) -> Iterator[Any]:
     if isinstance(node, SyncService):
         yield from vars(node._replica).values()
         return
+    yield node._legacy._host.entries._entries
     hosting = node._hosting
     for group in () if hosting is None else hosting.groups.groups.values():
         replica = group.replica
-        yield from (replica.state, replica.asides, replica._draft, replica._missed, replica._asides_unsaved)
+        yield from (replica.state, replica.asides, replica._asides_unsaved)
+        yield from (replica.copy, replica._sources, replica._draft, replica._missed)
 
 
 class World:
@@ -211,7 +213,7 @@ class World:
 
     @property
     def stored_bytes(self) -> int:
-        """What the records of all nodes take, and what groups keep beside them."""
+        """What the records of all nodes take, with what groups and hosts of legacy peers keep beside them."""
         return plain_bytes(chain.from_iterable(map(_stored, self._nodes))) if self.has_dict else 0
 
     @property
