@@ -180,9 +180,8 @@ class LegacyPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """There is a link. A legacy peer is told the keys that we lead."""
-        if not link.ours:
-            for other in self._presence.others_to(link):  # this one has taken its place
-                self._forget(other)
+        for other in self._presence.others_to(link):  # this one has taken its place
+            self._forget(other)
         if link.ours or not self._is_refused(link):
             self._presence.link_opened(link)
             if not link.ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from chordtx.chord.service import ChordService
 from chordtx.config import GroupSettings
 from chordtx.legacy.tables import places_of
 from chordtx.ring import SIZE, distance
+from chordtx.wire import encode_id
 from tests.legacy.scripted import ScriptedPeer
+from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster
 
 SETTINGS = ChordSettings(partition_bits=4, groups=GroupSettings(lease_seconds=0.5))
@@ -325,6 +328,19 @@ def test_it_ends_when_they_are_gone() -> None:
     ring.run(30)
     assert not any(node._legacy.is_active for node in ring.ours)
     assert all(node._legacy._host._pointers.all() == [] for node in ring.ours)
+
+
+def test_it_ends_when_one_of_ours_has_a_legacy_peers_id() -> None:
+    """A stranger may say so."""
+    ring = Ring()
+    peer = ring.link()
+    for node in ring.ours:
+        stranger = Stranger(node, "ours", Random(1))
+        stranger.id = encode_id(peer.number)
+        stranger.greet()
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
 
 
 def test_it_ends_when_they_had_several_links_one_after_another() -> None:
