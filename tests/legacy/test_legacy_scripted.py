@@ -360,6 +360,27 @@ def test_it_ends_when_they_had_several_links_one_after_another() -> None:
     assert not any(node._legacy.is_active for node in ring.ours)
 
 
+def test_a_key_that_is_told_again_and_again_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame of a member names it so often that as many questions would be too many."""
+    ring = Ring()
+    ring.link(is_storing=False)
+    place = places_of(b"key")[0]
+    (node,) = (node for node in ring.ours if node._ring.owns(place.position))
+    host, reads = node._legacy._host, []
+    read = host._records.read
+    monkeypatch.setattr(host._records, "read", lambda key: reads.append(key) or read(key))
+    host.entries.add(place, "value", False, 100)
+    told = [[b"key", False]] * 1000
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told))
+    ring.run(5)
+    assert 0 < len(reads) < 50
+    host.entries.add(place, "another value", False, 100)
+    before = len(reads)
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told[:1]))
+    ring.run(5)
+    assert len(reads) > before
+
+
 def test_each_change_is_announced_once() -> None:
     ring = Ring()
     peer = ring.link()
