@@ -137,6 +137,8 @@ def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
     if type(now_ms) is not int or not 0 <= now_ms <= COUNT_MAX:
         raise ProtocolError("a time is a number from 0 on")
     changes = changes_from_wire(told)
+    if after + len(changes) > COUNT_MAX:
+        raise ProtocolError("a change that has no sequence any more")
     for change in changes:
         if len(change[3]) > value_bytes_max or len(change[1]) > KEY_BYTES_MAX:
             raise ProtocolError("a change with too large a key or value")

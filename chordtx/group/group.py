@@ -48,7 +48,7 @@ from chordtx.group.messages import (
 )
 from chordtx.group.moving import Move
 from chordtx.group.partition_time import WallClocks
-from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
+from chordtx.group.rank import COUNT_MAX, NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.recovery import Survivors, forced
 from chordtx.group.replica import Aside, Replica, Stored
 from chordtx.group.state import State
@@ -322,7 +322,10 @@ class Group:
             return
         self._step_down()
         self.tries.at = None
-        ballot = Ballot(max(replica.promised.number, self._number_seen) + 1, self.me.id)
+        number = max(replica.promised.number, self._number_seen) + 1
+        if number > COUNT_MAX:
+            return  # somebody has lied, for nobody counts so far: what is said with it would break links
+        ballot = Ballot(number, self.me.id)
         if not trial:
             replica.promise(ballot)  # its own promise first: no ballot is used twice
             self._sequence = 0

@@ -88,6 +88,7 @@ class Host:
         self._pointers = Pointers()
         self._told: dict[int, int] = {}  # partition -> so long is the arc for which all of its keys were told
         self._ours_changed_at = -inf
+        self._basing: set[Place] = set()  # where it is being found out which record was there
         self.entries = entries
 
     # Who owns what
@@ -260,13 +261,17 @@ class Host:
 
     def _base_later(self, place: Place, key: bytes) -> None:
         entry = self.entries.get(place)
-        if entry is not None and not entry.is_based:
+        if entry is not None and not entry.is_based and place not in self._basing:
+            self._basing.add(place)
             self._node.background(self._base_and_hint(place, key))
 
     async def _base_and_hint(self, place: Place, key: bytes) -> None:
-        with suppress(ChordError):  # whoever counts asks again
-            if await self._base(place, key) is not None:
-                self.hint(key)
+        try:
+            with suppress(ChordError):  # whoever counts asks again
+                if await self._base(place, key) is not None:
+                    self.hint(key)
+        finally:
+            self._basing.discard(place)
 
     async def _base(self, place: Place, key: bytes) -> Entry | None:
         """Find out which record is there when an entry comes.

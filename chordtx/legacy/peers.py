@@ -180,6 +180,8 @@ class LegacyPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """There is a link. A legacy peer is told the keys that we lead."""
+        for other in self._presence.others_to(link):  # this one has taken its place
+            self._forget(other)
         if link.ours or not self._is_refused(link):
             self._presence.link_opened(link)
             if not link.ours:
@@ -199,12 +201,15 @@ class LegacyPeers:
             self._teller.lost(link.id_10)
             self._host.ours_changed()
             return False
-        self._presence.link_closed(link)
-        self._tables.link_closed(link)
-        self._step.forget(link)
+        self._forget(link)
         if not link.leeching and link.address is not None and link.address.reachable:
             self._node.background(self._reconnect(link))
         return True
+
+    def _forget(self, link: MeshConnection) -> None:
+        self._presence.link_closed(link)
+        self._tables.link_closed(link)
+        self._step.forget(link)
 
     async def _reconnect(self, lost: MeshConnection) -> None:
         # Links of legacy peers go down for less than their owners' deaths: a wrong message is enough.

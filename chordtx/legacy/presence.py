@@ -65,6 +65,10 @@ class Presence:
             self._node.broadcast(flags.LEGACY)
         self._begin()
 
+    def others_to(self, link: MeshConnection) -> list[MeshConnection]:
+        """Links to the same legacy peer as this one."""
+        return [other for other in self.links if other is not link and other.id == link.id]
+
     def link_closed(self, link: MeshConnection) -> None:
         """A legacy peer is gone, or its link is."""
         self.links.pop(link, None)

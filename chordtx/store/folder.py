@@ -19,10 +19,9 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from chordtx.errors import ProtocolError, StorageFailed
+from chordtx.errors import StorageFailed
 from chordtx.store.database import FORMAT, Database
 from chordtx.store.group_store import CallLater, GroupStore, RunInThread
-from chordtx.store.journal import commits_passed_over
 from chordtx.store.ownership import OwnFolder
 from chordtx.store.sqlite_file import damaged
 
@@ -106,9 +105,7 @@ class DataFolder:
         records = self.path / RECORDS
         size = records.stat().st_size if records.exists() else None
         if (self.path / _FORMAT).exists() and not size:
-            raise damaged(records, "it is gone" if size is None else "it is empty")
-        if commits_passed_over(self.path / _LOG) > 1:
-            raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
+            raise damaged(records, "it is gone" if size is None else "it is empty", Database.what_to_do)
         # SQLite gives the files that it makes beside this one the same permissions.
         os.close(self._own.open(RECORDS, os.O_RDWR))
 
@@ -120,8 +117,9 @@ class DataFolder:
             self.peers = self.peers_of(values)
             self.ring, self.met = values.get("ring"), values.get("met")
             self.starts = int(values.get("starts", b"0")) + 1
-        except (ValueError, TypeError, ProtocolError) as error:
-            raise damaged(self.path / RECORDS, "what stands beside the records makes no sense") from error
+        except (ValueError, TypeError) as error:
+            reason = "what stands beside the records makes no sense"
+            raise damaged(self.path / RECORDS, reason, Database.what_to_do) from error
         if named != subnet:
             path = str(self.path)
             raise StorageFailed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from chordtx.chord.service import ChordService
 from chordtx.config import GroupSettings
 from chordtx.legacy.tables import places_of
 from chordtx.ring import SIZE, distance
+from chordtx.wire import encode_id
 from tests.legacy.scripted import ScriptedPeer
+from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster
 
 SETTINGS = ChordSettings(partition_bits=4, groups=GroupSettings(lease_seconds=0.5))
@@ -325,6 +328,57 @@ def test_it_ends_when_they_are_gone() -> None:
     ring.run(30)
     assert not any(node._legacy.is_active for node in ring.ours)
     assert all(node._legacy._host._pointers.all() == [] for node in ring.ours)
+
+
+def test_it_ends_when_one_of_ours_has_a_legacy_peers_id() -> None:
+    """A stranger may say so."""
+    ring = Ring()
+    peer = ring.link()
+    for node in ring.ours:
+        stranger = Stranger(node, "ours", Random(1))
+        stranger.id = encode_id(peer.number)
+        stranger.greet()
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
+
+
+def test_it_ends_when_they_had_several_links_one_after_another() -> None:
+    """The second one waits for the place of the first, and takes it."""
+    ring = Ring()
+    peer = ring.link()
+    first = dict(peer._links)
+    peer.link(*ring.ours)
+    for stranger in first.values():
+        stranger.end()
+    ring.run(1)
+    assert [len(node._legacy._presence.links) for node in ring.ours] == [1] * len(ring.ours)
+    assert ring.done(ring.ours[0].set(b"key", "value")) is None
+    assert ring.get(b"key", 1) == "value"
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
+
+
+def test_a_key_that_is_told_again_and_again_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame of a member names it so often that as many questions would be too many."""
+    ring = Ring()
+    ring.link(is_storing=False)
+    place = places_of(b"key")[0]
+    (node,) = (node for node in ring.ours if node._ring.owns(place.position))
+    host, reads = node._legacy._host, []
+    read = host._records.read
+    monkeypatch.setattr(host._records, "read", lambda key: reads.append(key) or read(key))
+    host.entries.add(place, "value", False, 100)
+    told = [[b"key", False]] * 1000
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told))
+    ring.run(5)
+    assert 0 < len(reads) < 50
+    host.entries.add(place, "another value", False, 100)
+    before = len(reads)
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told[:1]))
+    ring.run(5)
+    assert len(reads) > before
 
 
 def test_each_change_is_announced_once() -> None:

@@ -25,7 +25,7 @@ from chordtx.sim.group_disk import Files, GroupDisk, read_files, torn, write_fil
 from chordtx.store import form
 from chordtx.store.database import Database
 from chordtx.store.journal import commits_passed_over
-from tests.store.disks import IN_MEMORY
+from tests.store.disks import IN_MEMORY, make_first_version
 from tests.store.group_turns import (
     BALLOT,
     CONFIGURATION,
@@ -38,6 +38,7 @@ from tests.store.group_turns import (
     loaded_from,
     promise,
     rank,
+    record,
     save,
     state_of,
     stored,
@@ -624,10 +625,6 @@ def newer(path: Path) -> None:
         connection.execute("PRAGMA user_version = 9")
 
 
-def of_the_first_version(path: Path) -> None:
-    Database(path).close()
-
-
 def garbage(path: Path) -> None:
     path.write_bytes(Random(1).randbytes(20_000))
 
@@ -646,7 +643,7 @@ def with_a_wiped_page(path: Path) -> None:
     [
         (another_programs, "another program's"),
         (newer, "has format 9, and this chordtx knows formats up to 2: run a newer chordtx"),
-        (of_the_first_version, "is of chordtx 0.1.0"),
+        (make_first_version, "is of chordtx 0.1.0"),
         (garbage, NEW_NODE),
         (with_a_wiped_page, NEW_NODE),
     ],
@@ -656,14 +653,76 @@ def test_a_file_that_cannot_be_used_is_refused(path: Path, made: Callable[[Path]
     assert why in refusal(path)
 
 
-def test_the_first_version_refuses_ours(path: Path) -> None:
-    Database(path).close()
-    with pytest.raises(StorageFailed, match="has format 2"):
-        Database(path)
-
-
 def test_a_folder_is_no_file(folder: Path) -> None:
     assert "Is a directory" in refusal(folder)
+
+
+def test_a_log_that_cannot_be_read_is_refused(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").mkdir()
+    assert "cannot read the log" in refusal(path)
+
+
+class Unreadable:
+    """A connection to a disk that fails."""
+
+    def __init__(self, connection: sqlite3.Connection, works_for: str) -> None:
+        self._connection = connection
+        self._works_for = works_for
+        self.close = connection.close
+
+    def execute(self, statement: str) -> Any:
+        """:raises sqlite3.OperationalError: but for one statement."""
+        if self._works_for in statement:
+            return self._connection.execute(statement)
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("works_for", ["integrity_check", "nothing"])
+def test_a_disk_that_fails_is_no_damage(three: Path, works_for: str) -> None:
+    with closing(Database(three)) as database:
+        reader = database._reader
+        database._reader = Unreadable(reader, works_for)  # type: ignore[assignment]
+        for read in (database.load, database.values):
+            with pytest.raises(StorageFailed, match="disk I/O error") as raised:
+                read()
+            assert "damaged" not in str(raised.value)
+        database._reader = reader
+        assert loaded_from(database) == {1: WHOLE, 2: WHOLE, 3: WHOLE, 4: ALONE}
+
+
+# Rows
+
+
+def rows_of(key: bytes, value: bytes, number: int) -> list[tuple[Callable[[bytes], object], bytes]]:
+    """What reads a row of each kind, and the row."""
+    pack, seed = form.packer(), form.seed_of(form.RECORDS, 3)
+    seed_of_operations, decoder = form.seed_of(form.OPERATIONS, 3), form.Decoder()
+    ((_, _, kept),) = form.record_rows(3, {key: record(1, value)}, pack)
+    done = Done(rank(number), SET, key, (DONE, value))
+    ((_, _, _, operation),) = form.operation_rows(3, {(b"c", number): (0, done)}, pack)
+    ((_, _, other),) = form.aside_rows(3, {number: aside(number, key)}, pack)
+    return [
+        (lambda row: form.promises_from_stored(3, row), form.promises_to_stored(3, stored(number), pack)),
+        (lambda row: form.header_from_stored(3, row), form.header_to_stored(3, stored(number), pack)),
+        (lambda row: decoder.record(seed, key, row), kept),
+        (lambda row: form.operation_from_stored(seed_of_operations, b"c", number, row), operation),
+        (lambda row: decoder.aside(3, number, row), other),
+        (lambda row: form.value_from_stored("name", row), form.value_to_stored("name", value)),
+    ]
+
+
+@given(st.binary(max_size=9), st.binary(max_size=50), st.integers(0, 99), st.integers(0), st.integers(0, 7))
+def test_a_changed_bit_of_a_row_is_noticed(
+    key: bytes, value: bytes, number: int, place: int, bit: int
+) -> None:
+    rows = rows_of(key, value, number)
+    for read, row in rows:
+        read(row)
+        changed = bytearray(row)
+        changed[place % len(row)] ^= 1 << bit
+        for other in (bytes(changed), row[: place % len(row)], *(each for _, each in rows if each != row)):
+            with pytest.raises(form.Damaged):
+                read(other)
 
 
 # All or nothing
