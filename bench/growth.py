@@ -15,6 +15,7 @@ import sys
 import time as system_time
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from random import Random
 from typing import Any
 
@@ -22,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 
 from chordtx.chord.service import ChordService
-from chordtx.config import ChordSettings
+from chordtx.config import ChordSettings, MeshSettings
 from chordtx.mesh import MeshConnection
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
@@ -33,14 +34,20 @@ DELAY_SECONDS = 0.0005
 IDLE_SECONDS = 30.0
 SETTLE_SECONDS_MAX = 120.0
 JOIN_APART_SECONDS = 0.2
+CALM_SECONDS = 10.0
+CALM_WINDOWS_MAX = 12
+CALM = 0.98  # a ring is calm when it sends no less than this share of what it sent before
 OPERATIONS = 30
+CHANGES = 5
+AFTER_SECONDS = 5.0
 OF_OPERATIONS = ("call do", "reply", "groups")
 
 
 class Counted:
-    """What is sent."""
+    """What is sent, and how many ends of links are opened."""
 
     def __init__(self) -> None:
+        self.opened = 0
         self.frames: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         send = MeshConnection.send_message
@@ -52,14 +59,26 @@ class Counted:
             send(link, message, plain)
 
         MeshConnection.send_message = counted  # type: ignore[method-assign]
+        opened = MeshConnection._opened
+
+        def counted_opened(link: Any, greeting: Any, ours: bool) -> None:
+            self.opened += 1
+            opened(link, greeting, ours)
+
+        MeshConnection._opened = counted_opened  # type: ignore[method-assign]
 
     def clear(self) -> None:
         self.frames.clear()
         self.bytes.clear()
+        self.opened = 0
 
     def total(self) -> int:
         """Frames, announcements apart."""
         return sum(self.frames.values()) - self.frames["announce"]
+
+    def bytes_total(self) -> int:
+        """Bytes, announcements apart."""
+        return sum(self.bytes.values()) - self.bytes["announce"]
 
 
 NAMES = {number: name.lower() for name, number in vars(flags).items() if isinstance(number, int)}
@@ -76,13 +95,13 @@ def kind_of(payload: Any) -> str:
 class Ring:
     """One ring of simulated nodes."""
 
-    def __init__(self, seed: int, bits: int) -> None:
+    def __init__(self, seed: int, bits: int, links: int) -> None:
         self.rng = Random(seed)
         self.time = VirtualTime(Random(f"{seed} order"))
         self.network = Network(self.time, Random(f"{seed} delays"), lambda source, target: DELAY_SECONDS)
         self.nodes: list[ChordService] = []
         self.hosts: dict[ChordService, str] = {}
-        self.settings = ChordSettings(partition_bits=bits)
+        self.settings = ChordSettings(partition_bits=bits, mesh=MeshSettings(connections_max=links))
         self.count = 0
 
     def add(self) -> ChordService:
@@ -146,50 +165,69 @@ class Ring:
 class Measuring:
     """One ring, measured."""
 
-    def __init__(self, counted: Counted, size: int, bits: int, seed: int) -> None:
+    def __init__(self, counted: Counted, size: int, ring: Ring) -> None:
         self.counted = counted
         self.size = size
-        self.ring = Ring(seed, bits)
+        self.ring = ring
         self.idle_frames = 0.0
 
     def row(self) -> dict[str, Any]:
         """All of it."""
-        began, ring = system_time.monotonic(), self.ring
-        told = {"nodes": self.size, "formed_seconds": round(self.form(), 1)}
-        links = [len(node.routing_table) for node in ring.nodes]
-        told |= {"links_mean": round(sum(links) / self.size, 1), "links_max": max(links)}
-        told |= self.idle()
-        told["set_frames"] = self.operation(lambda node, key, number: node.set(key, number))
-        told["get_frames"] = self.operation(lambda node, key, number: node.get(key))
-        told["join_frames"], told["join_seconds"] = self.change(ring.add)
-        told["leave_frames"], told["leave_seconds"] = self.change(self.leave)
-        told["crash_frames"], told["crash_seconds"] = self.change(self.crash)
+        began = system_time.monotonic()
+        told: dict[str, Any] = {"nodes": self.size}
+        steps = (
+            ("ring", self.form),
+            ("idle", self.idle),
+            ("set", lambda: self.operation("set", lambda node, key, number: node.set(key, number))),
+            ("get", lambda: self.operation("get", lambda node, key, number: node.get(key))),
+            ("idle again", self.idle),
+            ("join", lambda: self.change("join", self.ring.add)),
+            ("leave", lambda: self.change("leave", self.leave)),
+            ("crash", lambda: self.change("crash", self.crash)),
+        )
+        for name, step in steps:
+            told |= step()
+            say(f"{self.size} nodes: {name} done after {system_time.monotonic() - began:.0f} s")
         return {**told, "took_seconds": round(system_time.monotonic() - began)}
 
-    def form(self) -> float:
+    def form(self) -> dict[str, Any]:
+        """Make the ring, node by node."""
         ring = self.ring
         ring.add()
         ring.run(1.0)
         for _ in range(self.size - 1):
             ring.add()
             ring.run(JOIN_APART_SECONDS)
-        seconds = ring.settle()
-        ring.run(20.0)
-        return seconds
+            if not len(ring.nodes) % 100:
+                say(f"{len(ring.nodes)} nodes have come")
+        return {"formed_seconds": round(ring.settle(), 1)}
 
     def idle(self) -> dict[str, Any]:
-        counted = self.counted
+        """Wait until the ring is calm, and count what goes on in it then."""
+        counted, before = self.counted, inf
+        for _ in range(CALM_WINDOWS_MAX):
+            counted.clear()
+            self.ring.run(CALM_SECONDS)
+            if counted.total() > CALM * before:
+                break
+            before = counted.total()
         counted.clear()
         self.ring.run(IDLE_SECONDS)
         per = IDLE_SECONDS * self.size
-        self.idle_frames = sum(counted.frames.values()) / IDLE_SECONDS
+        self.idle_frames = counted.total() / IDLE_SECONDS
+        links = [len(node.routing_table) for node in self.ring.nodes]
         return {
-            "idle_frames": round(sum(counted.frames.values()) / per, 2),
-            "idle_bytes": round(sum(counted.bytes.values()) / per),
+            "links_mean": round(sum(links) / len(links), 1),
+            "links_max": max(links),
+            "idle_frames": round(counted.total() / per, 2),
+            "idle_bytes": round(counted.bytes_total() / per),
+            "idle_opened": round(counted.opened / per, 3),
             "idle_kinds": {kind: round(n / per, 2) for kind, n in counted.frames.most_common(5)},
         }
 
-    def operation(self, work: Callable[[ChordService, bytes, int], Deferred[Any]]) -> int:
+    def operation(
+        self, name: str, work: Callable[[ChordService, bytes, int], Deferred[Any]]
+    ) -> dict[str, Any]:
         """Frames of one, when the leader is known: the median of some."""
         ring, found = self.ring, []
         for number in range(OPERATIONS):
@@ -200,18 +238,29 @@ class Measuring:
             ring.result(work(node, key, 1))
             ring.run(0.003)
             found.append(sum(self.counted.frames[kind] for kind in OF_OPERATIONS))
-        return sorted(found)[OPERATIONS // 2]
+        return {f"{name}_frames": sorted(found)[OPERATIONS // 2]}
 
-    def change(self, work: Callable[[], Any]) -> tuple[int, float]:
-        """Frames beyond those of an idle ring, and virtual seconds, until all is in order again."""
-        ring, counted = self.ring, self.counted
-        counted.clear()
-        began = ring.time.now
-        work()
-        ring.run(1.0)
-        ring.settle()
-        seconds = ring.time.now - began
-        return round(counted.total() - self.idle_frames * seconds), round(seconds, 1)
+    def change(self, name: str, work: Callable[[], Any]) -> dict[str, Any]:
+        """Frames beyond those of an idle ring for as long, and virtual seconds, until all is in order again.
+
+        The mean of some: what an idle ring sends differs from one moment to the next.
+        """
+        ring, counted, frames, seconds, opened = self.ring, self.counted, 0.0, 0.0, 0
+        for _ in range(CHANGES):
+            counted.clear()
+            began = ring.time.now
+            work()
+            ring.run(1.0)
+            ring.settle()
+            seconds += ring.time.now - began
+            ring.run(AFTER_SECONDS)
+            frames += counted.total() - self.idle_frames * (ring.time.now - began)
+            opened += counted.opened
+        return {
+            f"{name}_frames": round(frames / CHANGES),
+            f"{name}_opened": round(opened / CHANGES, 1),
+            f"{name}_seconds": round(seconds / CHANGES, 1),
+        }
 
     def leave(self) -> None:
         self.ring.result(self._some().stopService())
@@ -227,16 +276,23 @@ class Measuring:
         return nodes.pop(self.ring.rng.randrange(1, len(nodes)))
 
 
+def say(text: str) -> None:
+    """How far it is."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("sizes", type=int, nargs="*", default=[16, 64])
-    parser.add_argument("--bits", type=int, default=10)
+    parser.add_argument("--bits", type=int, default=10, help="of a partition's number")
+    parser.add_argument("--links", type=int, default=64, help="connections_max")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     counted = Counted()
     for size in arguments.sizes:
-        print(json.dumps(Measuring(counted, size, arguments.bits, arguments.seed).row()), flush=True)
+        ring = Ring(arguments.seed, arguments.bits, arguments.links)
+        print(json.dumps(Measuring(counted, size, ring).row()), flush=True)
         gc.collect()
 
 

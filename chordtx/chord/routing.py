@@ -22,6 +22,7 @@ from chordtx.ring import (
     Contact,
     FingerTable,
     RingNode,
+    distance,
     usable_contacts,
 )
 
@@ -30,6 +31,7 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
+_AS_NEAR = 2  # times as far
 
 
 @frozen
@@ -230,8 +232,17 @@ class Routing:
         raise NotJoined("no member of the ring answers lookups")
 
     def _next_hop(self, position: int, tried: set[int]) -> Contact:
-        linked = [contact_of(link) for link in self._members()]
-        candidates = [contact for contact in (*linked, *self.fingers.contacts()) if contact.id not in tried]
+        linked = [contact_of(link) for link in self._members() if link.id_10 not in tried]
+        fingers = [contact for contact in self.fingers.contacts() if contact.id not in tried]
+        hop = self._nearest_before(position, [*linked, *fingers], tried)
+        if not linked or any(hop.id == contact.id for contact in linked):
+            return hop
+        # A link that there is saves making one: who is not much farther from there does as well.
+        near = self._nearest_before(position, linked, tried)
+        is_near = distance(near.id, position) <= _AS_NEAR * distance(hop.id, position)
+        return near if is_near and near.id not in tried else hop
+
+    def _nearest_before(self, position: int, candidates: list[Contact], tried: set[int]) -> Contact:
         if self._ring.is_member:
             hop = self._ring.next_hop(position, candidates)
             if hop.id not in tried:
