@@ -17,14 +17,18 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 from random import Random
+from statistics import mean
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 
+from chordtx.chord.leaders import node_id_of
+from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, MeshSettings
 from chordtx.mesh import MeshConnection
+from chordtx.ring.partitions import lowest_position
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
 from chordtx.wire import flags
@@ -38,7 +42,9 @@ CALM_SECONDS = 10.0
 CALM_WINDOWS_MAX = 12
 CALM = 0.98  # a ring is calm when it sends no less than this share of what it sent before
 OPERATIONS = 30
-CHANGES = 5
+CHANGES = 3
+#: What goes on in any case; lookups are many in a ring that has fingers, and few come with a change.
+PERIODIC = ("reply", "call ping", "call find", "call neighbours", "call notify")
 AFTER_SECONDS = 5.0
 OF_OPERATIONS = ("call do", "reply", "groups")
 
@@ -92,6 +98,22 @@ def kind_of(payload: Any) -> str:
     return name
 
 
+def rows_of(walk: list[ChordService], identity: RingIdentity) -> list[set[bytes]]:
+    """Who ought to keep each partition.
+
+    :param walk: all nodes, in the order of the walk.
+    """
+    ids = [node.id_10 for node in walk]
+    rows = []
+    for partition in range(identity.partitions):
+        position = lowest_position(partition, identity.partition_bits)
+        # The walk goes toward smaller ids: the owner is the nearest at or below, or the greatest of all.
+        first = next((place for place, id in enumerate(ids) if id <= position), 0)
+        row = [ids[(first + place) % len(ids)] for place in range(min(identity.replicas, len(ids)))]
+        rows.append({node_id_of(id) for id in row})
+    return rows
+
+
 class Ring:
     """One ring of simulated nodes."""
 
@@ -132,7 +154,7 @@ class Ring:
         return found[0]
 
     def is_settled(self) -> bool:
-        """Whether the ring is in order, and every partition has one leader and a full group."""
+        """Whether the ring is in order, and every partition has one leader, and is kept by who ought to."""
         walk = sorted(self.nodes, key=lambda node: -node.id_10)
         for node, after in zip(walk, [*walk[1:], walk[0]], strict=True):
             successor = node._ring.successor
@@ -141,14 +163,14 @@ class Ring:
         identity = walk[0]._identity
         if identity is None:
             return False
-        wanted = min(identity.replicas, len(walk))
+        rows = rows_of(walk, identity)
         led: Counter[int] = Counter()
         for node in walk:
             assert node._hosting is not None
             for partition in node._hosting.leads:
                 group = node._hosting.group(partition)
                 assert group is not None
-                led[partition] += len(group.configuration.members) == wanted and not group.is_changing
+                led[partition] += group.configuration.ids == rows[partition] and not group.is_changing
         return len(led) == identity.partitions and set(led.values()) == {1}
 
     def settle(self) -> float:
@@ -169,7 +191,7 @@ class Measuring:
         self.counted = counted
         self.size = size
         self.ring = ring
-        self.idle_frames = 0.0
+        self.idle_kinds: Counter[str] = Counter()  # a second
 
     def row(self) -> dict[str, Any]:
         """All of it."""
@@ -181,9 +203,7 @@ class Measuring:
             ("set", lambda: self.operation("set", lambda node, key, number: node.set(key, number))),
             ("get", lambda: self.operation("get", lambda node, key, number: node.get(key))),
             ("idle again", self.idle),
-            ("join", lambda: self.change("join", self.ring.add)),
-            ("leave", lambda: self.change("leave", self.leave)),
-            ("crash", lambda: self.change("crash", self.crash)),
+            ("changes", self.changes),
         )
         for name, step in steps:
             told |= step()
@@ -214,7 +234,7 @@ class Measuring:
         counted.clear()
         self.ring.run(IDLE_SECONDS)
         per = IDLE_SECONDS * self.size
-        self.idle_frames = counted.total() / IDLE_SECONDS
+        self.idle_kinds = Counter({kind: n / IDLE_SECONDS for kind, n in counted.frames.items()})
         links = [len(node.routing_table) for node in self.ring.nodes]
         return {
             "links_mean": round(sum(links) / len(links), 1),
@@ -240,27 +260,36 @@ class Measuring:
             found.append(sum(self.counted.frames[kind] for kind in OF_OPERATIONS))
         return {f"{name}_frames": sorted(found)[OPERATIONS // 2]}
 
-    def change(self, name: str, work: Callable[[], Any]) -> dict[str, Any]:
-        """Frames beyond those of an idle ring for as long, and virtual seconds, until all is in order again.
+    def changes(self) -> dict[str, Any]:
+        """Each kind of change in turn, so that the ring stays as large as it is: the mean of some."""
+        told: dict[str, Any] = {}
+        for name, work in (("leave", self.leave), ("crash", self.crash)):
+            for _ in range(CHANGES):
+                for each, does in (("join", self.ring.add), (name, work)):
+                    for what, number in self.change(does).items():
+                        told.setdefault(f"{each}_{what}", []).append(number)
+        return {what: round(mean(numbers), 1) for what, numbers in told.items()}
 
-        The mean of some: what an idle ring sends differs from one moment to the next.
+    def change(self, work: Callable[[], Any]) -> dict[str, float]:
+        """Until all is in order again: frames, links that were made, and virtual seconds.
+
+        What goes on in any case is left out, for a large ring sends more of it than the change: and so, since
+        most answers are to that, each call counts for its answer too.
         """
-        ring, counted, frames, seconds, opened = self.ring, self.counted, 0.0, 0.0, 0
-        for _ in range(CHANGES):
-            counted.clear()
-            began = ring.time.now
-            work()
-            ring.run(1.0)
-            ring.settle()
-            seconds += ring.time.now - began
-            ring.run(AFTER_SECONDS)
-            frames += counted.total() - self.idle_frames * (ring.time.now - began)
-            opened += counted.opened
-        return {
-            f"{name}_frames": round(frames / CHANGES),
-            f"{name}_opened": round(opened / CHANGES, 1),
-            f"{name}_seconds": round(seconds / CHANGES, 1),
-        }
+        ring, counted = self.ring, self.counted
+        counted.clear()
+        began = ring.time.now
+        work()
+        ring.settle()
+        seconds = ring.time.now - began
+        ring.run(AFTER_SECONDS)
+        idle_seconds = ring.time.now - began
+        frames = 0.0
+        for kind, count in counted.frames.items():
+            if kind not in PERIODIC and kind != "announce":
+                excess = count - idle_seconds * self.idle_kinds[kind]
+                frames += 2 * excess if kind.startswith("call ") else excess
+        return {"frames": frames, "links": counted.opened / 2, "seconds": seconds}
 
     def leave(self) -> None:
         self.ring.result(self._some().stopService())

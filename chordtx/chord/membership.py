@@ -233,7 +233,7 @@ class Membership:
         successor = self._ring.successor
         if successor is None or self._ring.complete:
             return
-        if self._routing.arcs.size() <= self._node.settings.connections_max:
+        if self._routing.arcs.size() <= self._node.settings.connections_max + 1:
             return
         target = self._routing.fingers.next_target(successor)
         if target is not None:

@@ -21,7 +21,8 @@ _IDLE_SECONDS = 30.0
 _LINKS_TO_JOIN_BY = 4
 #: In a large ring calls make links only up to this share of the bound: the rest is for those who connect to us.
 _OF_OUR_MAKING = 0.75
-_TOLD_MAX = 64
+#: Links to so many others are told to a peer: who is linked to several soon knows all of a small ring.
+_TOLD_MAX = 16
 _TOLD_IN_LARGE_RING = 8
 
 
