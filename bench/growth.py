@@ -28,10 +28,11 @@ from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, MeshSettings
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.handshake import Greeting
 from chordtx.ring.partitions import lowest_position
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
-from chordtx.wire import flags
+from chordtx.wire import Message, flags
 
 PORT = 4000
 DELAY_SECONDS = 0.0005
@@ -58,20 +59,20 @@ class Counted:
         self.bytes: Counter[str] = Counter()
         send = MeshConnection.send_message
 
-        def counted(link: Any, message: Any, plain: bool = False) -> None:
+        def counted(link: MeshConnection, message: Message, plain: bool = False) -> None:
             kind = kind_of(message.payload)
             self.frames[kind] += 1
             self.bytes[kind] += len(message.data)
             send(link, message, plain)
 
-        MeshConnection.send_message = counted  # type: ignore[method-assign]
+        MeshConnection.send_message = counted  # type: ignore[assignment, method-assign]
         opened = MeshConnection._opened
 
-        def counted_opened(link: Any, greeting: Any, ours: bool) -> None:
+        def counted_opened(link: MeshConnection, greeting: Greeting, ours: bool) -> None:
             self.opened += 1
             opened(link, greeting, ours)
 
-        MeshConnection._opened = counted_opened  # type: ignore[method-assign]
+        MeshConnection._opened = counted_opened  # type: ignore[assignment, method-assign]
 
     def clear(self) -> None:
         self.frames.clear()
@@ -318,6 +319,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    gc.set_threshold(200_000, 50, 100)  # by default it would take most of the time
     counted = Counted()
     for size in arguments.sizes:
         ring = Ring(arguments.seed, arguments.bits, arguments.links)

@@ -31,7 +31,6 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
-_AS_NEAR = 2  # times as far
 
 
 @frozen
@@ -237,10 +236,11 @@ class Routing:
         hop = self._nearest_before(position, [*linked, *fingers], tried)
         if not linked or any(hop.id == contact.id for contact in linked):
             return hop
-        # A link that there is saves making one: who is not much farther from there does as well.
-        near = self._nearest_before(position, linked, tried)
-        is_near = distance(near.id, position) <= _AS_NEAR * distance(hop.id, position)
-        return near if is_near and near.id not in tried else hop
+        # A link that there is saves making one: who takes us half as far does as well.
+        me = self._ring.me.id
+        other = min(linked, key=lambda contact: distance(contact.id, position) or SIZE)
+        far = distance(me, other.id)
+        return other if far < distance(me, position) and 2 * far >= distance(me, hop.id) else hop
 
     def _nearest_before(self, position: int, candidates: list[Contact], tried: set[int]) -> Contact:
         if self._ring.is_member:

@@ -19,7 +19,7 @@ _SECONDS = 1.0
 _IDLE_SECONDS = 30.0
 #: Before the node is in the ring it does not know how large that is.
 _LINKS_TO_JOIN_BY = 4
-#: In a large ring calls make links only up to this share of the bound: the rest is for those who connect to us.
+#: In a large ring calls make links only up to this share of the bound; the rest is for who connects to us.
 _OF_OUR_MAKING = 0.75
 #: Links to so many others are told to a peer: who is linked to several soon knows all of a small ring.
 _TOLD_MAX = 16
