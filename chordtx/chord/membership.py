@@ -238,7 +238,7 @@ class Membership:
         successor = self._ring.successor
         if successor is None or self._ring.complete:
             return
-        if len(self._node.routing_table) < self._node.settings.connections_max:
+        if self._routing.arcs.size() <= self._node.settings.connections_max + 1:
             return
         target = self._routing.fingers.next_target(successor)
         if target is not None:

@@ -28,6 +28,7 @@ from chordtx.mesh.loop import Loop
 from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.ring.partitions import partition_of
+from chordtx.ring.space import apart
 from chordtx.wire import Message, encode_id, flags
 
 if TYPE_CHECKING:
@@ -192,9 +193,17 @@ class NodeParts:
         """Whether there is a link to a node, by its id."""
         return peer in self._service.routing_table
 
-    def links_count(self) -> int:
-        """How many links there are."""
-        return len(self._service.routing_table)
+    def is_in_ring(self) -> bool:
+        """Whether the node is a member."""
+        return self._service._ring.is_member
+
+    def ring_size(self) -> float:
+        """About how many members the ring has, as far as is known."""
+        return self._service._routing.arcs.size()
+
+    def is_finger(self, id: int) -> bool:
+        """Whether lookups go by a node."""
+        return self._service._routing.fingers.has(id)
 
     def dial(self, address: Address) -> None:
         """Connect in the background."""
@@ -203,17 +212,18 @@ class NodeParts:
     def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
         """Call a method of another node; ``asker`` is told what came of it.
 
-        In a ring larger than our links another node that we are linked to passes it on.
+        In a ring larger than our links another node that we are linked to passes it on: the one nearest on
+        the ring, for neighbours have links.
         """
         contacts, service = self._service._contacts, self._service
-        if contacts.is_linked(contact.id) or self.links_count() < service.settings.connections_max:
+        if contacts.is_linked(contact.id) or service._spreading.calls_make_links:
             contacts.ask(asker, contact, method, arguments)
             return
         members = contacts.members()
         if not members:
             contacts.ask(asker, contact, method, arguments)
             return
-        by = contact_of(min(members, key=lambda link: contacts.round_trip_seconds(link.id_10)))
+        by = contact_of(min(members, key=lambda link: apart(link.id_10, contact.id)))
         contacts.ask(_PassedOn(asker, contact), by, "pass_on", (node_id_of(contact.id), *arguments))
 
     def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:

@@ -66,8 +66,10 @@ class Reunion:
         self._membership.place_found(found.chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
-        """A link to somebody that we have none to, or else to anybody."""
+        """A link to somebody that we have none to and do not know to be in our ring, or else to anybody."""
+        known = {(contact.host, contact.port) for contact in self._node._routing.arcs.contacts()}
         remembered: list[Address] = self._node._remembered()
+        remembered = [address for address in remembered if (address.host, address.port) not in known]
         if remembered:
             link: MeshConnection = await self._node._link_to(self._node._rng.choice(remembered))
             return link

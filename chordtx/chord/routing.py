@@ -22,6 +22,7 @@ from chordtx.ring import (
     Contact,
     FingerTable,
     RingNode,
+    distance,
     usable_contacts,
 )
 
@@ -230,8 +231,18 @@ class Routing:
         raise NotJoined("no member of the ring answers lookups")
 
     def _next_hop(self, position: int, tried: set[int]) -> Contact:
-        linked = [contact_of(link) for link in self._members()]
-        candidates = [contact for contact in (*linked, *self.fingers.contacts()) if contact.id not in tried]
+        linked = [contact_of(link) for link in self._members() if link.id_10 not in tried]
+        fingers = [contact for contact in self.fingers.contacts() if contact.id not in tried]
+        hop = self._nearest_before(position, [*linked, *fingers], tried)
+        if not linked or any(hop.id == contact.id for contact in linked):
+            return hop
+        # A link that there is saves making one: who takes us half as far does as well.
+        me = self._ring.me.id
+        other = min(linked, key=lambda contact: distance(contact.id, position) or SIZE)
+        far = distance(me, other.id)
+        return other if far < distance(me, position) and 2 * far >= distance(me, hop.id) else hop
+
+    def _nearest_before(self, position: int, candidates: list[Contact], tried: set[int]) -> Contact:
         if self._ring.is_member:
             hop = self._ring.next_hop(position, candidates)
             if hop.id not in tried:

@@ -347,7 +347,7 @@ class ChordService(RingDict, MeshService):
         self._seeking = self._keep("seeking owners", self._seek, lambda: OWNER_SECONDS)
 
     async def _seek(self) -> None:
-        self._spreading.close_idle()
+        self._spreading.look()
         await self._placement.seek_owners()
 
     def _place(self) -> None:
@@ -528,8 +528,13 @@ class ChordService(RingDict, MeshService):
         if not self.leeching:
             self._spreading.peer_met(peer, address)
 
+    def _peers_told_max(self) -> int:
+        """See :class:`~chordtx.MeshService`."""
+        return self._spreading.told_max
+
     def _ring_changed(self) -> None:
         self._placement.look()
+        self._spreading.look()
         self._legacy.ring_changed()
 
     def _tell_state(self, leeching: bool) -> None:

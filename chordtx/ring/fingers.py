@@ -65,6 +65,11 @@ class FingerTable:
         if known is not None and known.id == id:
             del self._nearest[power]
 
+    def has(self, id: int) -> bool:
+        """:returns: whether the node with this id is one of the fingers."""
+        known = self._nearest.get(distance(self._me, id).bit_length() - 1)
+        return known is not None and known.id == id
+
     def contacts(self) -> tuple[Contact, ...]:
         """:returns: the distinct fingers, the nearest first."""
         return tuple(self._nearest[power] for power in sorted(self._nearest))

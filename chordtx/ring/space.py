@@ -43,6 +43,12 @@ def distance(a: int, b: int) -> int:
     return (a - b) % SIZE
 
 
+def apart(a: int, b: int) -> int:
+    """How far two positions are apart, whichever way one walks."""
+    ahead = (a - b) % SIZE
+    return min(ahead, SIZE - ahead)
+
+
 def between(a: int, x: int, b: int) -> bool:
     """Whether the walk from ``a`` to ``b`` meets ``x`` on its way, both ends left out.
 
