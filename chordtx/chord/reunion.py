@@ -1,4 +1,4 @@
-"""Two parts of a ring become one again: a node looks its own id up through somebody it once met, now and then.
+"""Two parts of a ring become one again: a node looks its own id up through somebody it once met.
 
 After a partition each side has a ring of its own, and neither would ever hear of the other. But nodes
 remember whom they had links to. In one ring the lookup ends at the node itself; anybody else who claims
