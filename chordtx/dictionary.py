@@ -96,7 +96,8 @@ class DictMixin:
     def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
-        Two callers at once may both see the value: reading and deleting are two steps.
+        In a dict that everybody has a copy of, two callers at once may both see the value: reading and
+        deleting are two steps there.
         """
         if len(default) > 1:
             raise TypeError("pop takes one default at most")
@@ -105,7 +106,7 @@ class DictMixin:
     def popitem(self) -> Deferred[tuple[bytes, Any]]:
         """Some key and its value, which is deleted; fails with KeyError when there is none at all.
 
-        As with :meth:`pop`, two callers at once may see the same item.
+        Whether two callers at once may see the same item is as with :meth:`pop`.
         """
         return self._run(self._popitem())
 

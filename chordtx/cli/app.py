@@ -18,7 +18,7 @@ JOIN_TIMEOUT_SECONDS = 5.0
 EXITS = """
 \b
 Exit status: 0 done; 1 no such key; 2 usage; 3 no ring reached;
-4 no majority in time. Errors go to standard error.
+4 no majority in time; 5 not healthy. Errors go to standard error.
 """
 
 
