@@ -252,7 +252,7 @@ class NodeParts:
 
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
-        if contact.id not in self._service._connecting and not self._service._is_linked(contact.id):
+        if contact.id not in self._service._connecting and not self._service._contacts.is_linked(contact.id):
             self._service._background(self._connect(contact))
 
     async def _connect(self, contact: Contact) -> None:
@@ -267,7 +267,7 @@ class NodeParts:
             pass  # it is tried again with the next word for it
         finally:
             service._connecting.discard(contact.id)
-        if has_ended and not service._is_linked(contact.id):
+        if has_ended and not service._contacts.is_linked(contact.id):
             service._placement.ended(contact.id)
             if service._hosting is not None:
                 service._hosting.lost(node_id_of(contact.id), has_ended=True)
@@ -281,7 +281,7 @@ class NodeParts:
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
-        return self._service._is_linked(int.from_bytes(id, "big"))
+        return self._service._contacts.is_linked(int.from_bytes(id, "big"))
 
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""

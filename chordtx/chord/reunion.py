@@ -24,7 +24,7 @@ from chordtx.ring import RingNode
 class Reunion:
     """One node's part.
 
-    :param node: the service: ``_link_to``, ``_members``, ``_remembered``, ``_call_contact`` and so on.
+    :param node: the service: ``_link_to``, ``_contacts``, ``_remembered`` and so on.
     """
 
     _log = Logger()
@@ -62,7 +62,7 @@ class Reunion:
         if link is None or not link.ours or link.leeching:
             return
         place = self._ring.me.id.to_bytes(ID_BYTES, "big")
-        found = Found.from_wire(await self._node._call_contact(contact_of(link), "find", place, 0))
+        found = Found.from_wire(await self._node._contacts.call(contact_of(link), "find", place, 0))
         self._membership.place_found(found.chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
@@ -73,5 +73,5 @@ class Reunion:
         if remembered:
             link: MeshConnection = await self._node._link_to(self._node._rng.choice(remembered))
             return link
-        members: list[MeshConnection] = self._node._members()
+        members: list[MeshConnection] = self._node._contacts.members()
         return self._node._rng.choice(members) if members else None

@@ -124,12 +124,6 @@ class ChordService(RingDict, MeshService):
         self._placing: Loop | None = None
         self._seeking: Loop | None = None
         self._contacts = Contacts(self, self._chord_settings.call_timeout_seconds)
-        self._members = self._contacts.members
-        self._call_contact = self._contacts.call
-        self._is_linked = self._contacts.is_linked
-        self._calling_member = self._contacts.member
-        self._coming_member = self._contacts.coming_member
-        self._has_place = self._contacts.has_place
         self._started = []
         self._has_run = False
         self._left = Gate()
@@ -159,8 +153,9 @@ class ChordService(RingDict, MeshService):
 
     def _put_together(self) -> None:
         settings = self._chord_settings
-        self._routing = Routing(self._ring, settings, self._members, self._call_contact)
-        self._begin_membership()
+        self._routing = Routing(self._ring, settings, self._contacts.members, self._contacts.call)
+        self._membership = self._new_membership()
+        self._reunion = Reunion(self, self._ring, self._membership, settings)
         chain_length = settings.successors_max + 1
         self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
         self._client = GroupClient(
@@ -198,10 +193,9 @@ class ChordService(RingDict, MeshService):
             **self._legacy.methods,
         )
 
-    def _begin_membership(self) -> None:
+    def _new_membership(self) -> Membership:
         settings, changed = self._chord_settings, self._ring_changed
-        self._membership = Membership(self, self._ring, self._routing, settings, changed, _CALM_MAX)
-        self._reunion = Reunion(self, self._ring, self._membership, settings)
+        return Membership(self, self._ring, self._routing, settings, changed, _CALM_MAX)
 
     # The service
 
@@ -237,7 +231,7 @@ class ChordService(RingDict, MeshService):
 
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
-        self._ring = RingNode(self._own_contact(), self._chord_settings.successors_max)
+        self._ring = RingNode(Contact(self.id_10, *self.out_addr), self._chord_settings.successors_max)
         self._leaving = False
         self._identity, self._identified = None, Gate()
         self._put_together()
@@ -247,9 +241,6 @@ class ChordService(RingDict, MeshService):
             self._host()
         super()._port_opened()
         self._look_for_ring()
-
-    def _own_contact(self) -> Contact:
-        return Contact(self.id_10, *self.out_addr)
 
     def _be_new(self) -> None:
         """A node without a disk has forgotten what it promised: it is another one at each start."""
@@ -295,6 +286,7 @@ class ChordService(RingDict, MeshService):
         if not self._ring.is_member:
             await self._membership.join(member)
             self._keep_our_place()
+            await self._membership.predecessor_known()
 
     async def _begin_ring(self) -> None:
         if not self._ring.is_member:
@@ -424,8 +416,9 @@ class ChordService(RingDict, MeshService):
         if self._unjoining is not None:
             await self._unjoining.wait()
         if not self.leeching:
-            self._ring.me = self._own_contact()
-            self._begin_membership()  # the one before has said goodbye
+            self._ring.me = Contact(self.id_10, *self.out_addr)
+            self._membership = self._new_membership()  # the one before has said goodbye
+            self._reunion = Reunion(self, self._ring, self._membership, self._chord_settings)
             if self._hosting is None:
                 self._host()
             self._look_for_ring()
@@ -491,8 +484,6 @@ class ChordService(RingDict, MeshService):
             self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         self._legacy.link_opened(link)
-        if link.ours:
-            self._membership.link_made(link)
 
     def _ping_interval_seconds(self, connection: MeshConnection) -> float:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""

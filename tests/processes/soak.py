@@ -201,7 +201,7 @@ class Soak:
         members: tuple[Contact, ...] = await client._routing.replica_set(name)
         tag = client._routing.tag(name, members)
         try:
-            versions = [await client._call_contact(each, "version", name, tag) for each in members]
+            versions = [await client._contacts.call(each, "version", name, tag) for each in members]
         except ChordError:
             return False
         return len(members) == COPIES and all(each[3] and each[:2] == versions[0][:2] for each in versions)

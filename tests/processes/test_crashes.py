@@ -55,7 +55,7 @@ async def without(
 ) -> None:
     """Wait until no survivor names the one at ``address`` any more."""
     while True:
-        answers = [(await client._call_contact(contact, "status"))[0] for contact in survivors]
+        answers = [(await client._contacts.call(contact, "status"))[0] for contact in survivors]
         named = [
             answer["address"] for answer in answers if address in [*answer["successors"], answer["prev"]]
         ]
