@@ -149,7 +149,7 @@ class NodeParts:
     def leave_for_good(self) -> Deferred[None]:
         """Have others keep what this node kept, and stop."""
         service = self._service
-        return service.unjoin().addCallback(lambda _: service.left_for_good())
+        return service.unjoin().addCallback(lambda _: service._left_for_good())
 
     def own_address(self) -> Address:
         """Where others reach it."""

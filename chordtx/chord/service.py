@@ -427,16 +427,17 @@ class ChordService(RingDict, MeshService):
         """Hand the records over and store nothing any more; the node goes on using the ring."""
         if self._life.refusal is not None:
             return fail(self._life.refusal)
-        if self._unjoining is not None:
-            return self._unjoining.wait()
-        if self.leeching:
-            return succeed(None)
-        self.leeching = True
-        self._joining.stop()
-        self._unjoining = Shared(self._run(self._unjoin()))
-        return self._unjoining.wait()
+        if not self.leeching:  # but it may be leaving already, and be told to come back after that
+            self.leeching = True
+            self._joining.stop()
+            if self._unjoining is None:
+                self._unjoining = Shared(self._run(self._unjoin()))
+        under_way = self._unjoining
+        if under_way is not None and under_way.is_done:
+            self._unjoining = None
+        return succeed(None) if under_way is None else under_way.wait()
 
-    def left_for_good(self) -> None:
+    def _left_for_good(self) -> None:
         """The node has left by an operator's word: it stops, once the one who asked has been told."""
         told = self.sleep(_LEFT_SECONDS)
         told.addCallback(lambda _: self.stopService()).addBoth(lambda _: self._left.opened())
@@ -457,6 +458,8 @@ class ChordService(RingDict, MeshService):
                 await self._leave_groups_and_ring(for_good=True)
         finally:
             self._unjoining = None
+        if self.leeching and not self._joining.is_joined:  # it was to stop before it was in a ring
+            self._look_for_ring()
 
     def _met_before(self, message: Message) -> bool:
         """Whether this broadcast was met before; it counts as met from now on."""
