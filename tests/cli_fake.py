@@ -34,6 +34,9 @@ class FakeChord(Service):
         self.status = {"id": "abc", "address": "127.0.0.1:1", "subnet": arguments.get("subnet")}
         self.made.append(self)
 
+    def when_left(self) -> Deferred[None]:
+        return Deferred()
+
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self.stopped = True

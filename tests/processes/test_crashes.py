@@ -112,13 +112,5 @@ async def test_five_die_one_after_another_and_come_back_empty(daemons: Daemons, 
         await ring_has(client, running_reactor, 4, 20)
         alive = nodes[(index + 1) % 5]
         nodes[index] = daemons.start("--peer", alive.address, port=node.port)
-        await ring_has(client, running_reactor, 5, 20)
-        await caught_up(client, running_reactor)
+        await daemons.whole(client, 5)
     assert await client.get_many(RECORDS) == RECORDS
-
-
-async def caught_up(client: Any, reactor: Any) -> None:
-    deadline = reactor.seconds() + 30
-    while not all(node.get("caught_up") for node in await client.ring()):
-        assert reactor.seconds() < deadline
-        await client.sleep(0.1)
