@@ -20,7 +20,6 @@ LAYERS = (
     ("escaping", "errors", "config"),
     ("wire",),
     ("ring", "group"),
-    ("records",),
     ("store",),
     ("mesh",),
     ("dictionary",),
@@ -33,7 +32,7 @@ LAYERS = (
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group", "records"})
+PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",

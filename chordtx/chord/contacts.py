@@ -17,8 +17,6 @@ from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 from chordtx.wire import encode_id
 
-_UNKNOWN_SECONDS = 60.0
-
 
 class Contacts:
     """One node's links, for its parts that think in contacts.
@@ -81,11 +79,6 @@ class Contacts:
     def link(self, id: int) -> MeshConnection | None:
         """The link to a node, if there is one."""
         return self._links.get(id)
-
-    def round_trip_seconds(self, id: int) -> float:
-        """The measured round trip to a node; much, when there is no link to it."""
-        link = self._links.get(id)
-        return _UNKNOWN_SECONDS if link is None else link.roundtrip.mean_seconds
 
     def call(
         self, contact: Contact, method: str, *arguments: Any, timeout_seconds: float | None = None

@@ -38,8 +38,3 @@ class HybridClock:
         if ahead_ms > self._drift_ms_max:
             raise ProtocolError(f"a version is {ahead_ms} ms ahead of our clock")
         self._clock = max(self._clock, version.clock)
-
-    def tick_above(self, version: Version, wall_ms: int) -> Version:
-        """:returns: a new version above ``version`` too. :raises ProtocolError: as :meth:`observe`."""
-        self.observe(version, wall_ms)
-        return self.tick(wall_ms)
