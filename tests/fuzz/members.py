@@ -244,7 +244,8 @@ class Telling:
         """Changes, of this member's lead mostly."""
         ballot = self._rng.choice([self._own_ballot(), self._promised])
         changes = tuple(self._change() for _ in range(self._rng.randrange(4)))
-        return Accept(ballot, self.epoch(), self._sequence(), self._now(), changes, self._seconds())
+        after = min(self._sequence(), COUNT_MAX - len(changes))
+        return Accept(ballot, self.epoch(), after, self._now(), changes, self._seconds())
 
     def accepted(self) -> Accepted:
         """An acknowledgement."""
