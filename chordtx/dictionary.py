@@ -124,7 +124,7 @@ class DictMixin:
     def update(self, mapping: Mapping[Any, Any]) -> Deferred[None]:
         """Set every item of ``mapping`` (None deletes); fails with the first failure."""
         items = [self._item(key, value) for key, value in mapping.items()]
-        return self._run(_in_parallel(lambda item: self._set(item[0], item[1], None), items))
+        return self._run(in_parallel(lambda item: self._set(item[0], item[1], None), items))
 
     def get_many(self, keys: Iterable[bytes | str]) -> Deferred[dict[bytes, Any]]:
         """The values of those of ``keys`` that have one."""
@@ -284,7 +284,7 @@ class DictMixin:
             if value is not _ABSENT:
                 found[key] = value
 
-        await _in_parallel(get, keys)
+        await in_parallel(get, keys)
         return found
 
     async def _count(self) -> int:
@@ -318,7 +318,7 @@ async def _next(source: AsyncGenerator[T, None]) -> T | None:
         return None
 
 
-async def _in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
+async def in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
     """Do ``work`` for each item, some at a time; the first failure ends it."""
     waiting = iter(items)
 

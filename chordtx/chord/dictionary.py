@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from chordtx.dictionary import DictMixin
+from chordtx.dictionary import DictMixin, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
@@ -151,6 +151,21 @@ class RingDict(DictMixin):
         """See :class:`~chordtx.dictionary.DictMixin`."""
         async for entries in self._entry_pages(b"", with_values=False):
             yield [entry[0] for entry in entries]
+
+    async def _count(self) -> int:
+        """See :class:`~chordtx.dictionary.DictMixin`: groups count for themselves."""
+        identity = await self._ring_known()
+        count = 0
+
+        async def add(partition: int) -> None:
+            nonlocal count
+            answer = await self._client.do(partition, operations.COUNT, b"", (b"",))
+            if type(answer.detail) is not int:
+                raise ProtocolError("a count is a number")
+            count += answer.detail
+
+        await in_parallel(add, range(identity.partitions))
+        return count
 
     async def _entry_pages(
         self, prefix: bytes, *, with_values: bool

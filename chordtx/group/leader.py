@@ -457,9 +457,9 @@ class Leader:
         if expired:
             self._read_late(who, operation, now_ms, expired)
         else:
-            self._answer(
-                who, operation, *operations.list_page(self._sorted(records), records, 0, operation.arguments)
-            )
+            keys = self._sorted(records)
+            found = operations.look_at_all(operation.kind, keys, records, operation.arguments)
+            self._answer(who, operation, *found)
 
     def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
         if records is not self.state.records:

@@ -13,11 +13,14 @@ from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
 from chordtx.group.messages import Message
 from chordtx.group.operations import (
     COMPARE_AND_SET,
+    COUNT,
     DELETE,
     DELTA,
     GET,
     INCREMENT,
+    KINDS,
     LIST,
+    READS,
     SET,
     TAKE,
     TOUCH,
@@ -225,8 +228,8 @@ class Words:
         """``[partition, client, number, answered, stamp, kind, key, arguments]``. Only foreign keys are
         written."""
         rng = self.rng
-        kind = rng.randrange(9)
-        key = self.key() if kind in (GET, LIST) else self.foreign_key()
+        kind = rng.randrange(KINDS)
+        key = self.key() if kind in READS else self.foreign_key()
         number = rng.choice([0, 1, 2, 5, 10**6, COUNT_MAX])
         answered = max(0, number - rng.choice([1, 1, 2, 5]))
         partition = partition_of(key, PARTITION_BITS) if rng.random() < 0.8 else self.partition()
@@ -254,6 +257,7 @@ class Words:
             TAKE: [],
             TOUCH: [self._expires()],
             LIST: [rng.choice([b"", b"h"]), rng.choice([None, self.key()]), limit, rng.random() < 0.5],
+            COUNT: [rng.choice([b"", b"h"])],
         }[kind]
 
     def answer(self) -> list[Any]:

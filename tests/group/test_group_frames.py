@@ -47,7 +47,7 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.operations import CONFLICT, DONE, GET, LIST_ENTRIES_MAX, SET
+from chordtx.group.operations import CONFLICT, DONE, GET, KINDS, LIST_ENTRIES_MAX, SET
 from chordtx.group.rank import COUNT_MAX, NO_RANK, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
 from chordtx.group.record import Record
 from chordtx.group.state import KEEP, STORE, Change, Client, Done, Header
@@ -245,7 +245,7 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a value too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(value=bytes(65)),), 1.0)),
     "a key too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(key=bytes(65_537)),), 1.0)),
     "a kind of nobody": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(client=b""),), 1.0)),
-    "a kind of no client": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(kind=9),), 1.0)),
+    "a kind of no client": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(kind=KINDS),), 1.0)),
     "an effect too many": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(effect=3),), 1.0)),
     "a number too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(number=COUNT_MAX + 1),), 1.0)),
     "a map for a result": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(result=(DONE, {})),), 1.0)),
@@ -265,7 +265,9 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a client without an id": (0, GiveClients(rank(1), None, {b"": Client(0, rank(1), {})}, False)),
     "a client that did what is none": (
         0,
-        GiveClients(rank(1), None, {b"c": Client(0, rank(1), {1: Done(rank(1), 9, b"", (0, None))})}, False),
+        GiveClients(
+            rank(1), None, {b"c": Client(0, rank(1), {1: Done(rank(1), KINDS, b"", (0, None))})}, False
+        ),
     ),
     "a digest too large for 64 bits": (NODE_LEVEL, Confirm(1, -1)),
     "a partition that there is not": (NODE_LEVEL, ConfirmAnswer(1, ((-1, 1, EPOCH),))),
