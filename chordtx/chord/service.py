@@ -26,7 +26,6 @@ from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
 from chordtx.chord.departure import Departure
 from chordtx.chord.dictionary import RingDict
-from chordtx.chord.health import Health
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
 from chordtx.chord.leaders import Leaders, node_id_of
@@ -36,11 +35,11 @@ from chordtx.chord.operating import Operating
 from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
 from chordtx.chord.reunion import Reunion
 from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
+from chordtx.chord.ring_view import RingView
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.serving import Serving
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
-from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
 from chordtx.errors import NoMajorityTimeout, NotJoined
@@ -62,7 +61,7 @@ _CALM_MAX = 3.0  # times longer are the pauses between rounds of stabilization w
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
-class ChordService(RingDict, MeshService):
+class ChordService(RingDict, RingView):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.
@@ -446,12 +445,6 @@ class ChordService(RingDict, MeshService):
         """Fires when the node has left the ring for good, as an operator said, and is stopped."""
         return self._left.when_open()
 
-    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
-        """Have a node of this machine carry out an order: ``leave`` or ``recover``."""
-        seconds = 2 * self._chord_settings.leave_timeout_seconds
-        linked = self._run(self._connect(Address.parse(peer)))
-        return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
-
     async def _unjoin(self) -> None:
         try:
             if self._ring.is_member:
@@ -549,50 +542,6 @@ class ChordService(RingDict, MeshService):
         self._standings.tell_all()
         self._standings.judge_members()
         self._joining.look(self._join_through, self._begin_ring, has_met_one=True)
-
-    # What operators see
-
-    @property
-    def next(self) -> Contact | None:
-        """The next node along the walk, None in a ring of one."""
-        return self._ring.successor
-
-    @property
-    def prev(self) -> Contact | None:
-        """The node before on the walk, None while unknown."""
-        return self._ring.predecessor
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """This node's view, fit for JSON: id, address, ring, neighbours, arc, groups, records, peers."""
-        return super().status
-
-    def _own_status(self) -> dict[str, Any]:
-        return {
-            "leeching": not self._ring.is_member,
-            **status_of_ring(self._ring),
-            **status_of_groups(self._identity, self._hosting),
-            **self._kept.status,
-        }
-
-    def _status_summary(self) -> dict[str, Any]:
-        """:attr:`status`, with the number of peers instead of each, and the legacy peers that it hosts."""
-        return {**self.status, "peers": len(self.routing_table), "legacy_peers": self._legacy.hosted()}
-
-    def health(self, expected: int = 0, without: str | None = None) -> Deferred[Health]:
-        """Whether every partition has a leader and a full group.
-
-        :param expected: how many nodes ought to be there. :param without: id of a node that is to be stopped:
-            whether every group would have a majority without it is looked at, too.
-        """
-        return self._run(self._operating.health(expected, without))
-
-    def ring(self) -> Deferred[list[dict[str, Any]]]:
-        """The ring, walked once.
-
-        :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
-        """
-        return self._run(self._walk.walk())
 
 
 def _no_ring() -> Exception:
