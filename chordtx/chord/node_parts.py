@@ -104,7 +104,18 @@ class NodeParts:
         is_alone = service._ring.is_member and not service._ring.successors
         is_empty = is_alone and hosting is not None and not hosting.groups.bytes_used
         has_disk = hosting is not None and hosting.me.has_disk
-        return Standing(service._identity, has_disk, service._leaving, is_empty, service._kept.starts)
+        return Standing(
+            service._identity, has_disk, service._leaving, is_empty, service._kept.starts, self._hears()
+        )
+
+    def _hears(self) -> bool:
+        """Whether somebody here listens to keys, or somebody who may have no other link than to this node.
+
+        In a ring that is larger than its links nobody knows who needs whom.
+        """
+        if self.has_listeners() or self._service._spreading.is_ring_large:
+            return True
+        return any(not link.ours or (link.leeching and link.hears) for link in self.links())
 
     def met_starts(self) -> dict[int, int]:
         """The greatest counts of starts that were met, by node."""
@@ -188,6 +199,35 @@ class NodeParts:
     def all_refused(self, peers: list[Address]) -> bool:
         """Whether every peer turned out to be of another network."""
         return all_refused(self._service, peers)
+
+    # Whom it tells of keys
+
+    def own_name(self) -> str:
+        """The id of the node, as its peers write it."""
+        return self._service.id
+
+    def is_linked_to_everyone(self) -> bool:
+        """Whether it knows all members of the ring, and has links to all."""
+        everyone, me = self._service._routing.arcs.everyone(), self.own_id()
+        return everyone is not None and all(
+            contact.id == me or self._service._contacts.is_linked(contact.id) for contact in everyone
+        )
+
+    def has_listeners(self) -> bool:
+        """Whether somebody here listens to keys."""
+        return self._service._has_listeners("add") or self._service._has_listeners("delete")
+
+    def tell(self, key: bytes, deleted: bool) -> None:
+        """Call those who do."""
+        self._service._emit("delete" if deleted else "add", self._service, key)
+
+    def tell_everyone(self, *payload: Any) -> Message:
+        """Begin a broadcast."""
+        return self._service._broadcast(*payload)
+
+    def is_met_before(self, message: Message) -> bool:
+        """Whether this broadcast was met before; it counts as met from now on."""
+        return not self._service._broadcasts.first_time(message, message.id)
 
     def has_link(self, peer: str) -> bool:
         """Whether there is a link to a node, by its id."""
@@ -413,10 +453,6 @@ class LegacyParts(NodeParts):
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
         return self._service._link_to(address)
-
-    def broadcast(self, flag: int) -> None:
-        """Say something to all nodes of the network."""
-        self._service._broadcast(flag)
 
     def announce(self, key: bytes, is_gone: bool) -> None:
         """Tell everyone that a key came or went."""

@@ -129,9 +129,9 @@ class ChordService(RingDict, RingView):
         self._leaving = False
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
-        self._announcements = Announcements(self, self._chord_settings.announce_interval_seconds)
         self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
         self._node = NodeParts(self)
+        self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
         self._standings = Standings(self._node)
         self._joining = Bootstrap(
             self._node, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
@@ -339,6 +339,7 @@ class ChordService(RingDict, RingView):
 
     async def _seek(self) -> None:
         self._spreading.look()
+        self._standings.look()
         await self._placement.seek_owners()
 
     def _place(self) -> None:
@@ -454,10 +455,6 @@ class ChordService(RingDict, RingView):
         if self.leeching and not self._joining.is_joined:  # it was to stop before it was in a ring
             self._look_for_ring()
 
-    def _met_before(self, message: Message) -> bool:
-        """Whether this broadcast was met before; it counts as met from now on."""
-        return not self._broadcasts.first_time(message, message.id)
-
     def _remembered(self) -> list[Address]:
         """Where nodes were reached that we have no link to now."""
         return self._exchange.unlinked()
@@ -518,6 +515,14 @@ class ChordService(RingDict, RingView):
     def _peers_told_max(self) -> int:
         """See :class:`~chordtx.MeshService`."""
         return self._spreading.told_max
+
+    def _listeners_changed(self) -> None:
+        """See :class:`~chordtx.mesh.events.EventEmitter`."""
+        self._standings.look()
+
+    def _may_relay(self, link: MeshConnection, message: Message) -> bool:
+        """See :class:`~chordtx.mesh.messaging.Messaging`."""
+        return super()._may_relay(link, message) and self._announcements.is_for(link, message)
 
     def _ring_changed(self) -> None:
         self._placement.look()

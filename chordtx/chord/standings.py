@@ -60,6 +60,7 @@ class Standings:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._of: dict[int, Standing] = {}
+        self._told_hears = False
         self._stores: dict[int, bool] = {}
 
     def of(self, id: int) -> Standing | None:
@@ -77,8 +78,14 @@ class Standings:
         """Tell a peer of ourselves."""
         link.send(flags.STANDING, self._node.own_standing().to_wire())
 
+    def look(self) -> None:
+        """Whether this node hears of keys may have changed."""
+        if self._node.own_standing().hears != self._told_hears:
+            self.tell_all()
+
     def tell_all(self) -> None:
         """Tell everybody: something has changed."""
+        self._told_hears = self._node.own_standing().hears
         for link in list(self._node.links()):
             if link.ours:
                 self.tell(link)
@@ -87,6 +94,7 @@ class Standings:
         """A link is gone."""
         self._of.pop(link.id_10, None)
         self._stores.pop(link.id_10, None)
+        self.look()
 
     # Who is a member
 
@@ -111,11 +119,12 @@ class Standings:
         changed, link.leeching = leeching != link.leeching, leeching
         if changed:
             self._node.member_changed(link)
+            self.look()
 
     # Telling
 
     def received(self, link: MeshConnection, message: Message) -> None:
-        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts]]``.
+        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts, hears]]``.
 
         :raises ProtocolError: when it is nothing like that.
         """
@@ -123,7 +132,9 @@ class Standings:
             raise ProtocolError("a standing comes from a node of ours, and has one entry")
         standing = Standing.from_wire(message.payload[1])
         self._of[link.id_10] = standing
+        link.hears = standing.hears
         self.judge(link, standing)
+        self.look()
 
     def judge(self, link: MeshConnection, standing: Standing) -> None:
         """What a peer has told is judged by what we are now."""

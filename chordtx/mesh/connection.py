@@ -87,6 +87,7 @@ class MeshConnection(Protocol):
         self.dialect = Dialect.BIN
         self.ours = False
         self.leeching = True
+        self.hears = False  # of keys that come and go, as far as it says
         self.arc_start: bytes | None = None
         self._wanted: list[Deferred[MeshConnection]] = []
         self._better: MeshConnection | None = None

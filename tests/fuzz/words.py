@@ -188,7 +188,8 @@ class Words:
         """What a node tells of itself."""
         rng = self.rng
         ring = rng.choice([None, *[self.identity().to_wire()] * 3])
-        return [ring, *(rng.random() < 0.2 for _ in range(3)), rng.choice([0, 0, 1, 10**6, COUNT_MAX])]
+        starts = rng.choice([0, 0, 1, 10**6, COUNT_MAX])
+        return [ring, *(rng.random() < 0.2 for _ in range(3)), starts, rng.random() < 0.5]
 
     def partition(self) -> int:
         """One that there is."""
