@@ -8,11 +8,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import DeferredList
 
-from chordtx import ChordSettings
-from chordtx.chord.service import ChordService
-from chordtx.legacy.host import _DOUBTFUL_SECONDS
+from chordtx import ChordService, ChordSettings
+from tests.interop.mixed_ring import HOST, MixedRing, add_old, start_ours
 from tests.interop.peers import OldPeers, until
-from tests.legacy.test_legacy_ring import HOST, MixedRing, add_old, start_ours
 
 pytestmark = pytest.mark.interop
 
@@ -32,7 +30,7 @@ async def in_step(ring: MixedRing) -> None:
     """
 
     async def are_in_step() -> bool:
-        return all(is_in_step(node, len(ring.ours)) for node in ring.ours)
+        return all(is_in_step(node, len(ring.ours)) for node in ring.ours) and await ring.believes()
 
     ids = {node.id for node in ring.ours}
     for peer in ring.old.values():  # and each old peer knows who stores
@@ -50,7 +48,6 @@ def is_in_step(node: ChordService, count: int) -> bool:
         everyone is not None
         and len(everyone) == count == len(node._ring.successors) + 1
         and host._has_been_told()
-        and node.reactor.seconds() > host._ours_changed_at + _DOUBTFUL_SECONDS
         and all(
             host._step.has(link, place)
             for place, _ in host._pointers.all()
@@ -121,6 +118,7 @@ async def test_an_old_peer_that_only_uses_the_ring(
         )
         ring.old[library] = peer
         await all_read(ring, "first")
+        await until(running_reactor, ring.believes, bool)
         for key in KEYS:
             await ring.write(library, key, "second")
         await all_read(ring, "second")
