@@ -13,7 +13,7 @@ from chordtx.legacy.tables import Place, places_of
 from chordtx.mesh import MeshConnection
 from chordtx.ring import SIZE, distance
 from chordtx.wire import decode_id, encode_id
-from tests.interop.mixed_ring import MixedRing, add_old, let_join, start_ours
+from tests.interop.mixed_ring import MixedRing, add_old, in_step, let_join, start_ours
 from tests.interop.peers import OldPeers, until
 
 pytestmark = pytest.mark.interop
@@ -97,6 +97,7 @@ async def test_its_empty_tables_delete_nothing_when_it_leaves(
         await let_join(ring, "py2p", peer)
         kept = {f"kept {number}".encode(): number for number in range(60)}
         await ours[0].update(kept)
+        await in_step(ring)  # what it has in its tables says something from now on
 
         def as_it_leaves(link: MeshConnection, place: Place) -> Deferred[Any]:
             def left(_: None) -> None:
