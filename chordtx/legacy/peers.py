@@ -238,6 +238,7 @@ class LegacyPeers:
             self._host.ours_changed()
             return False
         if link.leeching:
+            self._host.ceased(link)
             return True
         if link.address is not None and link.address.reachable:
             told = [[link.address.to_wire(), (link.id or "").encode("ascii")]]

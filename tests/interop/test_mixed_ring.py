@@ -234,34 +234,54 @@ async def test_old_peers_leave_and_nothing_acknowledged_is_lost(mixed_ring: Mixe
     await mixed_ring.all_read(b"after", "all")
 
 
-@pytest_twisted.ensureDeferred
-async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, running_reactor: Any) -> None:
+async def with_what_was_there_before(old_peers: OldPeers, reactor: Any) -> MixedRing:
+    """A py2p node that stored five keys alone, and two nodes of ours that joined it then."""
     py2p = await old_peers.py2p(subnet="before")
     await py2p.join()
     for number in range(5):
         await py2p.set(f"early {number}".encode(), [number])
-    ours: list[ChordService] = []
+    ring = MixedRing(reactor, [], {"py2p": py2p}, [])
     for _ in range(2):
         node = ChordService(
-            running_reactor, f"tcp:0:interface={HOST}", peers=[f"{HOST}:{py2p.port}"], subnet="before"
+            reactor, f"tcp:0:interface={HOST}", peers=[f"{HOST}:{py2p.port}"], subnet="before"
         )
         node.startService()
-        ours.append(node)
+        ring.ours.append(node)
         await node.when_joined()
-    ring = MixedRing(running_reactor, ours, {"py2p": py2p}, [])
+    return ring
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, running_reactor: Any) -> None:
+    ring = await with_what_was_there_before(old_peers, running_reactor)
     try:
         for number in range(5):
-            for name in (0, 1, "py2p"):
-                await until(
-                    running_reactor,
-                    lambda name=name, number=number: ring.read(name, f"early {number}".encode()),
-                    lambda found, number=number: found == [number],
-                )
-        await py2p.kill()
+            await ring.all_read(f"early {number}".encode(), [number])
+        await ring.old["py2p"].kill()
         for number in range(5):
-            assert await ours[0].get(f"early {number}") == [number]
+            assert await ring.ours[0].get(f"early {number}") == [number]
     finally:
-        await DeferredList([node.stopService() for node in ours])
+        await DeferredList([node.stopService() for node in ring.ours])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_py2p_had_before_undoes_nothing_when_it_leaves(
+    old_peers: OldPeers, running_reactor: Any
+) -> None:
+    """It hands its entries to nodes that are nearer, and keeps a copy, which it hands on when it leaves."""
+    ring = await with_what_was_there_before(old_peers, running_reactor)
+    try:
+        for number in range(5):
+            await ring.all_read(f"early {number}".encode(), [number])
+            await ring.ours[1].set(f"early {number}", "new")
+            await ring.all_read(f"early {number}".encode(), "new")
+        await until(running_reactor, ring.believes, bool)
+        await ring.old["py2p"].unjoin()
+        await deferLater(running_reactor, 4.5)
+        for number in range(5):
+            await ring.all_read(f"early {number}".encode(), "new")
+    finally:
+        await DeferredList([node.stopService() for node in ring.ours])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is known of a legacy peer's tables goes with the link to it, whatever is under way just then."""
+"""A legacy peer leaves: what it hands on undoes nothing, and nothing is kept of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import gc
 from random import Random
 from typing import Any
 
+import pytest
+
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
+from chordtx.legacy.tables import places_of
 from chordtx.mesh import MeshConnection
 from chordtx.ring import SIZE
 from chordtx.wire import encode_id, flags
+from tests.legacy.test_legacy_scripted import Ring, owning_all, taken_whole
 from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster
 
@@ -70,3 +74,41 @@ def test_nothing_is_kept_of_legacy_peers_that_went_while_they_were_told_and_aske
     nodes.run(60)
     assert not closed_links(ours[0])
     assert nodes.result(ours[0].get(KEYS[0])) is not None
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.02, 0.04, 0.1, 1])
+def test_what_it_hands_on_undoes_no_write_of_just_before(seconds: float) -> None:
+    ring = Ring(1)
+    owning_all(ring)
+    peer = ring.link()
+    keys = taken_whole(ring, 6)
+    for key in keys:
+        ring.done(ring.ours[0].set(key, "old"))
+        ring.until(lambda key=key: peer.get(key) == "old")
+    peer.run(4)
+    for key in keys[:3]:
+        ring.result(ring.ours[0].set(key, "new"))
+    for key in keys[3:]:
+        peer.set(key, "theirs", is_told=False)
+    if seconds:
+        peer.run(seconds)
+    peer.unjoin()
+    peer.run(6)
+    assert [ring.get(key) for key in keys] == ["new"] * 3 + ["theirs"] * 3
+
+
+def test_what_it_has_had_for_long_undoes_nothing() -> None:
+    """py2p hands its entries to nodes that are nearer, and keeps a copy."""
+    ring = Ring()
+    peer = ring.peer
+    for key in KEYS:
+        for place in places_of(key):
+            peer.tables[place] = "old"
+    ring.link()
+    for key in KEYS:
+        ring.done(ring.ours[0].set(key, "new"))
+        ring.until(lambda key=key: peer.get(key) == "new")
+    peer.run(4)
+    peer.unjoin()
+    peer.run(6)
+    assert [ring.get(key) for key in KEYS] == ["new"] * len(KEYS)
