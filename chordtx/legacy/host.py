@@ -388,7 +388,7 @@ class Host:
                 self.entries.put_base(place, seen.rank)
                 self.hint(key)
         for owner in self.owners_at(place) if seen.rank is not None else ():
-            if not self._step.has(owner, place):
+            if not self._step.has(owner, place) and not self._step.is_at_it(owner, place):
                 self._step.keep(owner, place, key)
         return []
 

@@ -288,6 +288,29 @@ def test_what_it_does_in_silence_is_seen_at_once() -> None:
     assert peer.asked - before <= 10
 
 
+def test_what_it_does_in_silence_is_seen_by_who_reads_all_the_time() -> None:
+    ring = Ring(1)
+    owning_all(ring)
+    peer = ring.link()
+    reads: list[Any] = []
+
+    def read(key: bytes, times: int) -> None:
+        for _ in range(times):
+            reads.append(ring.ours[0].get(key))
+            peer.run(0.02)
+
+    for key in taken_whole(ring, 5):
+        ring.done(ring.ours[0].set(key, "before"))
+        read(key, 10)
+        reads.append(ring.ours[0].get(key))
+        done = ring.ours[0].set(key, "ours")
+        read(key, 20)
+        ring.done(done)
+        peer.set(key, "theirs", is_told=False)
+        read(key, 20)
+        assert [ring.done(read) for read in reads][-1] == "theirs"
+
+
 def test_one_that_hangs_makes_nobody_wait_long() -> None:
     ring = Ring(1)
     owning_all(ring)
