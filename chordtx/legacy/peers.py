@@ -199,7 +199,8 @@ class LegacyPeers:
         """A link is gone. :returns: whether it was one to a legacy peer."""
         if link.ours:
             self._teller.lost(link.id_10)
-            self._host.ours_changed()
+            if not link.leeching:  # a client that goes changes nothing
+                self._host.ours_changed()
             return False
         self._forget(link)
         if not link.leeching and link.address is not None and link.address.reachable:
@@ -237,6 +238,7 @@ class LegacyPeers:
             self._host.ours_changed()
             return False
         if link.leeching:
+            self._host.ceased(link)
             return True
         if link.address is not None and link.address.reachable:
             told = [[link.address.to_wire(), (link.id or "").encode("ascii")]]

@@ -60,6 +60,17 @@ class ScriptedPeer:
         for stranger in self._links.values():
             stranger.say(flags.HANDSHAKE, "0")
 
+    def unjoin(self) -> None:
+        """Cease to store, and hand on everything that it has, as py2p does."""
+        self.is_storing = False
+        for stranger in self._links.values():
+            stranger.say(flags.HANDSHAKE, "1")
+        for place, value in self.tables.items():
+            stranger = self.owner(place)
+            assert stranger is not None
+            stranger.say(flags.STORE, *self._on_wire(place), value)
+        self.tables.clear()
+
     def drop(self, node: ChordService) -> None:
         """A node of ours is gone."""
         del self._links[node]

@@ -185,6 +185,23 @@ def test_writes_that_follow_one_another_are_not_lost() -> None:
         ring.until(lambda key=key: ring.get(key) == 4)
 
 
+def test_clients_that_come_and_go_hold_no_write_up() -> None:
+    ring = Ring()
+    peer = ring.link()
+    for key in KEYS[:5]:
+        ring.done(ring.ours[0].set(key, "ours"))
+        ring.until(lambda key=key: peer.get(key) == "ours")
+    for key in KEYS[:5]:
+        client = ring.start(*ring.ours, subnet="chord", listen=None, leech=True, settings=SETTINGS)
+        ring.done(client.when_joined())
+        peer.run(0.5)
+        assert all(client.id in node.routing_table for node in ring.ours)
+        ring.done(client.stopService())
+        peer.run(0.5)
+        peer.set(key, "theirs")
+        ring.until(lambda key=key: ring.get(key) == "theirs")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_hosts_change_as_nodes_join_and_leave(seed: int) -> None:
     ring = Ring(seed=10 + seed)
@@ -269,6 +286,29 @@ def test_what_it_does_in_silence_is_seen_at_once() -> None:
     before = peer.asked
     assert ring.done(ring.ours[0].get(b"key")) is None
     assert peer.asked - before <= 10
+
+
+def test_what_it_does_in_silence_is_seen_by_who_reads_all_the_time() -> None:
+    ring = Ring(1)
+    owning_all(ring)
+    peer = ring.link()
+    reads: list[Any] = []
+
+    def read(key: bytes, times: int) -> None:
+        for _ in range(times):
+            reads.append(ring.ours[0].get(key))
+            peer.run(0.02)
+
+    for key in taken_whole(ring, 5):
+        ring.done(ring.ours[0].set(key, "before"))
+        read(key, 10)
+        reads.append(ring.ours[0].get(key))
+        done = ring.ours[0].set(key, "ours")
+        read(key, 20)
+        ring.done(done)
+        peer.set(key, "theirs", is_told=False)
+        read(key, 20)
+        assert [ring.done(read) for read in reads][-1] == "theirs"
 
 
 def test_one_that_hangs_makes_nobody_wait_long() -> None:

@@ -8,11 +8,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import DeferredList
 
-from chordtx import ChordSettings
-from chordtx.chord.service import ChordService
-from chordtx.legacy.host import _DOUBTFUL_SECONDS
+from chordtx import ChordService, ChordSettings
+from tests.interop.mixed_ring import HOST, MixedRing, add_old, in_step, start_ours
 from tests.interop.peers import OldPeers, until
-from tests.legacy.test_legacy_ring import HOST, MixedRing, add_old, start_ours
 
 pytestmark = pytest.mark.interop
 
@@ -22,42 +20,6 @@ KEYS = [b"key %d" % number for number in range(8)]
 async def all_read(ring: MixedRing, value: Any) -> None:
     for key in KEYS:
         await ring.all_read(key, value)
-
-
-async def in_step(ring: MixedRing) -> None:
-    """Wait until each position has its host, which has been told, and has looked into old peers' tables.
-
-    What an old peer changes in its own tables before that may be undone: nobody can tell it from what was
-    there when the host was another one.
-    """
-
-    async def are_in_step() -> bool:
-        return all(is_in_step(node, len(ring.ours)) for node in ring.ours)
-
-    ids = {node.id for node in ring.ours}
-    for peer in ring.old.values():  # and each old peer knows who stores
-        await until(
-            ring.reactor,
-            peer.routing_table,
-            lambda near: {each["id"] for each in near if each["leeching"] is False} == ids,
-        )
-    await until(ring.reactor, are_in_step, bool)
-
-
-def is_in_step(node: ChordService, count: int) -> bool:
-    everyone, host = node._routing.arcs.everyone(), node._legacy._host
-    return (
-        everyone is not None
-        and len(everyone) == count == len(node._ring.successors) + 1
-        and host._has_been_told()
-        and node.reactor.seconds() > host._ours_changed_at + _DOUBTFUL_SECONDS
-        and all(
-            host._step.has(link, place)
-            for place, _ in host._pointers.all()
-            if node._ring.owns(place.position)
-            for link in host.owners_at(place)
-        )
-    )
 
 
 def made(reactor: Any, ring: MixedRing, data: str | None = None) -> ChordService:
@@ -121,6 +83,7 @@ async def test_an_old_peer_that_only_uses_the_ring(
         )
         ring.old[library] = peer
         await all_read(ring, "first")
+        await until(running_reactor, ring.believes, bool)
         for key in KEYS:
             await ring.write(library, key, "second")
         await all_read(ring, "second")
