@@ -2,8 +2,8 @@
 
     python bench/announcements.py --keys 20000 --nodes 8 --listeners 9
 
-Nodes of the ring listen, and last the client, as many as are said. Prints how many frames and bytes of all that is sent while a client loads keys announce them, and what that
-comes to for a million keys.
+Nodes of the ring listen, and last the client, as many as are said. Prints how many frames and bytes of all
+that is sent while a client loads keys announce them, and what that comes to for a million keys.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def main(keys: int, nodes: int, listeners: int) -> None:
     time.run(time.now + 2)
     frames, size = counted.frames, counted.bytes
     each = size[True] / (keys * nodes)
-    print(f"{keys} keys set one by one, {AT_ONCE} at a time, in a ring of {nodes}; {listeners} of {nodes + 1} listen")
+    print(f"{keys} keys set one by one, {AT_ONCE} at a time, in a ring of {nodes}")
+    print(f"{listeners} of {nodes + 1} nodes listen")
     print(f"told of each key exactly once: {all(heard[place] == keys for place in range(listeners))}")
     count = len(counted.announcements)
     print(f"announcements: {count}, of {keys / count if count else 0:.0f} keys each")

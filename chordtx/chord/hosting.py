@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from chordtx.chord.health import LedGroup
 from chordtx.config import GroupSettings
-from chordtx.group.configuration import Member, by_preference
+from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.frames import Entries, to_frames
 from chordtx.group.group import Group
 from chordtx.group.groups import Groups
@@ -106,6 +106,7 @@ class Hosting:
     ) -> None:
         assert me.has_disk == (store is not None)
         self.me = me
+        self._preferred_of: dict[int, tuple[Configuration, NodeId]] = {}
         self.groups = Groups(me, settings, rng)
         self.groups.turn.is_sending = links.is_sending
         self._reactor = reactor
@@ -311,7 +312,7 @@ class Hosting:
             leader = group.leader
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
-            preferred = by_preference(partition, group.configuration.ids)[0]
+            preferred = self._preferred(partition, group.configuration)
             if preferred != self.me.id and self._is_ready(preferred, leader):
                 self.groups.group(partition)
                 group.hand_over(preferred)
@@ -320,6 +321,14 @@ class Hosting:
                     break
         if handed:
             self._wants_end()
+
+    def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
+        """Who is to lead. It is asked again and again for all groups, and changes with their members only."""
+        known = self._preferred_of.get(partition)
+        if known is None or known[0] is not configuration:
+            known = (configuration, by_preference(partition, configuration.ids)[0])
+            self._preferred_of[partition] = known
+        return known[1]
 
     def give_leads_away(self) -> int:
         """Hand every lead to some other member that is linked and has everything.
