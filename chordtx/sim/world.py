@@ -284,7 +284,7 @@ class World:
         return found
 
     def misplaced(self) -> list[str]:
-        """Partitions without a leader, with two, or whose group is not what the ring names."""
+        """Partitions without a leader, with two, or whose group is too small or too large, or changes."""
         services: list[Any] = [host.service for host in self.members()]
         identity = next((s._identity for s in services if s._identity is not None), None)
         if identity is None:
@@ -296,7 +296,9 @@ class World:
             leading = [group for group in groups if group is not None and group.is_leading]
             if len(leading) != 1:
                 wrong.append(f"partition {partition} has {len(leading)} leaders")
-            elif len(leading[0].configuration.members) != count or leading[0].is_changing:
+            elif leading[0].is_changing:
+                wrong.append(f"partition {partition} changes its members")
+            elif len(leading[0].configuration.members) != count:
                 wrong.append(f"partition {partition} has {len(leading[0].configuration.members)} members")
         return wrong
 
