@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chordtx.errors import NotJoined
+from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
 from chordtx.mesh.hearsay import believed
@@ -135,7 +135,8 @@ class Contacts:
                 self._node._link_to(address, encode_id(contact.id)),
                 lambda: PeerLost(f"{address} does not answer"),
             )
-        except Unreachable as error:
+        except (Unreachable, ProtocolError) as error:
+            # It may even be ourselves who answer there: a process that has come back with another id.
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")

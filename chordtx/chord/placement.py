@@ -284,8 +284,8 @@ class Placement:
             except ChordError:
                 return
             group = hosting.group(partition)
-            ids = {node_id_of(contact.id) for contact in row}
-            if group is None or group.configuration.ids == ids:
+            ids = [node_id_of(contact.id) for contact in row]
+            if group is None or group.configuration.ids == frozenset(ids):
                 continue
             if not group.is_leading:
                 if hosting.me.id not in ids:

@@ -1,7 +1,7 @@
 """What goes wrong in one run: data, drawn from the seed before anything runs.
 
-A run is a row of episodes. After each that takes nodes down there is time for the ring to be whole again,
-since what is promised is promised for two nodes down before repair is done.
+A run is a row of episodes. After each there is time for the ring to be whole again, since two nodes that are
+gone at once are as many as a group of five can lose before others have taken their places.
 
 Wall clocks are set in one of two ways: a few, to something that is off by up to a day, ahead or behind; or
 all of them, ahead by hours. No operation may notice, but for records that expire.

@@ -13,7 +13,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
-from chordtx.errors import ChordError
+from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import NODES_MAX, SKEW_SECONDS, Host, Options, World
@@ -28,13 +28,22 @@ _ROUNDING_SECONDS = 1e-6
 _EXPIRY_SLACK_SECONDS = 2 * SKEW_SECONDS
 
 
+class ProcessEnded(ChordError):
+    """The process of which something was asked ended meanwhile."""
+
+
+#: How a call may end among honest nodes whose disks have room.
+_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, ProcessEnded)
+
+
 @define
 class Report:
     """What came of a run.
 
     :ivar violations: what was promised and not kept. :ivar digest: of the log.
     :ivar outcomes: how many calls ended in which way. :ivar well_seconds: how long it took at the end until
-        the ring was true and all records had their copies.
+        the ring was true, and each partition had one leader and a full group.
+    :ivar too_hard: how many keys had too much going on at once to tell whether it was right.
     """
 
     seed: int
@@ -214,9 +223,9 @@ class Run:
                 done.callback(result)
 
         work.addCallbacks(ended, lambda failure: ended(failure.value))
-        host.when_ended.append(lambda: ended(ChordError("the process has ended")))
+        host.when_ended.append(lambda: ended(ProcessEnded("the process has ended")))
         outcome = await done
-        if isinstance(outcome, Exception) and not isinstance(outcome, ChordError | KeyError):
+        if isinstance(outcome, Exception) and not isinstance(outcome, _DOCUMENTED):
             self.violated(f"a call failed with {outcome!r}")
         return outcome
 

@@ -45,10 +45,12 @@ class Options:
     """What a run is like.
 
     :ivar nodes: how many there are at the start; None draws 8 to 24. :ivar seconds: virtual time with faults.
-    :ivar settle_seconds: between faults, and the longest that all may take to be well again at the end.
+    :ivar settle_seconds: between faults. :ivar end_seconds: the longest that all may take to be well again at
+        the end.
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
+    :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them.
     """
 
@@ -163,7 +165,6 @@ class World:
         self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
         self._print_line = print_line
         self._digest = sha256()
-        self.log_lines = 0
         self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
         self._has_disks = self.rng.random() < 0.5
         self._folder = folder
@@ -174,7 +175,6 @@ class World:
         """Note an event."""
         line = f"{self.time.now:12.6f} {text}"
         self._digest.update(line.encode() + b"\n")
-        self.log_lines += 1
         if self._print_line is not None:
             self._print_line(line)
 
@@ -284,7 +284,7 @@ class World:
         return found
 
     def misplaced(self) -> list[str]:
-        """Partitions without a leader, with two, or whose group is not what the ring names."""
+        """Partitions without a leader, with two, or whose group is too small or too large, or changes."""
         services: list[Any] = [host.service for host in self.members()]
         identity = next((s._identity for s in services if s._identity is not None), None)
         if identity is None:
@@ -296,7 +296,9 @@ class World:
             leading = [group for group in groups if group is not None and group.is_leading]
             if len(leading) != 1:
                 wrong.append(f"partition {partition} has {len(leading)} leaders")
-            elif len(leading[0].configuration.members) != count or leading[0].is_changing:
+            elif leading[0].is_changing:
+                wrong.append(f"partition {partition} changes its members")
+            elif len(leading[0].configuration.members) != count:
                 wrong.append(f"partition {partition} has {len(leading[0].configuration.members)} members")
         return wrong
 
