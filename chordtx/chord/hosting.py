@@ -29,6 +29,9 @@ from chordtx.store.group_store import GroupStore
 
 #: So many partitions of a node change their members, or their leader, at once.
 CHANGES_MAX = 64
+#: A node that stops gives so many leads away at once, or a share of those that it has.
+_GIVEN_AT_ONCE = 16
+_GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
 #: What nobody waits for is gathered for this long.
@@ -45,6 +48,9 @@ class Links(Protocol):
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
+
+    def may_lead(self, id: NodeId) -> bool:
+        """Whether a node can be reached, and stays for now."""
 
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""
@@ -266,6 +272,9 @@ class Hosting:
             return True
         return leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id)
 
+    def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
+        return self._is_ready(id, leader) and self._links.may_lead(id)
+
     @property
     def is_full(self) -> bool:
         """Whether records are to grow no more."""
@@ -313,7 +322,7 @@ class Hosting:
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
             preferred = self._preferred(partition, group.configuration)
-            if preferred != self.me.id and self._is_ready(preferred, leader):
+            if preferred != self.me.id and self._may_take_lead(preferred, leader):
                 self.groups.group(partition)
                 group.hand_over(preferred)
                 handed += 1
@@ -331,21 +340,26 @@ class Hosting:
         return known[1]
 
     def give_leads_away(self) -> int:
-        """Hand every lead to some other member that is linked and has everything.
+        """Hand some leads to other members that have everything: not all at once, for until the others lead
+        their keys have to wait.
 
         :returns: how many there were to hand over, or are still under way.
         """
         self._begin()
         leads = self.leads
+        left = max(_GIVEN_AT_ONCE, len(leads) // _GIVEN_SHARE)
         for partition in leads:
+            if not left:
+                break
             group = self.groups.group(partition)
             assert group is not None
             leader = group.leader
             if leader is None or leader.stage != LEADING:
                 continue
             for id in by_preference(partition, group.configuration.ids - {self.me.id}):
-                if self._is_ready(id, leader):
+                if self._may_take_lead(id, leader):
                     group.hand_over(id)
+                    left -= 1
                     break
         self._wants_end()
         return len(leads)

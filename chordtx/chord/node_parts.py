@@ -105,7 +105,13 @@ class NodeParts:
         is_empty = is_alone and hosting is not None and not hosting.groups.bytes_used
         has_disk = hosting is not None and hosting.me.has_disk
         return Standing(
-            service._identity, has_disk, service._leaving, is_empty, service._kept.starts, self._hears()
+            service._identity,
+            has_disk,
+            service._leaving,
+            is_empty,
+            service._kept.starts,
+            self._hears(),
+            service._stopping,
         )
 
     def _hears(self) -> bool:
@@ -126,9 +132,10 @@ class NodeParts:
         hosting = self._service._hosting
         return hosting is not None and hosting.is_fellow(node_id_of(id))
 
-    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
-        """A node of our ring, or of none, has told of itself."""
-        if self._service._hosting is not None:
+    def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
+        """A node of our ring, or of none, has told of itself, and what it told ``before``."""
+        is_new = before is None or before.ring != standing.ring
+        if is_new and self._service._hosting is not None:
             self._service._hosting.reached(node_id_of(link.id_10))
         if standing.is_leaving:
             self._service._placement.look(at_once=True)
@@ -322,6 +329,11 @@ class NodeParts:
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
         return self._service._contacts.is_linked(int.from_bytes(id, "big"))
+
+    def may_lead(self, id: NodeId) -> bool:
+        """Whether a node can be reached, and stays for now."""
+        standing = self.standing_of(int.from_bytes(id, "big"))
+        return standing is not None and not standing.is_leaving and not standing.is_stopping
 
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""

@@ -126,7 +126,7 @@ class ChordService(RingDict, RingView):
         self._started = []
         self._has_run = False
         self._left = Gate()
-        self._leaving = False
+        self._leaving = self._stopping = False
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
         self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
@@ -231,7 +231,7 @@ class ChordService(RingDict, RingView):
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
         self._ring = RingNode(Contact(self.id_10, *self.out_addr), self._chord_settings.successors_max)
-        self._leaving = False
+        self._leaving = self._stopping = False
         self._identity, self._identified = None, Gate()
         self._put_together()
         if (ring := self._kept.ring) is not None:
@@ -344,7 +344,7 @@ class ChordService(RingDict, RingView):
 
     def _place(self) -> None:
         self._placement.look()
-        if self._hosting is not None and not self._leaving:
+        if self._hosting is not None and not self._leaving and not self._stopping:
             self._hosting.hand_over_leads()
 
     # Leaving
@@ -384,13 +384,15 @@ class ChordService(RingDict, RingView):
                 self._standings.tell_all()
                 await self._departure.leave_groups(self._chord_settings.leave_timeout_seconds)
             else:
+                self._stopping = True
+                self._standings.tell_all()
                 await self._departure.give_leads_away(self._chord_settings.call_timeout_seconds)
             self._tell_state(leeching=True)
             await self._membership.say_goodbye()
         self._stop_keeping_our_place()
         self._ring.leave()
         self._routing.ring_changed()
-        self._leaving = False
+        self._leaving = self._stopping = False
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.

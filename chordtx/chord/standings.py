@@ -39,8 +39,8 @@ class Node(Protocol):
     def is_fellow(self, id: int) -> bool:
         """Whether a node is a member of one of its groups."""
 
-    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
-        """A node of our ring, or of none, has told of itself."""
+    def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
+        """A node of our ring, or of none, has told of itself, and what it told ``before``."""
 
     def member_changed(self, link: MeshConnection) -> None:
         """A peer is a member of our ring, or is none any more (``leeching``)."""
@@ -124,27 +124,28 @@ class Standings:
     # Telling
 
     def received(self, link: MeshConnection, message: Message) -> None:
-        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts, hears]]``.
+        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts, hears, is_stopping]]``.
 
         :raises ProtocolError: when it is nothing like that.
         """
         if not link.ours or len(message.payload) != 2:
             raise ProtocolError("a standing comes from a node of ours, and has one entry")
         standing = Standing.from_wire(message.payload[1])
+        before = self._of.get(link.id_10)
         self._of[link.id_10] = standing
         link.hears = standing.hears
-        self.judge(link, standing)
+        self.judge(link, standing, before)
         self.look()
 
-    def judge(self, link: MeshConnection, standing: Standing) -> None:
-        """What a peer has told is judged by what we are now."""
+    def judge(self, link: MeshConnection, standing: Standing, before: Standing | None = None) -> None:
+        """What a peer has told is judged by what we are now. :param before: what it told before."""
         ours = self._node.own_standing()
         if standing.ring is None or ours.ring is None or standing.ring == ours.ring:
             if self._has_run_since(link, standing):
                 why = f"a data folder with this node's id has run that is newer than this one: {_NEW_NODE}"
                 self.refuse(link, ChordError(why))
             else:
-                self._node.standing_changed(link, standing)
+                self._node.standing_changed(link, standing, before)
         elif ours.is_empty and not (standing.is_empty and ours.ring.id > standing.ring.id):
             self._node.give_ring_up(standing.ring)
         elif not standing.is_empty:

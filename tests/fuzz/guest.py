@@ -102,7 +102,7 @@ class Guest(Stranger):
         self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), address, [19, 17, 32])
         ring = getattr(self.node, "_identity", None)
         if self.kind == "ours" and ring is not None and not self.gone:
-            self.say(flags.STANDING, [ring.to_wire(), False, False, False, 0, True])
+            self.say(flags.STANDING, [ring.to_wire(), False, False, False, 0, True, False])
         if self._is_storing and not self.gone:
             self.say(flags.HANDSHAKE, "0")
 

@@ -189,7 +189,7 @@ class Words:
         rng = self.rng
         ring = rng.choice([None, *[self.identity().to_wire()] * 3])
         starts = rng.choice([0, 0, 1, 10**6, COUNT_MAX])
-        return [ring, *(rng.random() < 0.2 for _ in range(3)), starts, rng.random() < 0.5]
+        return [ring, *(rng.random() < 0.2 for _ in range(3)), starts, rng.random() < 0.5, rng.random() < 0.2]
 
     def partition(self) -> int:
         """One that there is."""

@@ -11,7 +11,7 @@ from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.groups import Groups
-from chordtx.group.messages import Confirm
+from chordtx.group.messages import NODE_LEVEL, Confirm
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
 
 #: In the units of the world's lease clocks: 10 of them pass with each unit of its time.
@@ -48,6 +48,14 @@ class Life(Play):
         while net:
             sent = net.pop(0)
             if not {sent.by, sent.to} & self.cut:
+                self.world.deliver(sent)
+
+    def settle_but(self, id: bytes) -> None:
+        """All messages arrive, but those to one node, which are lost."""
+        net = self.world.net
+        while net:
+            sent = net.pop(0)
+            if not {sent.by, sent.to} & self.cut and sent.to != id:
                 self.world.deliver(sent)
 
     def cut_off(self, *ids: bytes) -> None:
@@ -104,6 +112,29 @@ def test_a_leader_that_is_gone_is_followed_within_a_lease() -> None:
     assert life.leader() != first
     assert life.read(b"B") == b"\x01"
     life.put(b"C")
+    life.end()
+
+
+def test_who_was_promised_and_gave_up_is_in_nobodys_way() -> None:
+    """Though it leads other groups, in which its leases are renewed again and again."""
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.cut_off(life.leader())
+    life.live(1.0)
+    assert not set(life.world.leading()) - life.cut
+    others = [id for id in NODES if id not in life.cut]
+    gave_up = next(id for id in others if id != preferred(others))
+    life.world.on_group(gave_up, lambda group: group.stand(trial=False))
+    life.settle_but(gave_up)
+    life.world.on_group(gave_up, lambda group: group._step_down())
+    for number in range(15):
+        for id in others:
+            confirm = [(NODE_LEVEL, Confirm(number, 0))]
+            life.world.event(id, lambda groups, confirm=confirm: groups.received(gave_up, confirm))  # type: ignore[misc]
+        life.live(0.1)
+    assert life.leader() in others
+    assert life.read(b"B") == b"\x01"
     life.end()
 
 
