@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from attrs import define, field
@@ -76,7 +77,7 @@ class Load:
         found = []
         for moments in self.done.values():
             since = [moment for moment in moments if moment >= begin - 4 * PAUSE_SECONDS]
-            found.append(max((b - a for a, b in zip(since, since[1:], strict=False)), default=0.0))
+            found.append(max((b - a for a, b in pairwise(since)), default=0.0))
         return sorted(found)
 
 
