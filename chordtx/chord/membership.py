@@ -121,15 +121,19 @@ class Membership:
 
     # What others ask
 
-    def _find(self, caller: MeshConnection, position: Any, hops: Any) -> Deferred[list[Any]] | list[Any]:
+    def _find(self, caller: MeshConnection, position: Any, hops: Any, seconds: Any) -> Deferred[list[Any]]:
+        """``find(position, hops, seconds)``: who owns a position. So long the caller waits."""
         if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
             raise ProtocolError("find takes a position and a count of hops")
+        if type(seconds) not in (int, float) or not seconds > 0:
+            raise ProtocolError("find takes the seconds that its caller waits")
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
-        return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops))
+        return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops, seconds))
 
-    async def _find_for(self, position: int, hops: int) -> list[Any]:
-        found = await self._routing.lookup(position, hops)
+    async def _find_for(self, position: int, hops: int, seconds: float) -> list[Any]:
+        longest = self._settings.call_timeout_seconds
+        found = await self._routing.lookup(position, hops, within_seconds=min(seconds, longest))
         return type(found)(found.start, found.chain, found.hops + 1).to_wire()
 
     def _neighbours(self, caller: MeshConnection) -> list[Any]:

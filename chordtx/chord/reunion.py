@@ -62,8 +62,9 @@ class Reunion:
         if link is None or not link.ours or link.leeching:
             return
         place = self._ring.me.id.to_bytes(ID_BYTES, "big")
-        found = Found.from_wire(await self._node._contacts.call(contact_of(link), "find", place, 0))
-        self._membership.place_found(found.chain[0])
+        seconds = self._settings.call_timeout_seconds
+        reply = await self._node._contacts.call(contact_of(link), "find", place, 0, seconds)
+        self._membership.place_found(Found.from_wire(reply).chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
         """A link to somebody that we have none to and do not know to be in our ring, or else to anybody."""

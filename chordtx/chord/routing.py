@@ -31,6 +31,10 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
+#: A whole lookup may take so many times as long as a call.
+_LOOKUP_CALLS = 2
+#: Of the time that is left a node has this share: whoever does not answer leaves time for another.
+_SHARE_OF_A_HOP = 0.6
 
 
 @frozen
@@ -84,11 +88,13 @@ class Routing:
         settings: ChordSettings,
         members: Callable[[], Iterable[MeshConnection]],
         call: Callable[..., Deferred[list[Any]]],
+        seconds: Callable[[], float],
     ) -> None:
         self._ring = ring
         self._settings = settings
         self._members = members
         self._call = call
+        self._seconds = seconds
         self.arcs = ArcTable(_ARCS_MAX)
         self.fingers = FingerTable(ring.me.id)
 
@@ -198,10 +204,17 @@ class Routing:
             return Found(start, chain, 0)
         return Found(ring.me.id, chain, 0)
 
-    async def lookup(self, position: int, hops: int = 0, only: MeshConnection | None = None) -> Found:
+    async def lookup(
+        self,
+        position: int,
+        hops: int = 0,
+        only: MeshConnection | None = None,
+        within_seconds: float | None = None,
+    ) -> Found:
         """find_successor(position).
 
         :param only: ask this member and nobody else (to join through it, before we are in a ring).
+        :param within_seconds: how long the caller waits; as long as two calls when None.
         :raises NotJoined: when no member of the ring can be reached.
         """
         if only is None:
@@ -212,11 +225,17 @@ class Routing:
         if hops >= _HOPS_MAX:
             raise NotJoined("a lookup went in circles")
         tried: set[int] = set()
+        call_seconds = self._settings.call_timeout_seconds
+        deadline = self._seconds() + (within_seconds or _LOOKUP_CALLS * call_seconds)
         for _ in range(_ATTEMPTS_MAX):
+            seconds = min(call_seconds, _SHARE_OF_A_HOP * (deadline - self._seconds()))
+            if seconds <= 0:
+                break
             hop = self._next_hop(position, tried) if only is None else contact_of(only)
             tried.add(hop.id)
             try:
-                reply = await self._call(hop, "find", position.to_bytes(48, "big"), hops + 1)
+                place = position.to_bytes(ID_BYTES, "big")
+                reply = await self._call(hop, "find", place, hops + 1, seconds, timeout_seconds=seconds)
                 found = Found.from_wire(reply)
             except (ProtocolError, NotJoined):
                 self.forget(hop.id)

@@ -152,7 +152,9 @@ class ChordService(RingDict, RingView):
 
     def _put_together(self) -> None:
         settings = self._chord_settings
-        self._routing = Routing(self._ring, settings, self._contacts.members, self._contacts.call)
+        self._routing = Routing(
+            self._ring, settings, self._contacts.members, self._contacts.call, self._node.seconds
+        )
         self._membership = self._new_membership()
         self._reunion = Reunion(self, self._ring, self._membership, settings)
         chain_length = settings.successors_max + 1

@@ -25,7 +25,7 @@ KEY_PLACE = [0, bytes(64)]
 OPERATION = [b"c" * 16, 1, 0, NO_RANK, SET, b"key", [b"\x01", None]]
 #: Arguments of calls, said right; a method that is not named here gets anything.
 GOOD: dict[str, list[Any]] = {
-    "find": [PLACE, 1],
+    "find": [PLACE, 1, 1.0],
     "do": [0, *OPERATION],
     "pass_on": [PLACE, 0, *OPERATION],
     "place": [[[[PLACE, "10.7.7.7", 4000], False]], [0]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 from typing import Any
 
 import msgpack
@@ -39,7 +40,7 @@ METHODS: dict[str, dict[str, Make]] = {
         "broadcasts": lambda w: [b"".join(some(w.digest, w)), w.rng.choice([0, 5.0, 1e9])],
     },
     "chord": {
-        "find": lambda w: [w.position(), w.rng.randrange(70)],
+        "find": lambda w: [w.position(), w.rng.randrange(70), w.rng.choice([2, 0.5, 0, -1, nan, inf])],
         "neighbours": _none,
         "notify": _none,
         "nudge": _none,
