@@ -28,7 +28,7 @@ from chordtx.group.turn import Outgoing, Randomness
 from chordtx.store.group_store import GroupStore
 
 #: So many partitions of a node change their members, or their leader, at once.
-CHANGES_MAX = 64
+CHANGES_MAX = 16
 #: A node that stops gives so many leads away at once, or a share of those that it has.
 _GIVEN_AT_ONCE = 16
 _GIVEN_SHARE = 16
@@ -298,15 +298,20 @@ class Hosting:
         group = self.group(partition)
         if group is None or group.leader is None:
             return False
-        if group.configuration.members != members:
+        if group.configuration.members != members or group.is_changing:
             self._wanted[partition] = members
             self._wants_end()
+        else:
+            self._wanted.pop(partition, None)
         return True
 
     def _start_changes(self) -> None:
         groups = self.groups.groups
         self._changing = {each for each in self._changing if groups[each].is_changing}
-        for partition in list(self._wanted)[: CHANGES_MAX - len(self._changing)]:
+        # A change that is under way may wait for somebody who is not to come any more: it is another one now.
+        under_way = [each for each in self._wanted if each in self._changing]
+        others = [each for each in self._wanted if each not in self._changing]
+        for partition in under_way + others[: CHANGES_MAX - len(self._changing)]:
             members = self._wanted.pop(partition)
             group = self.groups.group(partition)
             if group is not None and group.leader is not None:

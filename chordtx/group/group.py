@@ -147,12 +147,8 @@ class Group:
         if told.mark != self.replica.history.mark:
             return
         self._number_seen = max(self._number_seen, told.promised.number)
-        candidate = self.candidate
-        if (
-            candidate is not None
-            and candidate.ballot == told.ballot
-            and (told.wait_seconds or candidate.trial)
-        ):
+        mine = self.candidate
+        if mine is not None and mine.ballot == told.ballot and (told.wait_seconds or mine.trial):
             self.tries.after(told.wait_seconds + self.tries.apart())
         ballot = self._own_ballot()
         if ballot is not None and told.promised > ballot:
@@ -459,13 +455,14 @@ class Group:
         """The group is to consist of these: newcomers learn the records first."""
         leader, wanted = self.leader, tuple(sorted(members))
         assert wanted, "a group has members"
-        if leader is None or leader.stage != LEADING or wanted == leader.configuration.members:
+        if leader is None or leader.stage != LEADING:
             return
         if self._learning is None or self._learning.members != wanted:
             self._stop_learning()
-            self._learning = Learning(leader, wanted, self._settings, self._turn.now)
-            self._learning.teach(self._turn.now)
-            self._seal_when_learned()
+            if wanted != leader.configuration.members:
+                self._learning = Learning(leader, wanted, self._settings, self._turn.now)
+                self._learning.teach(self._turn.now)
+                self._seal_when_learned()
 
     def _seal_when_learned(self) -> None:
         learning, leader = self._learning, self.leader

@@ -219,6 +219,21 @@ def test_a_newcomer_that_does_not_answer_is_not_waited_for() -> None:
     assert life.group(life.leader()).configuration.ids == {A, B, D}
 
 
+@pytest.mark.parametrize("members", [(A, B, C), (B, C)])
+def test_a_newcomer_that_is_not_to_come_any_more_holds_nothing_up(members: tuple[bytes, ...]) -> None:
+    life = Life(A, B, C, spares=(D,))
+    life.live(0.3)
+    life.cut_off(D)
+    life.members(A, B, C, D)
+    life.live(0.5)
+    assert life.group(life.leader()).is_changing
+    life.members(*members)
+    life.live(1.5)
+    led = life.group(life.leader())
+    assert led.configuration.ids == set(members)
+    assert not led.is_changing
+
+
 def test_a_group_that_nobody_uses_sends_nothing() -> None:
     life = Life(*NODES)
     life.live(0.3)
