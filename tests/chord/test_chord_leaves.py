@@ -13,9 +13,7 @@ SETTINGS = ChordSettings(partition_bits=8, leave_timeout_seconds=20.0)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_one_after_another_leaves_right_after_all_have_come(seed: int) -> None:
-    world = Cluster(
-        lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=seed
-    )
+    world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=seed)
     nodes = [world.start()]
     world.result(nodes[0].when_joined())
     world.result(nodes[0].set("key", "value"))
