@@ -71,8 +71,17 @@ class FakeChord(Service):
     def get_many(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
         return succeed({key: self.records[key] for key in keys if key in self.records})
 
+    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
+        return succeed([{"what": what, "of": peer, **self.status}])
+
     def ring(self) -> Deferred[list[dict[str, Any]]]:
-        node = {"id": "abc", "address": "127.0.0.1:1", "kind": "chordtx", "records": len(self.records)}
+        node = {
+            "id": "abc",
+            "address": "127.0.0.1:1",
+            "kind": "chordtx",
+            "leads": 3,
+            "records": len(self.records),
+        }
         return succeed([node])
 
 

@@ -78,7 +78,10 @@ class RingView(MeshService):
         return self._run(self._walk.walk())
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
-        """Have a node of this machine carry out an order: ``leave`` or ``recover``."""
+        """Ask one node: for its ``status``; or, if it runs on this machine, to ``leave`` or ``recover``.
+
+        :param peer: its address. :returns: fires with what it answers.
+        """
         seconds = 2 * self._chord_settings.leave_timeout_seconds
         linked = self._run(self._connect(Address.parse(peer)))
         return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
