@@ -319,11 +319,16 @@ class Hosting:
                 self._changing.add(partition)
 
     def hand_over_leads(self) -> None:
-        """Groups that another member is preferred to lead are handed to that one, some at a time."""
+        """Groups that another member is preferred to lead are handed to that one, some at a time; and where
+        nobody leads, this node tries to."""
         self._begin()
-        handed = 0
+        handed = wanted = 0
         for partition, group in self.groups.groups.items():
             leader = group.leader
+            if leader is None and self._is_left_alone(group):
+                self.groups.group(partition)
+                group.want_leader()
+                wanted += 1
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
             preferred = self._preferred(partition, group.configuration)
@@ -333,8 +338,16 @@ class Hosting:
                 handed += 1
                 if handed >= CHANGES_MAX:
                     break
-        if handed:
+        if handed or wanted:
             self._wants_end()
+
+    def _is_left_alone(self, group: Group) -> bool:
+        """Whether nobody leads, and nobody tries to, as far as this node can see: whom it has promised to
+        follow is itself, or is not there."""
+        promised, is_member = group.replica.promised.node, self.me.id in group.configuration.ids
+        if not is_member or group.candidate is not None or group.tries.at is not None:
+            return False
+        return promised == self.me.id or not self._links.is_linked(promised)
 
     def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
         """Who is to lead. It is asked again and again for all groups, and changes with their members only."""

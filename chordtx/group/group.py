@@ -494,6 +494,7 @@ class Group:
         leader.flush()
         self._step_down()
         leader.make_way_for(to)
+        self.tries.after(self._settings.majority_timeout_seconds)  # that one may be gone; else it stops this
 
     def _own_ballot(self) -> Ballot | None:
         if self.leader is not None:

@@ -138,6 +138,34 @@ def test_who_was_promised_and_gave_up_is_in_nobodys_way() -> None:
     life.end()
 
 
+def test_a_lead_that_is_handed_to_one_that_is_gone_is_taken_again() -> None:
+    """Though nobody asks for a leader."""
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    first = life.leader()
+    to = next(id for id in NODES if id != first)
+    life.cut_off(to)
+    life.world.on_group(first, lambda group: group.hand_over(to))
+    life.live(0.1)
+    assert not life.world.leading()
+    life.live(4)
+    assert life.leader() != to
+    assert life.read(b"B") == b"\x01"
+    life.end()
+
+
+def test_who_has_handed_its_lead_over_does_not_want_it_back() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    first = life.leader()
+    to = next(id for id in NODES if id != first)
+    life.world.on_group(first, lambda group: group.hand_over(to))
+    life.live(6)
+    assert life.leader() == to
+    assert life.group(first).tries.at is None
+
+
 def test_one_that_comes_back_gets_what_it_missed() -> None:
     life = Life(*NODES)
     life.live(0.3)
