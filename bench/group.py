@@ -27,7 +27,7 @@ from chordtx.group.frames import from_wire, to_wire
 from chordtx.group.groups import Groups
 from chordtx.group.messages import Message, Operation
 from chordtx.group.rank import NO_RANK, Rank
-from chordtx.store.group_database import GroupDatabase
+from chordtx.store.database import Database
 
 MEMBERS = 5
 RECORDS = 1_000
@@ -42,7 +42,7 @@ class Node:
 
     def __init__(self, id: bytes, folder: Path | None) -> None:
         self.groups = Groups(Member(id, folder is not None), GroupSettings(), random.Random(1))
-        self.database = None if folder is None else GroupDatabase(folder / f"{id[0]}.sqlite")
+        self.database = None if folder is None else Database(folder / f"{id[0]}.sqlite")
         if self.database is not None:
             connection: sqlite3.Connection = self.database._writer
             connection.execute("PRAGMA synchronous = OFF")

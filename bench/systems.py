@@ -121,7 +121,7 @@ class Ring(_Dict):
         super().__init__()
         self.nodes = nodes
         self._reactor = reactor
-        self._ring = LocalRing(reactor, nodes, _free_ports(nodes), subnet=SUBNET)
+        self._ring = LocalRing(reactor, nodes, free_ports(nodes), subnet=SUBNET)
         self._node: ChordService | None = None
 
     async def start(self) -> None:
@@ -149,7 +149,7 @@ class OldRing(System):
     def __init__(self, reactor: Any, nodes: int, rounds: int) -> None:
         self.nodes = nodes
         self._reactor = reactor
-        self._ports = [_free_ports(1) for _ in range(nodes + 1)]
+        self._ports = [free_ports(1) for _ in range(nodes + 1)]
         self._processes = [_OldNode(reactor) for _ in self._ports]
         self._keys = [key.decode() for key in KEYS[: max(1, PY2P_GETS // rounds)]]
 
@@ -225,7 +225,7 @@ class _OldNode(ProcessProtocol):
 _next_port = 20_000 + os.getpid() % 20_000
 
 
-def _free_ports(length: int) -> int:
+def free_ports(length: int) -> int:
     """The first of ``length`` ports in a row that were free just now; none is given twice."""
     global _next_port
     while not all(_is_free(_next_port + index) for index in range(length)):

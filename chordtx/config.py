@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 MIB = 1 << 20
+#: Marks a setting that a service sets itself.
+OF_SERVICE = "of service"
 #: A partition's number fits into two bytes.
 PARTITION_BITS_MAX = 16
 S = TypeVar("S")
@@ -39,6 +41,11 @@ class Limits:
     depth_max: int = 32
     elements_max: int = 1_000_000
     containers_max: int = 30_000
+
+    @property
+    def of_reading(self) -> Limits:
+        """Those of a value that is read: a map that deltas made may hold more than one writer may give."""
+        return evolve(self, elements_max=2 * self.elements_max, containers_max=2 * self.containers_max)
 
     def validate(self) -> Limits:
         """:raises ValueError: naming the first setting that is not positive."""
@@ -131,7 +138,7 @@ class GroupSettings:
     :ivar copy_timeout_seconds: a page of a copy is asked for again after this long.
     :ivar learn_timeout_seconds: newcomers that have not copied the records by then are not waited for.
     :ivar recover_after_seconds: survivors of members that cannot come back go on without them after this.
-    :ivar value_bytes_max: what one value may take, in msgpack.
+    :ivar value_bytes_max: what one value may take, in msgpack; a service puts that of its own settings here.
     """
 
     lease_seconds: float = 1.0
@@ -145,7 +152,7 @@ class GroupSettings:
     copy_timeout_seconds: float = 1.0
     learn_timeout_seconds: float = 30.0
     recover_after_seconds: float = 10.0
-    value_bytes_max: int = 8 * MIB
+    value_bytes_max: int = field(default=8 * MIB, metadata={OF_SERVICE: True})
 
     @property
     def counted_seconds(self) -> float:
@@ -164,31 +171,17 @@ class ChordSettings:
     """How a node keeps the ring and its records.
 
     :ivar successors_max: length of the successor list, r in the papers.
-    :ivar replicas: nodes that keep a record: one for each of the protocol's five positions.
+    :ivar replicas: nodes that keep a record, in a ring that this node begins: neighbours on the ring.
     :ivar stabilize_interval_seconds: between rounds of stabilization; changes are passed on at once besides.
     :ivar call_timeout_seconds: for one request to one node, before another is asked.
-    :ivar bulk_timeout_seconds: for one request that moves or compares many records.
     :ivar operation_timeout_seconds: for a whole get, set or delete.
-    :ivar hedge_seconds: how long a read waits for its nearest majority before it asks the others too.
     :ivar join_timeout_seconds: for the first ring to be found.
     :ivar leave_timeout_seconds: for a polite leave to hand everything over.
     :ivar value_bytes_max: packed size of one value.
     :ivar key_bytes_max: length of one key.
     :ivar store_bytes_max: about what one node's keys and records may take; users' writes past it are refused.
-    :ivar store_records_max: the same for their number, tombstones too.
-    :ivar absence_seconds_max: a node drops its old records when the ring went on without it for longer: what
-        was deleted meanwhile may be forgotten by all others, and must not come back with it.
-    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired; longer than
-        the longest absence. While a ring is switched off the time does not count.
-    :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
-    :ivar hand_over_batch: records offered in one request while handing over.
-    :ivar settle_timeout_seconds: after a change a node compares its records with everyone's before it votes
-        on what it did not keep before; those that cannot be reached for this long are given up.
-    :ivar restart_grace_seconds: a member that is gone is waited for this long before its records are copied
-        to those that keep them in its stead, so that a restart moves little. (Not in rings in which everyone
-        keeps everything.)
-    :ivar repair_interval_seconds: records are compared with their other replicas this often when the ring
-        does not change, and at once when it does. Nodes that agree find that out by one number.
+    :ivar restart_grace_seconds: a member with a disk that is gone is waited for this long before its groups
+        take another one in its place, so that a restart moves nothing.
     :ivar reunion_interval_seconds: a node looks its own id up this often through somebody it once met, so
         that rings that a partition made become one.
     :ivar announce_interval_seconds: key announcements are collected for this long.
@@ -204,22 +197,13 @@ class ChordSettings:
     replicas: int = 5
     stabilize_interval_seconds: float = 1.0
     call_timeout_seconds: float = 2.0
-    bulk_timeout_seconds: float = 10.0
     operation_timeout_seconds: float = 10.0
-    hedge_seconds: float = 0.25
     join_timeout_seconds: float = 15.0
     leave_timeout_seconds: float = 20.0
     value_bytes_max: int = 8 * MIB
     key_bytes_max: int = 64 * 1024
     store_bytes_max: int = 4096 * MIB
-    store_records_max: int = 10_000_000
-    absence_seconds_max: float = 3 * 86_400.0
-    tombstone_seconds: float = 4 * 86_400.0
-    clock_drift_seconds_max: float = 3600.0
-    hand_over_batch: int = 500
-    settle_timeout_seconds: float = 10.0
-    restart_grace_seconds: float = 10.0
-    repair_interval_seconds: float = 15.0
+    restart_grace_seconds: float = 60.0
     reunion_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
     partition_bits: int = 10
@@ -237,8 +221,6 @@ class ChordSettings:
             raise ValueError(f"partition_bits are at most {PARTITION_BITS_MAX}")
         if self.replicas > self.successors_max + 1:
             raise ValueError("replicas may be at most successors_max + 1")
-        if self.tombstone_seconds <= self.absence_seconds_max + self.clock_drift_seconds_max:
-            raise ValueError("tombstone_seconds must be longer than absence_seconds_max and a clock's drift")
         return _positive(self)
 
 

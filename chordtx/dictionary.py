@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred, DeferredList, FirstError
 
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
-from chordtx.records import RecordLimits
 from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
@@ -32,7 +31,7 @@ class DictMixin:
     _key_bytes_max: int
     _value_bytes_max: int
     _value_limits: Limits
-    _record_limits: RecordLimits
+    _read_limits: Limits
     _started: list[Deferred[Any]]
 
     if TYPE_CHECKING:
@@ -97,7 +96,8 @@ class DictMixin:
     def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
-        Two callers at once may both see the value: reading and deleting are two steps.
+        In a dict that everybody has a copy of, two callers at once may both see the value: reading and
+        deleting are two steps there.
         """
         if len(default) > 1:
             raise TypeError("pop takes one default at most")
@@ -106,7 +106,7 @@ class DictMixin:
     def popitem(self) -> Deferred[tuple[bytes, Any]]:
         """Some key and its value, which is deleted; fails with KeyError when there is none at all.
 
-        As with :meth:`pop`, two callers at once may see the same item.
+        Whether two callers at once may see the same item is as with :meth:`pop`.
         """
         return self._run(self._popitem())
 
@@ -124,7 +124,7 @@ class DictMixin:
     def update(self, mapping: Mapping[Any, Any]) -> Deferred[None]:
         """Set every item of ``mapping`` (None deletes); fails with the first failure."""
         items = [self._item(key, value) for key, value in mapping.items()]
-        return self._run(_in_parallel(lambda item: self._set(item[0], item[1], None), items))
+        return self._run(in_parallel(lambda item: self._set(item[0], item[1], None), items))
 
     def get_many(self, keys: Iterable[bytes | str]) -> Deferred[dict[bytes, Any]]:
         """The values of those of ``keys`` that have one."""
@@ -214,7 +214,7 @@ class DictMixin:
 
     def _unpacked(self, blob: bytes) -> Any:
         """The value that was packed. :raises ProtocolError: when it is none."""
-        return unpack_value(blob, self._record_limits.read)
+        return unpack_value(blob, self._read_limits)
 
     def _pack(self, value: Any) -> bytes:
         return pack_value(value, self._value_bytes_max, self._value_limits)
@@ -284,7 +284,7 @@ class DictMixin:
             if value is not _ABSENT:
                 found[key] = value
 
-        await _in_parallel(get, keys)
+        await in_parallel(get, keys)
         return found
 
     async def _count(self) -> int:
@@ -318,7 +318,7 @@ async def _next(source: AsyncGenerator[T, None]) -> T | None:
         return None
 
 
-async def _in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
+async def in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
     """Do ``work`` for each item, some at a time; the first failure ends it."""
     waiting = iter(items)
 

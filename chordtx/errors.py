@@ -25,7 +25,7 @@ class ChordError(Exception):
 
 
 class NoMajority(ChordError):
-    """Too few replicas answered for the call to be true; nothing is guessed.
+    """No majority could decide on the call: whether a change was made is not known, and nothing is guessed.
 
     :ivar needed: how many answers make a majority.
     :ivar got: how many came.
@@ -74,7 +74,7 @@ class ValueTooLarge(ChordError):
 
 
 class StorageFull(ChordError):
-    """A replica holds as much as it may: nothing that makes it grow is taken.
+    """A node that keeps the key holds as much as it may: nothing that makes it grow is taken.
 
     :ivar limit: the setting that says so, and its value.
     """

@@ -34,6 +34,9 @@ class FakeChord(Service):
         self.status = {"id": "abc", "address": "127.0.0.1:1", "subnet": arguments.get("subnet")}
         self.made.append(self)
 
+    def when_left(self) -> Deferred[None]:
+        return Deferred()
+
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self.stopped = True
@@ -68,8 +71,17 @@ class FakeChord(Service):
     def get_many(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
         return succeed({key: self.records[key] for key in keys if key in self.records})
 
+    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
+        return succeed([{"what": what, "of": peer, **self.status}])
+
     def ring(self) -> Deferred[list[dict[str, Any]]]:
-        node = {"id": "abc", "address": "127.0.0.1:1", "kind": "chordtx", "records": len(self.records)}
+        node = {
+            "id": "abc",
+            "address": "127.0.0.1:1",
+            "kind": "chordtx",
+            "leads": 3,
+            "records": len(self.records),
+        }
         return succeed([node])
 
 

@@ -133,8 +133,9 @@ def test_keys(chord: type[FakeChord], chordtx: Command) -> None:
 
 
 def test_status_and_ring(chordtx: Command) -> None:
-    assert json.loads(chordtx("status").stdout)["id"] == "abc"
-    assert chordtx("ring").stdout == "abc  127.0.0.1:1  chordtx  0  -\n"
+    told = json.loads(chordtx("--peer", "10.0.0.1:1", "--peer", "10.0.0.2:2", "status").stdout)
+    assert (told["what"], told["of"], told["id"]) == ("status", "10.0.0.1:1", "abc")
+    assert chordtx("ring").stdout == "abc  127.0.0.1:1  chordtx  -  3  0  -\n"
     assert json.loads(chordtx("ring", "--json").stdout)["records"] == 0
 
 

@@ -26,11 +26,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from chordtx import ChordService, ChordSettings, Limits, MeshSettings, SyncService, SyncSettings
-from chordtx.chord.old_adopter import Adopter
-from chordtx.chord.old_hosting import OldHost
 from chordtx.cli import running
 from chordtx.cli.app import command as chordtx_command
 from chordtx.config import GroupSettings
+from chordtx.legacy.counter import Counter
+from chordtx.legacy.host import Host
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
@@ -245,7 +245,7 @@ def test_the_configuration_shown_is_taken() -> None:
     for block in blocks():
         if block.kind == "toml":
             said = tomllib.loads(block.text)
-            tables = {name: said.pop(name) for name in ("chord", "mesh", "limits") if name in said}
+            tables = {name: said.pop(name) for name in ("chord", "mesh", "groups", "limits") if name in said}
             assert settings_of(tables) == ChordSettings()
             assert {name.replace("_", "-") for name in said} <= DEFAULTS.keys()
 
@@ -337,13 +337,15 @@ def test_statuses_of_replies() -> None:
     assert told == {status: kind.__name__ for status, kind in calls._ERRORS.items()}
 
 
-OLD_METHODS: dict[str, Callable[..., Any]] = {
-    "old_store": OldHost.store,
-    "old_retrieve": OldHost.retrieve,
-    "old_opinion": OldHost.opinion,
-    "old_settled": OldHost.settled,
-    "old_hint": Adopter.hinted,
-    "old_refresh": Adopter.refresh,
+LEGACY_METHODS: dict[str, Callable[..., Any]] = {
+    "legacy_store": Host.store,
+    "legacy_retrieve": Host.retrieve,
+    "legacy_hint": Counter.hinted,
+    "legacy_refresh": Counter.refresh,
+    "legacy_keys": Host.keys_told,
+    "legacy_changed": Host.keys_changed,
+    "legacy_opinion": Host.opinion,
+    "legacy_settled": Host.settled,
 }
 
 
@@ -354,8 +356,8 @@ def served_methods() -> dict[str, Callable[..., Any]]:
 
 def parameters(name: str, method: Callable[..., Any]) -> int:
     """How many arguments a method takes, the caller left out."""
-    if name.startswith("old_"):  # what is served takes any number, and passes them on
-        return len(inspect.signature(OLD_METHODS[name]).parameters) - 1
+    if name in LEGACY_METHODS:  # what is served takes any number, and passes them on
+        return len(inspect.signature(LEGACY_METHODS[name]).parameters) - 1
     return len(inspect.signature(method).parameters) - 1
 
 

@@ -16,7 +16,6 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.protocol import Factory, Protocol
 
 from chordtx import ChordService, MeshService, NoMajority, SyncService
-from chordtx.chord.group_service import ChordService as GroupChordService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
 from chordtx.discovery import Advertisement, key_of
 from chordtx.sim.virtual import WallClock
@@ -31,27 +30,13 @@ ENDS = {
     "mesh/loop.py Loop._wait": "the loop itself",
     "mesh/events.py EventEmitter._one_after_another": "when no event waits; a listener's failure is logged",
     "mesh/first_link.py FirstLink._wait": "with the first link, or when time is over",
-    "chord/coordinator.py Coordinator.read": "a caller waits, until a deadline",
-    "chord/coordinator.py Coordinator.write": "a caller waits, until a deadline",
-    "chord/coordinator.py Coordinator._store": "a caller waits, until a deadline",
-    "chord/coordinator.py Coordinator._members": "a caller waits, until a deadline",
-    "chord/coordinator.py Coordinator.finish_writes": "when time is over",
     "chord/departure.py Departure.leave_groups": "when others keep all of it, or time is over",
     "chord/departure.py Departure.give_leads_away": "when it leads nothing, or time is over",
     "chord/walk.py RingWalk.walk": "a caller waits; once round",
-    "chord/group_dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
-    "chord/listing.py Listing.pages": "a caller waits; after the last page",
-    "chord/listing.py Listing._page": "a caller waits, until a deadline",
-    "chord/listing.py Listing.walk": "a caller waits; once round",
-    "chord/old_adopter.py Adopter._adopt": "when an old peer has written nothing since",
-    "chord/old_hosting.py OldHost._put_until_current": "a caller waits, until a deadline",
-    "chord/old_tables.py OldTables.put": "when an old peer has answered, or is gone",
-    "chord/repair.py Repair._wait_for_a_restart": "a part of a round; when time is over",
-    "chord/repair.py Repair._settle": "a part of a round; what fails in it ends the round",
+    "chord/dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
     "chord/routing.py Routing.everyone": "once round",
-    "chord/service.py ChordService._wait_for": "a part of a round; when time is over",
-    "chord/shares.py Shares.refresh": "when nothing has changed since",
     "sync/comparing.py Comparing._until_done": "when nothing has changed since",
+    "sync/bulk.py fetch_all": "when all has come, or nothing more comes",
     "dictionary.py DictMixin._pages": "a caller waits; after the last page",
 }
 #: Where a call is put off: none puts itself off again, but in ``Loop`` and in ``Turns``, which no error ends.
@@ -67,7 +52,6 @@ PUT_OFF = {
     "mesh/steady.py SteadyReactor._set_soon_timer",
     "mesh/steady.py SteadyReactor._set_timer",
     "mesh/turns.py Turns._call_next",
-    "chord/poll.py Poll.hedge",
     "chord/hosting.py Hosting._gather",
     "chord/hosting.py Hosting._schedule",
     "chord/hosting.py Hosting.links_worked",
@@ -212,41 +196,9 @@ class MeshHealed(Healed):
 
 
 class RingHealed(Healed):
-    """Halves of a ring that was split become one, and what was written on either side is read everywhere."""
+    """The half of a split ring without a majority refuses, and works again once there is one ring."""
 
     kind = ChordService
-    loops = frozenset(
-        {
-            "keeping connected",
-            "looking after links",
-            "counting the ring's age",
-            "membership",
-            "repair",
-            "reunion",
-        }
-    )
-    settings = ChordSettings(mesh=QUICK, restart_grace_seconds=1.0)
-
-    def heal(self) -> None:
-        world = self.world
-        world.result(self.nodes[0].set("before", 1))
-        world.split(self.nodes[:2], self.nodes[2:])
-        world.run(60)
-        for number, node in enumerate(self.nodes):
-            world.result(node.set(f"key {number}", number))
-        world.heal()
-        world.run(120)
-        for node in self.nodes:
-            assert len(world.result(node.ring())) == len(self.nodes)
-            assert world.result(node.get("before")) == 1
-            assert [world.result(node.get(f"key {number}")) for number in range(4)] == [0, 1, 2, 3]
-            assert node._repair.is_settled
-
-
-class GroupsHealed(Healed):
-    """Halves of a ring without a majority on either side refuse, and work again once they are one."""
-
-    kind = GroupChordService
     loops = frozenset(
         {
             "keeping connected",
@@ -265,10 +217,12 @@ class GroupsHealed(Healed):
         world.split(self.nodes[:2], self.nodes[2:])
         world.run(60)
         refused: list[Any] = []
-        self.nodes[0].set("before", 2).addErrback(refused.append)
+        for node in (self.nodes[0], self.nodes[2]):
+            node.set("before", 2).addErrback(refused.append)
         world.run(20)
-        assert refused
-        refused[0].trap(NoMajority)
+        assert refused, "both halves have a majority"
+        for failure in refused:
+            failure.trap(NoMajority)
         world.heal()
         world.run(120)
         for number, node in enumerate(self.nodes):
@@ -282,9 +236,7 @@ class GroupsHealed(Healed):
 class JoiningHealed(RingHealed):
     """Nodes that look for a ring that is not there yet find it."""
 
-    loops = frozenset(
-        {"keeping connected", "looking after links", "counting the ring's age", "joining the ring"}
-    )
+    loops = frozenset({"keeping connected", "looking after links", "joining the ring"})
 
     def begin(self) -> None:
         peers = ["10.1.1.1:4000"]
@@ -360,7 +312,6 @@ class SyncHealed(Healed):
 WORLDS: tuple[type[Healed], ...] = (
     MeshHealed,
     RingHealed,
-    GroupsHealed,
     JoiningHealed,
     AdvertisementHealed,
     SyncHealed,

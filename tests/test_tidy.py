@@ -20,7 +20,6 @@ LAYERS = (
     ("escaping", "errors", "config"),
     ("wire",),
     ("ring", "group"),
-    ("records",),
     ("store",),
     ("mesh",),
     ("dictionary",),
@@ -33,7 +32,7 @@ LAYERS = (
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group", "records"})
+PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",
@@ -220,7 +219,7 @@ SAMPLES: list[tuple[Rule, str, str]] = [
     (against_layering, "chordtx.mesh.x", "from chordtx import ChordService"),
     (against_layering, "chordtx.utils", ""),
     (against_purity, "chordtx.wire.x", "from time import time"),
-    (against_purity, "chordtx.records.x", "import twisted.internet.defer"),
+    (against_purity, "chordtx.group.x", "import twisted.internet.defer"),
     (grabs_what_should_be_given, "chordtx.mesh.x", "from twisted.internet import reactor"),
     (grabs_what_should_be_given, "chordtx.chord.x", "import time\ntime.monotonic()"),
     (grabs_what_should_be_given, "chordtx.chord.x", "from random import shuffle"),

@@ -4,11 +4,16 @@ Old peers broadcast one ``notify`` for each key. Among our own nodes many keys t
 ``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would
 have sent in the same second, and has its message id: so an entry met as both is counted once, and the
 nodes that have old peers as neighbours hand it to them as exactly that message.
+
+They go only to those who say that they hear (:class:`~chordtx.chord.ring_identity.Standing`): because
+somebody listens there, or because of others that are linked to them. So a key that nobody listens for costs
+nothing but the entry that is kept for a minute, for those who come back.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -22,19 +27,47 @@ _KEYS_BYTES_MAX = 1 << 20
 DELETED = b"del"
 
 
+class Node(Protocol):
+    """What of a node announcements need."""
+
+    def own_name(self) -> str:
+        """The id of the node, as its peers write it."""
+
+    def links(self) -> Iterable[MeshConnection]:
+        """All links."""
+
+    def is_linked_to_everyone(self) -> bool:
+        """Whether it knows all members of the ring, and has links to all."""
+
+    def has_listeners(self) -> bool:
+        """Whether somebody here listens to keys."""
+
+    def tell(self, key: bytes, deleted: bool) -> None:
+        """Call those who do."""
+
+    def tell_everyone(self, *payload: Any) -> Message:
+        """Begin a broadcast."""
+
+    def is_met_before(self, message: Message) -> bool:
+        """Whether this broadcast was met before; it counts as met from now on."""
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run a coroutine until it ends or the node stops."""
+
+
 class Announcements:
-    """One node's announcements, out and in.
+    """One node's announcements, out and in. :param interval_seconds: how long they are collected."""
 
-    :param node: the service: ``_background``, ``sleep``, ``routing_table``, ``_broadcast`` and so on.
-    :param interval_seconds: how long they are collected.
-    """
-
-    def __init__(self, node: Any, interval_seconds: float) -> None:
+    def __init__(self, node: Node, interval_seconds: float) -> None:
         self._node = node
         self._interval_seconds = interval_seconds
         self._collected: dict[bytes, bool] = {}
         self._collected_bytes = 0
         self._flushing: Deferred[None] | None = None
+        self._is_for_all = False
 
     def announce(self, key: bytes, deleted: bool) -> None:
         """A write of ours added or deleted a key."""
@@ -45,7 +78,7 @@ class Announcements:
         if len(self._collected) >= _KEYS_MAX or self._collected_bytes >= _KEYS_BYTES_MAX:
             self.flush()
         elif self._flushing is None or self._flushing.called:
-            self._flushing = self._node._background(self._flush_later())
+            self._flushing = self._node.background(self._flush_later())
 
     async def _flush_later(self) -> None:
         await self._node.sleep(self._interval_seconds)
@@ -59,9 +92,17 @@ class Announcements:
             flushing.cancel()
         collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
+            # Who has no link to us has it from others, and nobody knows from whom.
+            self._is_for_all = not self._node.is_linked_to_everyone()
             entries = [[key, int(deleted)] for key, deleted in collected.items()]
-            message = self._node._broadcast(flags.ANNOUNCE, entries)
+            message = self._node.tell_everyone(flags.ANNOUNCE, entries)
             self._handle(message, entries)
+
+    def is_for(self, link: MeshConnection, message: Message) -> bool:
+        """Whether a broadcast goes over a link: anything but what nobody hears there."""
+        if message.payload[0] != flags.ANNOUNCE or link.hears:
+            return True
+        return self._is_for_all and message.sender_text == self._node.own_name()
 
     def received(self, connection: MeshConnection, message: Message) -> None:
         """An announcement of another node of ours."""
@@ -80,12 +121,11 @@ class Announcements:
             raise ProtocolError("a notify has a key, and may have 'del'")
         key = as_key(message.payload[1])
         if message.type == flags.BROADCAST:
-            self._node._emit("delete" if len(message.payload) == 3 else "add", self._node, key)
+            self._node.tell(key, deleted=len(message.payload) == 3)
 
     def _handle(self, message: Message, entries: list[Any]) -> None:
-        old = [link for link in self._node.routing_table.values() if not link.ours]
-        listened = self._node._has_listeners("add") or self._node._has_listeners("delete")
-        if not old and not listened:
+        old = [link for link in self._node.links() if not link.ours]
+        if not old and not self._node.has_listeners():
             return
         for entry in entries:
             if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
@@ -95,11 +135,11 @@ class Announcements:
     def _handle_entry(self, message: Message, key: bytes, deleted: bool, old: list[MeshConnection]) -> None:
         payload = (flags.NOTIFY, key, DELETED) if deleted else (flags.NOTIFY, key)
         notify = Message.build(flags.BROADCAST, message.sender, message.time, payload)
-        if self._node._met_before(notify):
+        if self._node.is_met_before(notify):
             return
         for link in old:
             link.send_message(in_dialect(notify, link.dialect))
-        self._node._emit("delete" if deleted else "add", self._node, key)
+        self._node.tell(key, deleted)
 
 
 def as_key(value: Any) -> bytes:

@@ -31,6 +31,7 @@ _LOOK_SECONDS = 1.0  # how often those that are remembered or given are tried
 _NAMED_SECONDS = 3.0  # until then those of ours that a legacy peer names are connected to
 _SETTLE_SECONDS = 2.0  # until then those that are started together have found each other, or the ring
 _LISTED_SETTLE_SECONDS = 0.5
+_DIALLED_MAX = 64  # of those that are remembered, the latest first; others at the next look
 
 
 class Node(Protocol):
@@ -191,8 +192,11 @@ class Bootstrap:
         now = self._node.seconds()
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
-            for address in self._remembered:
-                self._node.dial(address)
+            if len(self._node.links()) < _DIALLED_MAX:  # else it has found enough to find all others by
+                dialled = self._remembered[-_DIALLED_MAX:]
+                self._remembered = [*dialled, *self._remembered[:-_DIALLED_MAX]]
+                for address in dialled:
+                    self._node.dial(address)
 
     async def _may_begin_now(self) -> bool:
         place = self._place_in_list

@@ -270,7 +270,7 @@ class _Asking:
         elif status == TOO_OLD:
             self._too_old(answer.stamp)
         elif status == FULL:
-            self.fail(StorageFull("a member that keeps this key holds as much as it may"))
+            self.fail(StorageFull("a member that keeps this key holds as much as its store_bytes_max allows"))
         elif status in (UNKNOWN, BUSY):
             self._client.node.background(self._send_later())
         else:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chordtx.errors import NotJoined
+from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
 from chordtx.mesh.hearsay import believed
@@ -16,8 +16,6 @@ from chordtx.mesh.unreachable import Unreachable
 from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 from chordtx.wire import encode_id
-
-_UNKNOWN_SECONDS = 60.0
 
 
 class Contacts:
@@ -82,11 +80,6 @@ class Contacts:
         """The link to a node, if there is one."""
         return self._links.get(id)
 
-    def round_trip_seconds(self, id: int) -> float:
-        """The measured round trip to a node; much, when there is no link to it."""
-        link = self._links.get(id)
-        return _UNKNOWN_SECONDS if link is None else link.roundtrip.mean_seconds
-
     def call(
         self, contact: Contact, method: str, *arguments: Any, timeout_seconds: float | None = None
     ) -> Deferred[list[Any]]:
@@ -142,7 +135,8 @@ class Contacts:
                 self._node._link_to(address, encode_id(contact.id)),
                 lambda: PeerLost(f"{address} does not answer"),
             )
-        except Unreachable as error:
+        except (Unreachable, ProtocolError) as error:
+            # It may even be ourselves who answer there: a process that has come back with another id.
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")

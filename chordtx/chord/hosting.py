@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from chordtx.chord.health import LedGroup
 from chordtx.config import GroupSettings
-from chordtx.group.configuration import Member, by_preference
+from chordtx.group.configuration import Configuration, Member, by_preference
 from chordtx.group.frames import Entries, to_frames
 from chordtx.group.group import Group
 from chordtx.group.groups import Groups
@@ -28,7 +28,10 @@ from chordtx.group.turn import Outgoing, Randomness
 from chordtx.store.group_store import GroupStore
 
 #: So many partitions of a node change their members, or their leader, at once.
-CHANGES_MAX = 64
+CHANGES_MAX = 16
+#: A node that stops gives so many leads away at once, or a share of those that it has.
+_GIVEN_AT_ONCE = 16
+_GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
 #: What nobody waits for is gathered for this long.
@@ -45,6 +48,12 @@ class Links(Protocol):
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
+
+    def may_lead(self, id: NodeId) -> bool:
+        """Whether a node can be reached, and stays for now."""
+
+    def is_sending(self, id: NodeId) -> bool:
+        """Whether what was sent to a node has not left yet."""
 
     def are_working(self) -> bool:
         """Whether :meth:`Hosting.links_worked` is called soon."""
@@ -103,7 +112,9 @@ class Hosting:
     ) -> None:
         assert me.has_disk == (store is not None)
         self.me = me
+        self._preferred_of: dict[int, tuple[Configuration, NodeId]] = {}
         self.groups = Groups(me, settings, rng)
+        self.groups.turn.is_sending = links.is_sending
         self._reactor = reactor
         self._lease_seconds, self._wall_ms = clocks.lease_seconds, clocks.wall_ms
         self._is_full = False
@@ -146,8 +157,10 @@ class Hosting:
             self._wants_end()
 
     def stop(self) -> None:
-        """Nothing is done any more: what was not said yet is never said."""
+        """Nothing is done any more: what was not said yet is never said. What was noted is kept."""
         self._is_stopped = True
+        if self._store is not None and self._values:
+            self._store.save({}, self._values)
         for call in (self._ending, self._timer, self._lazy_timer):
             if call is not None and call.active():
                 call.cancel()
@@ -259,6 +272,9 @@ class Hosting:
             return True
         return leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id)
 
+    def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
+        return self._is_ready(id, leader) and self._links.may_lead(id)
+
     @property
     def is_full(self) -> bool:
         """Whether records are to grow no more."""
@@ -282,15 +298,20 @@ class Hosting:
         group = self.group(partition)
         if group is None or group.leader is None:
             return False
-        if group.configuration.members != members:
+        if group.configuration.members != members or group.is_changing:
             self._wanted[partition] = members
             self._wants_end()
+        else:
+            self._wanted.pop(partition, None)
         return True
 
     def _start_changes(self) -> None:
         groups = self.groups.groups
         self._changing = {each for each in self._changing if groups[each].is_changing}
-        for partition in list(self._wanted)[: CHANGES_MAX - len(self._changing)]:
+        # A change that is under way may wait for somebody who is not to come any more: it is another one now.
+        under_way = [each for each in self._wanted if each in self._changing]
+        others = [each for each in self._wanted if each not in self._changing]
+        for partition in under_way + others[: CHANGES_MAX - len(self._changing)]:
             members = self._wanted.pop(partition)
             group = self.groups.group(partition)
             if group is not None and group.leader is not None:
@@ -298,39 +319,65 @@ class Hosting:
                 self._changing.add(partition)
 
     def hand_over_leads(self) -> None:
-        """Groups that another member is preferred to lead are handed to that one, some at a time."""
+        """Groups that another member is preferred to lead are handed to that one, some at a time; and where
+        nobody leads, this node tries to."""
         self._begin()
-        handed = 0
+        handed = wanted = 0
         for partition, group in self.groups.groups.items():
             leader = group.leader
+            if leader is None and self._is_left_alone(group):
+                self.groups.group(partition)
+                group.want_leader()
+                wanted += 1
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
-            preferred = by_preference(partition, group.configuration.ids)[0]
-            if preferred != self.me.id and self._is_ready(preferred, leader):
+            preferred = self._preferred(partition, group.configuration)
+            if preferred != self.me.id and self._may_take_lead(preferred, leader):
                 self.groups.group(partition)
                 group.hand_over(preferred)
                 handed += 1
                 if handed >= CHANGES_MAX:
                     break
-        if handed:
+        if handed or wanted:
             self._wants_end()
 
+    def _is_left_alone(self, group: Group) -> bool:
+        """Whether nobody leads, and nobody tries to, as far as this node can see: whom it has promised to
+        follow is itself, or is not there."""
+        promised, is_member = group.replica.promised.node, self.me.id in group.configuration.ids
+        if not is_member or group.candidate is not None or group.tries.at is not None:
+            return False
+        return promised == self.me.id or not self._links.is_linked(promised)
+
+    def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
+        """Who is to lead. It is asked again and again for all groups, and changes with their members only."""
+        known = self._preferred_of.get(partition)
+        if known is None or known[0] is not configuration:
+            known = (configuration, by_preference(partition, configuration.ids)[0])
+            self._preferred_of[partition] = known
+        return known[1]
+
     def give_leads_away(self) -> int:
-        """Hand every lead to some other member that is linked and has everything.
+        """Hand some leads to other members that have everything: not all at once, for until the others lead
+        their keys have to wait.
 
         :returns: how many there were to hand over, or are still under way.
         """
         self._begin()
         leads = self.leads
+        left = max(_GIVEN_AT_ONCE, len(leads) // _GIVEN_SHARE)
         for partition in leads:
+            if not left:
+                break
             group = self.groups.group(partition)
             assert group is not None
             leader = group.leader
             if leader is None or leader.stage != LEADING:
                 continue
             for id in by_preference(partition, group.configuration.ids - {self.me.id}):
-                if self._is_ready(id, leader):
+                if self._may_take_lead(id, leader):
                     group.hand_over(id)
+                    left -= 1
                     break
         self._wants_end()
         return len(leads)

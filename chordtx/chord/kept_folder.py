@@ -14,15 +14,14 @@ from chordtx.chord.ring_identity import RingIdentity
 from chordtx.errors import ChordError
 from chordtx.mesh import Address
 from chordtx.mesh.threads import Threads
-from chordtx.store.disk import RunInThread
-from chordtx.store.group_folder import GroupFolder
-from chordtx.store.group_store import GroupStore
+from chordtx.store.folder import DataFolder
+from chordtx.store.group_store import GroupStore, RunInThread
 
 _PEERS_KEPT_MAX = 64
 
 
 class Folder(Protocol):
-    """A data folder, as :class:`~chordtx.store.group_folder.GroupFolder` is one."""
+    """A data folder, as :class:`~chordtx.store.folder.DataFolder` is one."""
 
     path: Path
     node_id: str | None
@@ -46,7 +45,7 @@ def opens(path: str | None, subnet: str, reactor: Any) -> OpenFolder | None:
     """What opens the folder at ``path``; None when there is none."""
     if path is None:
         return None
-    return lambda run_in_thread: GroupFolder(path, subnet, run_in_thread, reactor.callLater)
+    return lambda run_in_thread: DataFolder(path, subnet, run_in_thread, reactor.callLater)
 
 
 class KeptFolder:
@@ -79,6 +78,13 @@ class KeptFolder:
     def path(self) -> str:
         """Where it is."""
         return "" if self._folder is None else str(self._folder.path)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What operators see of it, fit for JSON; nothing without one."""
+        if self._folder is None:
+            return {}
+        return {"data": self.path, "partitions_damaged": len(self._folder.store.lost)}
 
     @property
     def store(self) -> GroupStore | None:

@@ -7,6 +7,7 @@ a neighbour that fell silent is dead, and leaves. It must not know records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -17,21 +18,21 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
 from chordtx.mesh.loop import Loop
-from chordtx.mesh.waiting import within
+from chordtx.mesh.waiting import Gate, within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
 _CALMER = 1.5
 _SUSPECT_SECONDS = 2.0
+_PREDECESSOR_SECONDS = 1.0
 _CONTACTS_MAX = 64
-_GIVEN_UP_MAX = 1000
 _ASKED_FOR_PLACE_MAX = 8
 
 
 class Membership:
     """One node's dealings with its neighbours.
 
-    :param node: the service: gives ``reactor``, ``_rng``, ``_background``, ``_keep``, ``_members`` and so on.
+    :param node: the service: gives ``reactor``, ``_rng``, ``_keep``, ``_contacts`` and so on.
     :param changed: called after each change of our neighbours.
     :param calm_max: up to so many times longer are the pauses between rounds while nothing changes.
     """
@@ -57,7 +58,7 @@ class Membership:
         self._stopped = False
         self._calm_max = calm_max
         self._calm = 1.0
-        self._given_up: dict[int, None] = {}
+        self._has_predecessor = Gate()
         node._methods.update(
             find=self._find,
             neighbours=self._neighbours,
@@ -86,6 +87,11 @@ class Membership:
         self._carry_out(self._ring.join_answered(owner, successors))
         self._keep_going()
 
+    async def predecessor_known(self) -> None:
+        """Wait until the predecessor has told of itself, but not for long: without it the ring works too."""
+        with suppress(CallTimeout):
+            await within(_PREDECESSOR_SECONDS, self._node.reactor, self._has_predecessor.when_open(), _late)
+
     async def _find_place(self, asked: Contact) -> tuple[Contact, Sequence[Contact]]:
         """Ask around until the members before and after our place agree."""
         search = PlaceSearch(self._ring.me.id)
@@ -110,20 +116,24 @@ class Membership:
         contacts = {contact.id: contact for contact in self._ring.successors}
         if self._ring.predecessor is not None:
             contacts[self._ring.predecessor.id] = self._ring.predecessor
-        told = [self._node._call_contact(contact, "left") for contact in contacts.values()]
+        told = [self._node._contacts.call(contact, "left") for contact in contacts.values()]
         await DeferredList(told, consumeErrors=True)
 
     # What others ask
 
-    def _find(self, caller: MeshConnection, position: Any, hops: Any) -> Deferred[list[Any]] | list[Any]:
+    def _find(self, caller: MeshConnection, position: Any, hops: Any, seconds: Any) -> Deferred[list[Any]]:
+        """``find(position, hops, seconds)``: who owns a position. So long the caller waits."""
         if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
             raise ProtocolError("find takes a position and a count of hops")
+        if type(seconds) not in (int, float) or not seconds > 0:
+            raise ProtocolError("find takes the seconds that its caller waits")
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
-        return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops))
+        return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops, seconds))
 
-    async def _find_for(self, position: int, hops: int) -> list[Any]:
-        found = await self._routing.lookup(position, hops)
+    async def _find_for(self, position: int, hops: int, seconds: float) -> list[Any]:
+        longest = self._settings.call_timeout_seconds
+        found = await self._routing.lookup(position, hops, within_seconds=min(seconds, longest))
         return type(found)(found.start, found.chain, found.hops + 1).to_wire()
 
     def _neighbours(self, caller: MeshConnection) -> list[Any]:
@@ -141,7 +151,7 @@ class Membership:
         if caller.address is None or not caller.address.reachable:
             raise NotJoined("a node that names no address cannot be in a ring: nobody could reach it")
         before = self._ring.predecessor
-        self._carry_out(self._ring.notified(self._node._calling_member(caller)))
+        self._carry_out(self._ring.notified(self._node._contacts.member(caller)))
         after = self._ring.predecessor
         if before is not None and after is not None and before != after:
             # The one displaced has a new successor, and finds that out by asking us.
@@ -149,14 +159,14 @@ class Membership:
         return []
 
     def _nudge(self, caller: MeshConnection) -> list[Any]:
-        self._node._calling_member(caller)
+        self._node._contacts.member(caller)
         if self._loop is not None:
             self._loop.wake(_NUDGED_SECONDS)
         return []
 
     def _left(self, caller: MeshConnection) -> list[Any]:
         # It says already that it stores nothing: so not from members, but from whom it concerns.
-        if not self._node._has_place(caller):
+        if not self._node._contacts.has_place(caller):
             raise NotJoined("somebody else has the link to this id")
         caller.leeching = True
         self._routing.forget(caller.id_10)
@@ -164,13 +174,6 @@ class Membership:
         return []
 
     # What happens
-
-    def link_made(self, link: MeshConnection) -> None:
-        """A node of ours is connected. Before anything else it hears it if it had been given up by us: it
-        may not have noticed, and lacks what was written without it."""
-        if link.id_10 in self._given_up:
-            del self._given_up[link.id_10]
-            self._tell(contact_of(link), "missed")
 
     def link_opened(self, link: MeshConnection) -> None:
         """A node of ours that is in a ring is connected."""
@@ -195,9 +198,6 @@ class Membership:
     def failed(self, contact: Contact) -> None:
         """A node is dead, or cannot be reached, which is the same to us."""
         self._log.info("{contact} is gone from the ring", contact=f"{contact.host}:{contact.port}")
-        self._given_up[contact.id] = None
-        if len(self._given_up) > _GIVEN_UP_MAX:
-            del self._given_up[next(iter(self._given_up))]
         self._routing.forget(contact.id)
         self._carry_out(self._ring.failed(contact.id))
 
@@ -226,14 +226,14 @@ class Membership:
 
     def _strangers(self) -> Iterable[Contact]:
         listed = {contact.id for contact in self._ring.successors}
-        return [contact_of(link) for link in self._node._members() if link.id_10 not in listed]
+        return [contact_of(link) for link in self._node._contacts.members() if link.id_10 not in listed]
 
     def _fix_finger(self) -> None:
         # A ring that fits into our links needs no fingers.
         successor = self._ring.successor
         if successor is None or self._ring.complete:
             return
-        if len(self._node.routing_table) < self._node.settings.connections_max:
+        if self._routing.arcs.size() <= self._node.settings.connections_max + 1:
             return
         target = self._routing.fingers.next_target(successor)
         if target is not None:
@@ -246,6 +246,8 @@ class Membership:
             match effect:
                 case Changed():
                     self._hurry()
+                    if self._ring.predecessor is not None:
+                        self._has_predecessor.opened()
                     self._routing.ring_changed()
                     self._changed()
                 case Ask(contact):
@@ -257,7 +259,7 @@ class Membership:
                     self._tell(contact, "nudge")
 
     def _tell(self, contact: Contact, method: str) -> None:
-        self._node._call_contact(contact, method).addErrback(lambda _: None)
+        self._node._contacts.call(contact, method).addErrback(lambda _: None)
 
     async def _carry_out_ask(self, contact: Contact) -> None:
         self._asking.add(contact.id)
@@ -270,7 +272,7 @@ class Membership:
             self._asking.discard(contact.id)
             # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
             # the others its work too, and then them. The next round asks again.
-            is_late = isinstance(error, CallTimeout) and self._node._is_linked(contact.id)
+            is_late = isinstance(error, CallTimeout) and self._node._contacts.is_linked(contact.id)
             if not self._stopped and not is_late:
                 self.failed(contact)
             return
@@ -281,12 +283,14 @@ class Membership:
             self._carry_out(self._ring.neighbours_answered(contact, predecessor, successors))
 
     async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
-        call = self._node._call_contact(contact, "neighbours")
+        call = self._node._contacts.call(contact, "neighbours")
         seconds = _SUSPECT_SECONDS + self._settings.call_timeout_seconds
-        reply = await within(
-            seconds, self._node.reactor, call, lambda: CallTimeout("it does not answer in time")
-        )
+        reply = await within(seconds, self._node.reactor, call, _late)
         if len(reply) != 2 or not isinstance(reply[1], list):
             raise ProtocolError("neighbours are a predecessor and a list")
         predecessors = [] if reply[0] is None else usable_contacts(reply[:1])
         return next(iter(predecessors), None), usable_contacts(reply[1][:_CONTACTS_MAX])
+
+
+def _late() -> CallTimeout:
+    return CallTimeout("it does not answer in time")

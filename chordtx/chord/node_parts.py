@@ -28,10 +28,11 @@ from chordtx.mesh.loop import Loop
 from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.ring.partitions import partition_of
+from chordtx.ring.space import apart
 from chordtx.wire import Message, encode_id, flags
 
 if TYPE_CHECKING:
-    from chordtx.chord.group_service import ChordService
+    from chordtx.chord.service import ChordService
 
 _BOOK_MAX = 4096
 _CLIENT_ID_BYTES = 16
@@ -103,7 +104,24 @@ class NodeParts:
         is_alone = service._ring.is_member and not service._ring.successors
         is_empty = is_alone and hosting is not None and not hosting.groups.bytes_used
         has_disk = hosting is not None and hosting.me.has_disk
-        return Standing(service._identity, has_disk, service._leaving, is_empty, service._kept.starts)
+        return Standing(
+            service._identity,
+            has_disk,
+            service._leaving,
+            is_empty,
+            service._kept.starts,
+            self._hears(),
+            service._stopping,
+        )
+
+    def _hears(self) -> bool:
+        """Whether somebody here listens to keys, or somebody who may have no other link than to this node.
+
+        In a ring that is larger than its links nobody knows who needs whom.
+        """
+        if self.has_listeners() or self._service._spreading.is_ring_large:
+            return True
+        return any(not link.ours or (link.leeching and link.hears) for link in self.links())
 
     def met_starts(self) -> dict[int, int]:
         """The greatest counts of starts that were met, by node."""
@@ -114,9 +132,10 @@ class NodeParts:
         hosting = self._service._hosting
         return hosting is not None and hosting.is_fellow(node_id_of(id))
 
-    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
-        """A node of our ring, or of none, has told of itself."""
-        if self._service._hosting is not None:
+    def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
+        """A node of our ring, or of none, has told of itself, and what it told ``before``."""
+        is_new = before is None or before.ring != standing.ring
+        if is_new and self._service._hosting is not None:
             self._service._hosting.reached(node_id_of(link.id_10))
         if standing.is_leaving:
             self._service._placement.look(at_once=True)
@@ -148,7 +167,7 @@ class NodeParts:
     def leave_for_good(self) -> Deferred[None]:
         """Have others keep what this node kept, and stop."""
         service = self._service
-        return service.unjoin().addCallback(lambda _: service.left_for_good())
+        return service.unjoin().addCallback(lambda _: service._left_for_good())
 
     def own_address(self) -> Address:
         """Where others reach it."""
@@ -188,13 +207,50 @@ class NodeParts:
         """Whether every peer turned out to be of another network."""
         return all_refused(self._service, peers)
 
+    # Whom it tells of keys
+
+    def own_name(self) -> str:
+        """The id of the node, as its peers write it."""
+        return self._service.id
+
+    def is_linked_to_everyone(self) -> bool:
+        """Whether it knows all members of the ring, and has links to all."""
+        everyone, me = self._service._routing.arcs.everyone(), self.own_id()
+        return everyone is not None and all(
+            contact.id == me or self._service._contacts.is_linked(contact.id) for contact in everyone
+        )
+
+    def has_listeners(self) -> bool:
+        """Whether somebody here listens to keys."""
+        return self._service._has_listeners("add") or self._service._has_listeners("delete")
+
+    def tell(self, key: bytes, deleted: bool) -> None:
+        """Call those who do."""
+        self._service._emit("delete" if deleted else "add", self._service, key)
+
+    def tell_everyone(self, *payload: Any) -> Message:
+        """Begin a broadcast."""
+        return self._service._broadcast(*payload)
+
+    def is_met_before(self, message: Message) -> bool:
+        """Whether this broadcast was met before; it counts as met from now on."""
+        return not self._service._broadcasts.first_time(message, message.id)
+
     def has_link(self, peer: str) -> bool:
         """Whether there is a link to a node, by its id."""
         return peer in self._service.routing_table
 
-    def links_count(self) -> int:
-        """How many links there are."""
-        return len(self._service.routing_table)
+    def is_in_ring(self) -> bool:
+        """Whether the node is a member."""
+        return self._service._ring.is_member
+
+    def ring_size(self) -> float:
+        """About how many members the ring has, as far as is known."""
+        return self._service._routing.arcs.size()
+
+    def is_finger(self, id: int) -> bool:
+        """Whether lookups go by a node."""
+        return self._service._routing.fingers.has(id)
 
     def dial(self, address: Address) -> None:
         """Connect in the background."""
@@ -203,17 +259,18 @@ class NodeParts:
     def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
         """Call a method of another node; ``asker`` is told what came of it.
 
-        In a ring larger than our links another node that we are linked to passes it on.
+        In a ring larger than our links another node that we are linked to passes it on: the one nearest on
+        the ring, for neighbours have links.
         """
         contacts, service = self._service._contacts, self._service
-        if contacts.is_linked(contact.id) or self.links_count() < service.settings.connections_max:
+        if contacts.is_linked(contact.id) or service._spreading.calls_make_links:
             contacts.ask(asker, contact, method, arguments)
             return
         members = contacts.members()
         if not members:
             contacts.ask(asker, contact, method, arguments)
             return
-        by = contact_of(min(members, key=lambda link: contacts.round_trip_seconds(link.id_10)))
+        by = contact_of(min(members, key=lambda link: apart(link.id_10, contact.id)))
         contacts.ask(_PassedOn(asker, contact), by, "pass_on", (node_id_of(contact.id), *arguments))
 
     def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
@@ -242,7 +299,7 @@ class NodeParts:
 
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
-        if contact.id not in self._service._connecting and not self._service._is_linked(contact.id):
+        if contact.id not in self._service._connecting and not self._service._contacts.is_linked(contact.id):
             self._service._background(self._connect(contact))
 
     async def _connect(self, contact: Contact) -> None:
@@ -257,7 +314,7 @@ class NodeParts:
             pass  # it is tried again with the next word for it
         finally:
             service._connecting.discard(contact.id)
-        if has_ended and not service._is_linked(contact.id):
+        if has_ended and not service._contacts.is_linked(contact.id):
             service._placement.ended(contact.id)
             if service._hosting is not None:
                 service._hosting.lost(node_id_of(contact.id), has_ended=True)
@@ -271,7 +328,17 @@ class NodeParts:
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
-        return self._service._is_linked(int.from_bytes(id, "big"))
+        return self._service._contacts.is_linked(int.from_bytes(id, "big"))
+
+    def may_lead(self, id: NodeId) -> bool:
+        """Whether a node can be reached, and stays for now."""
+        standing = self.standing_of(int.from_bytes(id, "big"))
+        return standing is not None and not standing.is_leaving and not standing.is_stopping
+
+    def is_sending(self, id: NodeId) -> bool:
+        """Whether what was sent to a node has not left yet."""
+        link = self._service._contacts.link(int.from_bytes(id, "big"))
+        return link is not None and link.has_unsent
 
     def are_working(self) -> bool:
         """Whether what has come over some link is being handled."""
@@ -398,10 +465,6 @@ class LegacyParts(NodeParts):
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
         return self._service._link_to(address)
-
-    def broadcast(self, flag: int) -> None:
-        """Say something to all nodes of the network."""
-        self._service._broadcast(flag)
 
     def announce(self, key: bytes, is_gone: bool) -> None:
         """Tell everyone that a key came or went."""

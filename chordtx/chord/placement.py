@@ -94,15 +94,21 @@ class Placement:
         self._absent: dict[int, tuple[Contact, float]] = {}
         self._fellows: frozenset[int] = frozenset()
         self._said: tuple[Contact, ...] = ()
+        self._near: frozenset[int] = frozenset()
+        self._near_by: tuple[Any, ...] = ()
 
     # The row
 
     def is_near(self, id: int) -> bool:
         """Whether a node keeps something with this one, or is its neighbour on the ring."""
         ring = self._ring
-        before = ring.predecessor
-        is_neighbour = any(contact.id == id for contact in ring.successors[:_NEAR_MAX])
-        return is_neighbour or id in self._fellows or (before is not None and before.id == id)
+        by = (ring.successors, ring.predecessor, self._fellows)
+        # It is asked for each link again and again, and these are the same objects until something changes.
+        if by != self._near_by:
+            self._near_by = by
+            neighbours = (*ring.successors[:_NEAR_MAX], *filter(None, (ring.predecessor,)))
+            self._near = self._fellows.union(contact.id for contact in neighbours)
+        return id in self._near
 
     def patience_with(self, id: int) -> float:
         """How many times longer than usual a node may be silent: long, unless it is near.
@@ -278,8 +284,8 @@ class Placement:
             except ChordError:
                 return
             group = hosting.group(partition)
-            ids = {node_id_of(contact.id) for contact in row}
-            if group is None or group.configuration.ids == ids:
+            ids = [node_id_of(contact.id) for contact in row]
+            if group is None or group.configuration.ids == frozenset(ids):
                 continue
             if not group.is_leading:
                 if hosting.me.id not in ids:

@@ -1,9 +1,9 @@
-"""Two rings become one again: a node looks its own id up through somebody it once met, now and then.
+"""Two parts of a ring become one again: a node looks its own id up through somebody it once met.
 
 After a partition each side has a ring of its own, and neither would ever hear of the other. But nodes
 remember whom they had links to. In one ring the lookup ends at the node itself; anybody else who claims
-the id is of another ring, and :meth:`~chordtx.ring.RingNode.place_found` has the two joined. Which records
-are newer is then for :mod:`~chordtx.chord.repair` to find out.
+the id is of another ring, and :meth:`~chordtx.ring.RingNode.place_found` has the two joined. What is so in a
+partition is for its group to know: only one side can have had a majority of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chordtx.ring import RingNode
 class Reunion:
     """One node's part.
 
-    :param node: the service: ``_link_to``, ``_members``, ``_remembered``, ``_call_contact`` and so on.
+    :param node: the service: ``_link_to``, ``_contacts``, ``_remembered`` and so on.
     """
 
     _log = Logger()
@@ -62,14 +62,17 @@ class Reunion:
         if link is None or not link.ours or link.leeching:
             return
         place = self._ring.me.id.to_bytes(ID_BYTES, "big")
-        found = Found.from_wire(await self._node._call_contact(contact_of(link), "find", place, 0))
-        self._membership.place_found(found.chain[0])
+        seconds = self._settings.call_timeout_seconds
+        reply = await self._node._contacts.call(contact_of(link), "find", place, 0, seconds)
+        self._membership.place_found(Found.from_wire(reply).chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
-        """A link to somebody that we have none to, or else to anybody."""
+        """A link to somebody that we have none to and do not know to be in our ring, or else to anybody."""
+        known = {(contact.host, contact.port) for contact in self._node._routing.arcs.contacts()}
         remembered: list[Address] = self._node._remembered()
+        remembered = [address for address in remembered if (address.host, address.port) not in known]
         if remembered:
             link: MeshConnection = await self._node._link_to(self._node._rng.choice(remembered))
             return link
-        members: list[MeshConnection] = self._node._members()
+        members: list[MeshConnection] = self._node._contacts.members()
         return self._node._rng.choice(members) if members else None

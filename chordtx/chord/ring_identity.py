@@ -67,6 +67,8 @@ class Standing:
     :ivar is_leaving: whether it is about to leave its groups.
     :ivar is_empty: whether it is a ring of one that holds no record, and gives its ring up for another.
     :ivar starts: how often its data folder was opened; 0 without one.
+    :ivar hears: whether it is to be told which keys come and go.
+    :ivar is_stopping: whether it is about to stop, and is to lead nothing any more.
     """
 
     ring: RingIdentity | None
@@ -74,21 +76,24 @@ class Standing:
     is_leaving: bool
     is_empty: bool
     starts: int = 0
+    hears: bool = False
+    is_stopping: bool = False
 
     def to_wire(self) -> list[Any]:
-        """:returns: ``[identity or nil, has_disk, is_leaving, is_empty, starts]``."""
+        """:returns: ``[identity or nil, has_disk, is_leaving, is_empty, starts, hears, is_stopping]``."""
         ring = None if self.ring is None else self.ring.to_wire()
-        return [ring, self.has_disk, self.is_leaving, self.is_empty, self.starts]
+        told = [self.has_disk, self.is_leaving, self.is_empty, self.starts, self.hears, self.is_stopping]
+        return [ring, *told]
 
     @classmethod
     def from_wire(cls, obj: object) -> Standing:
         """:raises ProtocolError: when ``obj`` is none. More entries are for later versions."""
-        if not isinstance(obj, list | tuple) or len(obj) < 5:
-            raise ProtocolError("a node's standing is [ring, has_disk, is_leaving, is_empty, starts]")
-        ring, has_disk, is_leaving, is_empty, starts = obj[:5]
-        if any(type(each) is not bool for each in (has_disk, is_leaving, is_empty)):
-            raise ProtocolError("a node's standing has three flags")
+        if not isinstance(obj, list | tuple) or len(obj) < 7:
+            raise ProtocolError("a node's standing has seven entries")
+        ring, has_disk, is_leaving, is_empty, starts, hears, is_stopping = obj[:7]
+        if any(type(each) is not bool for each in (has_disk, is_leaving, is_empty, hears, is_stopping)):
+            raise ProtocolError("a node's standing has five flags")
         if type(starts) is not int or starts < 0:
             raise ProtocolError("a node has started some times")
         identity = None if ring is None else RingIdentity.from_wire(ring)
-        return cls(identity, has_disk, is_leaving, is_empty, starts)
+        return cls(identity, has_disk, is_leaving, is_empty, starts, hears, is_stopping)

@@ -8,7 +8,6 @@ closest one preceding the position, and the answer comes back the same way. What
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
@@ -17,18 +16,13 @@ from twisted.internet.defer import Deferred
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import MeshConnection, PeerLost
-from chordtx.records import Neighbourhood, ReplicaSet, Unknown, WholeRing, replica_set, tag_names
 from chordtx.ring import (
-    REMEMBERED_KEY_BYTES_MAX,
     SIZE,
     ArcTable,
     Contact,
     FingerTable,
-    Positions,
     RingNode,
-    in_arc,
-    remembered,
-    ring_positions,
+    distance,
     usable_contacts,
 )
 
@@ -37,9 +31,10 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
-_SETS_KEPT_MAX = 20_000
-
-positions_of: Callable[[bytes], Positions] = remembered(ring_positions)
+#: A whole lookup may take so many times as long as a call.
+_LOOKUP_CALLS = 2
+#: Of the time that is left a node has this share: whoever does not answer leaves time for another.
+_SHARE_OF_A_HOP = 0.6
 
 
 @frozen
@@ -93,16 +88,15 @@ class Routing:
         settings: ChordSettings,
         members: Callable[[], Iterable[MeshConnection]],
         call: Callable[..., Deferred[list[Any]]],
+        seconds: Callable[[], float],
     ) -> None:
         self._ring = ring
         self._settings = settings
         self._members = members
         self._call = call
+        self._seconds = seconds
         self.arcs = ArcTable(_ARCS_MAX)
         self.fingers = FingerTable(ring.me.id)
-        self._sets: dict[bytes, ReplicaSet] = {}
-        self._sets_epoch = -1
-        self._whole: WholeRing | None = None
 
     # What is known
 
@@ -174,148 +168,6 @@ class Routing:
         if isinstance(error, PeerLost | NotJoined):
             self.forget(id)
 
-    def known_replica_set(self, key: bytes, without: int | None = None) -> tuple[Contact, ...] | Unknown:
-        """Who keeps ``key``, as far as it is known here.
-
-        :param without: id of a node that is to be left out: ourselves, when we are about to leave.
-        """
-        if without is not None:
-            return self._replica_set_without(key, without)
-        known = self._known_set(key)
-        return known if isinstance(known, Unknown) else known.contacts
-
-    def _known_set(self, key: bytes) -> ReplicaSet | Unknown:
-        if self._sets_epoch != self.arcs.epoch or len(self._sets) > _SETS_KEPT_MAX:
-            self._sets.clear()
-            self._sets_epoch = self.arcs.epoch
-        known = self._sets.get(key)
-        if known is not None:
-            return known
-        whole = self.whole_ring()
-        if whole is not None:
-            known = whole.replica_set(key)
-        else:
-            found = replica_set(
-                positions_of(key), self.arcs.owner, self.arcs.following, self._settings.replicas
-            )
-            if isinstance(found, Unknown):
-                return found
-            known = ReplicaSet.of(found)
-        if len(key) <= REMEMBERED_KEY_BYTES_MAX:
-            self._sets[key] = known
-        return known
-
-    def whole_ring(self) -> WholeRing | None:
-        """The ring, when all of its members are known; another object when it is another ring."""
-        everyone = self.arcs.everyone()
-        if everyone is None:
-            return None
-        if self._whole is None or self._whole.everyone is not everyone:
-            self._whole = WholeRing(everyone, self._settings.replicas, self._ring.me.id)
-        return self._whole
-
-    def tag(self, key: bytes, members: Sequence[Contact]) -> bytes:
-        """What tells a replica which set a call reckons with; see :meth:`agrees`."""
-        known = self._sets.get(key)
-        return known.tag if known is not None and known.contacts is members else ReplicaSet.of(members).tag
-
-    def agrees(self, key: bytes, tag: bytes) -> bool:
-        """Whether a set, by its tag, is the key's as far as it is known here.
-
-        What is not known of it is taken on trust: in a ring past some thousand nodes nobody knows them all.
-        """
-        known = self._known_set(key)
-        if not isinstance(known, Unknown):
-            return known.tag == tag
-        owners = [self.arcs.owner(position) for position in positions_of(key)]
-        return tag_names(tag, [owner.id for owner in owners if owner is not None])
-
-    async def look_again(self, key: bytes) -> None:
-        """Look all positions of ``key`` up anew, for somebody sees its replica set otherwise.
-
-        :raises NotJoined: when no member of the ring can be reached.
-        """
-        for position in positions_of(key):
-            await self.lookup(position)
-
-    def neighbourhood(self) -> Neighbourhood | None:
-        """Ours, as far as it is known; None when it is not, as when our predecessor is not."""
-        ring, size = self._ring, self._settings.replicas
-        if not ring.is_member:
-            return None
-        if ring.predecessor is None:
-            alone = ring.complete and not ring.successors
-            return Neighbourhood((ring.me.id,), True) if alone else None
-        ids = [ring.me.id, ring.predecessor.id]
-        while len(ids) <= size:
-            before = self.arcs.start(ids[-1])
-            if before is None:
-                return None
-            if before == ring.me.id:
-                return Neighbourhood(tuple(reversed(ids)), True)
-            if before in ids:
-                return None
-            ids.append(before)
-        return Neighbourhood(tuple(reversed(ids)), False)
-
-    async def find_neighbourhood(self) -> None:
-        """Look up what of :meth:`neighbourhood` is not known.
-
-        :raises NotJoined: when no member of the ring can be reached.
-        """
-        ring = self._ring
-        if ring.predecessor is None:
-            return
-        id = ring.predecessor.id
-        for _ in range(self._settings.replicas):
-            before = self.arcs.start(id)
-            if before is None:
-                before = (await self.lookup(id)).start
-            if before is None or before == ring.me.id:
-                return
-            id = before
-
-    async def shares_view(self, ids: Sequence[int], is_whole: bool) -> bool:
-        """Whether another's neighbourhood is as we know it, or find it when we look again."""
-        pairs = list(pairwise(ids))
-        if is_whole and ids:
-            pairs.append((ids[-1], ids[0]))
-        for before, id in pairs:
-            if self.arcs.start(id) != before and (await self.lookup(id)).start != before:
-                return False
-        me = self._ring.me.id
-        if not self._ring.is_member or me in ids:
-            return self._ring.is_member
-        return not is_whole and not in_arc(me, ids[0], ids[-1])
-
-    def _replica_set_without(self, key: bytes, without: int) -> tuple[Contact, ...] | Unknown:
-        arcs = self.arcs
-
-        def following(id: int) -> Contact | None:
-            contact = arcs.following(id)
-            return arcs.following(without) if contact is not None and contact.id == without else contact
-
-        def owner(position: int) -> Contact | None:
-            contact = arcs.owner(position)
-            return arcs.following(without) if contact is not None and contact.id == without else contact
-
-        found = replica_set(positions_of(key), owner, following, self._settings.replicas)
-        if isinstance(found, Unknown):
-            return found
-        return tuple(contact for contact in found if contact.id != without)
-
-    async def replica_set(self, key: bytes) -> tuple[Contact, ...]:
-        """Who keeps ``key``: min(5, N) distinct nodes.
-
-        :raises NotJoined: when no member of the ring can be reached.
-        """
-        for _ in range(2 * self._settings.replicas + 2):
-            known = self.known_replica_set(key)
-            if not isinstance(known, Unknown):
-                return known
-            await self.lookup(known.position)
-        raise NotJoined("the ring changes faster than it can be looked up")
-
     async def everyone(self, first: Contact) -> list[Contact]:
         """All members, in the order of the walk.
 
@@ -352,10 +204,17 @@ class Routing:
             return Found(start, chain, 0)
         return Found(ring.me.id, chain, 0)
 
-    async def lookup(self, position: int, hops: int = 0, only: MeshConnection | None = None) -> Found:
+    async def lookup(
+        self,
+        position: int,
+        hops: int = 0,
+        only: MeshConnection | None = None,
+        within_seconds: float | None = None,
+    ) -> Found:
         """find_successor(position).
 
         :param only: ask this member and nobody else (to join through it, before we are in a ring).
+        :param within_seconds: how long the caller waits; as long as two calls when None.
         :raises NotJoined: when no member of the ring can be reached.
         """
         if only is None:
@@ -366,11 +225,17 @@ class Routing:
         if hops >= _HOPS_MAX:
             raise NotJoined("a lookup went in circles")
         tried: set[int] = set()
+        call_seconds = self._settings.call_timeout_seconds
+        deadline = self._seconds() + (within_seconds or _LOOKUP_CALLS * call_seconds)
         for _ in range(_ATTEMPTS_MAX):
+            seconds = min(call_seconds, _SHARE_OF_A_HOP * (deadline - self._seconds()))
+            if seconds <= 0:
+                break
             hop = self._next_hop(position, tried) if only is None else contact_of(only)
             tried.add(hop.id)
             try:
-                reply = await self._call(hop, "find", position.to_bytes(48, "big"), hops + 1)
+                place = position.to_bytes(ID_BYTES, "big")
+                reply = await self._call(hop, "find", place, hops + 1, seconds, timeout_seconds=seconds)
                 found = Found.from_wire(reply)
             except (ProtocolError, NotJoined):
                 self.forget(hop.id)
@@ -385,8 +250,18 @@ class Routing:
         raise NotJoined("no member of the ring answers lookups")
 
     def _next_hop(self, position: int, tried: set[int]) -> Contact:
-        linked = [contact_of(link) for link in self._members()]
-        candidates = [contact for contact in (*linked, *self.fingers.contacts()) if contact.id not in tried]
+        linked = [contact_of(link) for link in self._members() if link.id_10 not in tried]
+        fingers = [contact for contact in self.fingers.contacts() if contact.id not in tried]
+        hop = self._nearest_before(position, [*linked, *fingers], tried)
+        if not linked or any(hop.id == contact.id for contact in linked):
+            return hop
+        # A link that there is saves making one: who takes us half as far does as well.
+        me = self._ring.me.id
+        other = min(linked, key=lambda contact: distance(contact.id, position) or SIZE)
+        far = distance(me, other.id)
+        return other if far < distance(me, position) and 2 * far >= distance(me, hop.id) else hop
+
+    def _nearest_before(self, position: int, candidates: list[Contact], tried: set[int]) -> Contact:
         if self._ring.is_member:
             hop = self._ring.next_hop(position, candidates)
             if hop.id not in tried:
@@ -401,10 +276,3 @@ def contact_of(link: MeshConnection) -> Contact:
     """The peer of an open link, as the ring knows it."""
     assert link.address is not None
     return Contact(link.id_10, link.address.host, link.address.port)
-
-
-def position_from_wire(value: Any) -> int:
-    """:raises ProtocolError: when it is not 48 bytes."""
-    if not isinstance(value, bytes) or len(value) != ID_BYTES:
-        raise ProtocolError("a position is 48 bytes")
-    return int.from_bytes(value, "big")

@@ -1,11 +1,11 @@
 """The distributed dict: a node of a Chord ring, as users embed it.
 
-:class:`ChordService` puts the parts together: :class:`~chordtx.chord.membership.Membership` keeps its
-place in the ring, :class:`~chordtx.chord.routing.Routing` finds replicas,
-:class:`~chordtx.chord.coordinator.Coordinator` reads and writes,
-:class:`~chordtx.chord.replica.Replica` answers for its own records,
-:class:`~chordtx.chord.repair.Repair` finds out what it lacks, and
-:class:`~chordtx.chord.transfer.Transfer` moves records.
+The ring says where to look, and the group says what is so. :class:`ChordService` puts the parts together:
+:class:`~chordtx.chord.membership.Membership` keeps the node's place in the ring,
+:class:`~chordtx.chord.routing.Routing` finds who owns a position,
+:class:`~chordtx.chord.hosting.Hosting` runs the groups that the node is in,
+:class:`~chordtx.chord.placement.Placement` tells groups who ought to be in them, and
+:class:`~chordtx.chord.client.GroupClient` asks their leaders.
 """
 
 from __future__ import annotations
@@ -15,46 +15,53 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.chord.announcements import Announcements
+from chordtx.chord.bootstrap import Bootstrap
+from chordtx.chord.client import GroupClient
 from chordtx.chord.contacts import Contacts
-from chordtx.chord.coordinator import Coordinator
+from chordtx.chord.departure import Departure
 from chordtx.chord.dictionary import RingDict
-from chordtx.chord.joining import Joining
-from chordtx.chord.keeping import Keeping
-from chordtx.chord.listing import Listing
+from chordtx.chord.hosting import Hosting
+from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
+from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
-from chordtx.chord.old_peers import OldPeers
-from chordtx.chord.repair import Repair
-from chordtx.chord.replica import Replica
+from chordtx.chord.node_parts import NodeParts
+from chordtx.chord.operating import Operating
+from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
 from chordtx.chord.reunion import Reunion
-from chordtx.chord.ring_age import RingAge
+from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
+from chordtx.chord.ring_view import RingView
 from chordtx.chord.routing import Routing, contact_of
-from chordtx.chord.shares import Shares
-from chordtx.chord.status import status_of_ring
-from chordtx.chord.transfer import Transfer
+from chordtx.chord.serving import Serving
+from chordtx.chord.spreading import Spreading
+from chordtx.chord.standings import Standings
+from chordtx.chord.walk import RingWalk
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NotJoined, ProtocolError, Stopped
+from chordtx.errors import NoMajorityTimeout, NotJoined
+from chordtx.group.configuration import Member
+from chordtx.legacy import LegacyPeers
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.life import Phase
+from chordtx.mesh.loop import Loop
 from chordtx.mesh.messaging import FlagHandler
-from chordtx.mesh.status import kind_of
-from chordtx.mesh.waiting import Shared, within
-from chordtx.records import HybridClock, RecordLimits
-from chordtx.ring import Contact, RingNode, distance
-from chordtx.store import IStore, MemoryStore
-from chordtx.wire import Message, flags
+from chordtx.mesh.steady import lease_clock_of
+from chordtx.mesh.waiting import Gate, Shared, within
+from chordtx.ring import Contact, RingNode
+from chordtx.wire import Message, flags, node_id
 
-_JOIN_RETRY_SECONDS = 0.1
-_SPREAD_SECONDS = 1.0
+_LEFT_SECONDS = 0.5
+_CALM_MAX = 3.0  # times longer are the pauses between rounds of stabilization while nothing changes
+_NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
-class ChordService(RingDict, MeshService):
+class ChordService(RingDict, RingView):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.
@@ -64,12 +71,12 @@ class ChordService(RingDict, MeshService):
     :param peers: addresses of nodes to join through; with none, the node begins a ring of its own.
     :param subnet: the network's name. :param encryption: ``Plaintext`` or ``SSL``.
     :param leech: use the ring, and store nothing.
-    :param settings: limits and times. :param rng: random source. :param store: where records are kept; it is
-        closed when the service has stopped, and cannot be used again then, unless it is in memory.
-    :param data: path of a folder to keep records, id and peers in instead, opened at the start.
-    :param node_id: the id from an earlier run. :param remembered: addresses of peers from an earlier run, to
-        join through. :param wall_clock: gives Unix time in seconds, for expiry and what people read; the
-        system's when None.
+    :param settings: limits and times. :param rng: random source.
+    :param data: path of a folder to keep records, id and peers in, opened at the start.
+    :param remembered: addresses of peers from an earlier run, to join through.
+    :param wall_clock: gives Unix time in seconds, for expiry and what people read; the system's when None.
+    :param lease_clock: gives seconds on a clock that only runs forward, and that counts while the machine
+        sleeps; the system's when None. :param open_folder: opens another kind of data folder.
     :raises ValueError: for an address, encryption or setting that makes no sense.
     :raises TypeError: for an argument of another kind.
     """
@@ -79,7 +86,6 @@ class ChordService(RingDict, MeshService):
     _event_names = (*MeshService._event_names, "add", "delete")
     _seeks_lost = False  # the ring has its own ways, see Reunion
     _joins_by_a_link = False  # see Joining
-    _old_peers: OldPeers
 
     def __init__(
         self,
@@ -92,11 +98,11 @@ class ChordService(RingDict, MeshService):
         leech: bool = False,
         settings: ChordSettings | None = None,
         rng: Random | None = None,
-        store: IStore | None = None,
         data: str | None = None,
-        node_id: str | None = None,
         remembered: Iterable[str] = (),
         wall_clock: Callable[[], float] | None = None,
+        lease_clock: Callable[[], float] | None = None,
+        open_folder: OpenFolder | None = None,
     ) -> None:
         self.leeching = leech or listen is None
         self._chord_settings = check_settings(settings, ChordSettings).validate()
@@ -104,113 +110,106 @@ class ChordService(RingDict, MeshService):
         MeshService.__init__(
             self, reactor, listen, advertise, peers, subnet, encryption, mesh, rng, wall_clock
         )
+        self._lease_clock = lease_clock or lease_clock_of(self.reactor)
         self._key_bytes_max = self._chord_settings.key_bytes_max
         self._value_bytes_max = self._chord_settings.value_bytes_max
         self._value_limits = mesh.limits
-        self._record_limits = RecordLimits(self._value_bytes_max, mesh.limits)
-        if node_id is not None:
-            self._be(node_id)
-        self._clock = HybridClock(
-            self._rng.randbytes(16), int(self._chord_settings.clock_drift_seconds_max * 1000)
-        )
-        self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
-        absence_seconds_max = self._chord_settings.absence_seconds_max
-        self._age = RingAge(self, lambda: self._ring.is_member, absence_seconds_max, self._drop_until)
-        self._keeping = Keeping(self, data, self._age)
-        self._replica = Replica(
-            MemoryStore() if store is None else store,
-            self._clock,
-            self._chord_settings,
-            lambda: self._ring.is_member,
-            self._wall_ms,
-            self._age.going_on_seconds,
-            self._record_limits,
-        )
-        self._announcements = Announcements(self, self._chord_settings.announce_interval_seconds)
+        self._read_limits = self._value_limits.of_reading
+        self._identity: RingIdentity | None = None
+        self._identified = Gate()
+        self._book: dict[int, Contact] = {}
+        self._connecting: set[int] = set()
+        self._hosting: Hosting | None = None
+        self._placing: Loop | None = None
+        self._seeking: Loop | None = None
         self._contacts = Contacts(self, self._chord_settings.call_timeout_seconds)
-        self._members = self._contacts.members
-        self._call_contact = self._contacts.call
-        self._ask_contact = self._contacts.ask
-        self._is_linked = self._contacts.is_linked
-        self._calling_member = self._contacts.member
-        self._coming_member = self._contacts.coming_member
-        self._has_place = self._contacts.has_place
-        self._round_trip_seconds = self._contacts.round_trip_seconds
-        self._joining = Joining(
-            self, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
+        self._started = []
+        self._has_run = False
+        self._left = Gate()
+        self._leaving = self._stopping = False
+        self._unjoining: Shared[None] | None = None
+        open_folder = open_folder or opens(data, self.subnet, self.reactor)
+        self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
+        self._node = NodeParts(self)
+        self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
+        self._standings = Standings(self._node)
+        self._joining = Bootstrap(
+            self._node, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
         )
         self._remember_from_before(remembered)
-        self._started = []
-        self._spreading: set[Address] = set()
-        self._leaving = False
-        self._unjoining: Shared[None] | None = None
-        self._is_store_closed = False
+        self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
         self._put_together()
         self._flag_handlers.update(self._chord_handlers())
 
     def _chord_handlers(self) -> dict[int, FlagHandler]:
-        # What has to do with old peers is made anew at each start, and so looked up at each message.
         return {
-            flags.HANDSHAKE: self._meta_received,
+            flags.HANDSHAKE: self._standings.meta_received,
+            flags.STANDING: self._standings.received,
+            flags.REFUSAL: self._standings.refusal_received,
             flags.ANNOUNCE: self._announcements.received,
-            flags.NOTIFY: self._notify_received,
-            flags.STORE: lambda link, message: self._old_peers.store_received(link, message),
-            flags.DELTA: lambda link, message: self._old_peers.delta_received(link, message),
-            flags.RETRIEVE: lambda link, message: self._old_peers.retrieve_received(link, message),
-            flags.RETRIEVED: lambda link, message: self._old_peers.retrieved_received(link, message),
+            flags.GROUPS: lambda link, message: self._serving.groups_received(link, message),
         }
 
     def _put_together(self) -> None:
-        settings, replica = self._chord_settings, self._replica
-        self._routing = Routing(self._ring, settings, self._members, self._call_contact)
-        self._membership = Membership(self, self._ring, self._routing, settings, self._ring_changed)
+        settings = self._chord_settings
+        self._routing = Routing(
+            self._ring, settings, self._contacts.members, self._contacts.call, self._node.seconds
+        )
+        self._membership = self._new_membership()
         self._reunion = Reunion(self, self._ring, self._membership, settings)
-        self._coordinator = Coordinator(
-            self,
-            self.id_10,
-            self._routing,
-            replica,
-            self._clock,
-            settings,
-            self._wall_ms,
-            self._record_limits,
+        chain_length = settings.successors_max + 1
+        self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
+        self._client = GroupClient(
+            self._node,
+            self._leaders,
+            self._rng.randbytes(16),
+            settings.operation_timeout_seconds,
+            settings.value_bytes_max,
         )
-        self._old_peers = OldPeers(
-            self, self._ring, self._routing, replica.store, self._coordinator, self._clock, settings
+        self._legacy = LegacyPeers(self._node.for_legacy(), settings)
+        self._flag_handlers.update(self._legacy.handlers)
+        self._placement = Placement(
+            self._node,
+            self._ring,
+            self._leaders,
+            settings.placement_settle_seconds,
+            settings.restart_grace_seconds,
         )
-        replica.stored = self._old_peers.stored
-        replica.may_have_changed = self._old_peers.may_have_changed
-        self._refresh_from_old = self._old_peers.refresh
-        replica.has_old_peers = self._old_peers.any_store
-        shares = Shares(self, self.id_10, self._routing, replica.store)
-        replica.merged = shares.merged
-        replica.agrees = self._routing.agrees
-        self._transfer = Transfer(
-            self, self._ring, self._routing, replica, shares, settings, self._record_limits
-        )
-        self._repair = Repair(self, self._ring, self._routing, replica, shares, self._transfer, settings)
-        self._listing = Listing(
-            self, self._ring, self._routing, replica, settings, self._wall_ms, lambda: self._repair.is_settled
-        )
+        self._spreading = Spreading(self._node, self.id, self.settings.connections_max)
+        self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
+        self._departure = Departure(self._node, self._ring, self._placement)
+        self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
+        self._operating = Operating(self._node, self._walk)
         self._methods.update(
-            read=replica.read, version=replica.version, write=replica.write, status=self._status
+            led_groups=self._operating.led_groups,
+            leave=self._operating.leave,
+            recover=self._operating.recover,
+            force=self._operating.force,
+            do=self._serving.do,
+            pass_on=self._serving.pass_on,
+            place=self._placement.placed,
+            leads=self._placement.led,
+            status=lambda caller: [self._status_summary()],
+            may_begin=self._joining.may_begin,
+            **self._legacy.methods,
         )
-        self._methods.update(may_begin=self._joining.may_begin)
+
+    def _new_membership(self) -> Membership:
+        settings, changed = self._chord_settings, self._ring_changed
+        return Membership(self, self._ring, self._routing, settings, changed, _CALM_MAX)
 
     # The service
 
     def _prepare(self) -> None:
-        """See :class:`~chordtx.MeshService`: open the data folder, and be who we were."""
-        folder = self._keeping.open()
-        if folder is not None:
-            self._replica.store = folder.store
-            folder.store.on_lost = lambda key: self._repair.lost(key)
-            if folder.node_id is not None:
-                self._be(folder.node_id)
-            self._remember_from_before(folder.peers)
-        elif self._is_store_closed:
-            raise Stopped("the store that was given is closed: make a new service to start again")
+        """See :class:`~chordtx.MeshService`."""
         self._joining.remember(self._known_addresses())  # when this is not the first start
+        folder = self._kept.open()
+        if folder is None:
+            self._be_new()
+            return
+        if folder.node_id is not None:
+            self._be(folder.node_id)
+        self._remember_from_before(folder.peers)
 
     def _remember_from_before(self, peers: Iterable[str]) -> None:
         addresses = []
@@ -219,17 +218,6 @@ class ChordService(RingDict, MeshService):
                 addresses.append(Address.parse(peer))
         self._remember(addresses)
         self._joining.remember(addresses)
-
-    async def _finish(self) -> None:
-        """See :class:`~chordtx.MeshService`: the store is closed last."""
-        await self._keeping.close()
-        try:
-            closed = self._replica.store.close()
-            if closed is not None:
-                self._is_store_closed = True
-                await closed
-        except ChordError as error:
-            self._log.error("not everything could be stored: {error}", error=str(error))
 
     def when_joined(self) -> Deferred[None]:
         """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
@@ -244,17 +232,42 @@ class ChordService(RingDict, MeshService):
 
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
-        address = self._own_address()
-        self._ring = RingNode(
-            Contact(self.id_10, address.host, address.port), self._chord_settings.successors_max
-        )
-        self._leaving = False
-        self._spreading.clear()
+        self._ring = RingNode(Contact(self.id_10, *self.out_addr), self._chord_settings.successors_max)
+        self._leaving = self._stopping = False
+        self._identity, self._identified = None, Gate()
         self._put_together()
+        if (ring := self._kept.ring) is not None:
+            self._be_in(ring)
+        if not self.leeching:
+            self._host()
         super()._port_opened()
-        self._age.go_on()
-        self._keeping.go_on()
         self._look_for_ring()
+
+    def _be_new(self) -> None:
+        """A node without a disk has forgotten what it promised: it is another one at each start."""
+        if self._has_run:
+            own = self._own_address()
+            self._be(node_id(own.host, own.port, self._protocol_id, self._rng.randbytes(32)))
+        self._has_run = True
+
+    def _host(self) -> None:
+        settings, store = self._chord_settings, self._kept.store
+        self._hosting = Hosting(
+            Member(node_id_of(self.id_10), has_disk=store is not None),
+            evolve(settings.groups, value_bytes_max=settings.value_bytes_max),
+            self.reactor,
+            self._node,
+            self._node,
+            self._rng,
+            store,
+            settings.store_bytes_max,
+            self._legacy,
+        )
+        if store is not None:
+            count = self._hosting.load()
+            self._log.info("{count} groups in {path}", count=count, path=self._kept.path)
+            self._note()  # that it has started once more, before it says anything
+            self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
         """See :class:`~chordtx.MeshService`: who stores must be found."""
@@ -263,88 +276,125 @@ class ChordService(RingDict, MeshService):
     def _look_for_ring(self) -> None:
         self._joining.look(self._join_through, self._begin_ring)
 
-    async def _leave(self) -> None:
-        """Leave the ring politely: hand over, and say goodbye."""
-        self._joining.stop()
-        self._announcements.flush()
-        await self._coordinator.finish_writes(self._chord_settings.call_timeout_seconds)
-        self._announcements.flush()
-        if self._unjoining is not None:
-            await self._unjoining.wait()  # it is leaving already
-        elif self._ring.is_member:
-            await self._hand_over_and_go()
-        self._stop_keeping_our_place()
-
-    def _stop_keeping_our_place(self) -> None:
-        self._repair.stop()
-        self._reunion.stop()
-        self._membership.stop()
-
-    async def _hand_over_and_go(self) -> None:
-        self._repair.stop()
-        settings = self._chord_settings
-        if self._ring.successors:
-            handed_over = Deferred.fromCoroutine(self._transfer.hand_over())
-            seconds = settings.leave_timeout_seconds
-            within(seconds, self.reactor, handed_over, lambda: NotJoined("handing over took too long"))
-            try:
-                await handed_over
-            except ChordError as error:
-                self._log.warn("left without handing everything over: {error}", error=str(error))
-            except Exception:
-                self._log.failure("left without handing everything over")
-            self._leaving = True  # not before: what is handed over is taken from members only
-            self._tell_state(leeching=True)
-            await self._membership.say_goodbye()
-        self._stop_keeping_our_place()
-        self._age.keep()
-        self._ring.leave()
-        self._routing.ring_changed()
-        self._leaving = False
-
     async def _join_through(self, member: MeshConnection) -> None:
+        standing = self._standings.of(member.id_10)
+        if standing is None or standing.ring is None:
+            raise NotJoined("the peer has not told its ring's identity yet")
+        self._be_in(standing.ring)
         if self.leeching:
             await self._routing.lookup(self.id_10, only=member)
             return
         if not self._ring.is_member:
-            await self._age.join(member)
             await self._membership.join(member)
             self._keep_our_place()
-        await self._repair.when_caught_up()
+            await self._membership.predecessor_known()
 
-    async def _begin_ring(self, others_waiting: int) -> None:
+    async def _begin_ring(self) -> None:
         if not self._ring.is_member:
-            self._age.begin()
+            settings = self._chord_settings
+            if self._identity is None:
+                id = self._rng.randbytes(RING_ID_BYTES)
+                identity = RingIdentity(id, settings.partition_bits, settings.replicas)
+                assert self._hosting is not None
+                self._hosting.create(range(identity.partitions))
+                self._log.info("begins ring {ring}", ring=identity.text)
+                self._be_in(identity)
             self._membership.create()
-            self._tell_state(leeching=False)
-            if others_waiting:
-                await self._wait_for(min(others_waiting, self._chord_settings.successors_max))
-            else:
-                self._repair.begin_ring()
             self._keep_our_place()
-        await self._repair.when_caught_up()
+
+    def _be_in(self, identity: RingIdentity) -> None:
+        """This is our ring."""
+        if self._identity != identity:
+            self._identity = identity
+            self._note()
+            self._identified.opened()
+            self._standings.ring_chosen(identity)
+            self._standings.tell_all()
+
+    def _note(self) -> None:
+        """Keep who we are, and whom we know."""
+        if self._hosting is not None:
+            self._kept.note(self._hosting, self.id, self._identity)
+
+    def _note_peers(self) -> None:
+        if self._kept.has_news:
+            self._note()
+
+    def _ring_known(self) -> Deferred[RingIdentity]:
+        """Fires with the ring's identity once it is known; fails when that takes too long."""
+        if self._identity is not None:
+            return succeed(self._identity)
+        seconds = self._chord_settings.operation_timeout_seconds
+        return within(seconds, self.reactor, Deferred.fromCoroutine(self._wait_for_ring()), _no_ring)
+
+    async def _wait_for_ring(self) -> RingIdentity:
+        await self._identified.when_open()
+        assert self._identity is not None
+        return self._identity
 
     def _keep_our_place(self) -> None:
         self._tell_state(leeching=False)
-        self._repair.keep_whole()
+        self._standings.tell_all()
         self._reunion.keep_looking()
+        self._placing = self._keep("placing groups", self._place, lambda: ROUND_SECONDS / 4)
+        self._seeking = self._keep("seeking owners", self._seek, lambda: OWNER_SECONDS)
 
-    async def _wait_for(self, others: int) -> None:
-        """Those that were in the ring with us know what we missed: compare with them before we vote."""
-        late = self.reactor.seconds() + self._chord_settings.settle_timeout_seconds
-        while len(self._ring.successors) < others and self.reactor.seconds() < late:
-            await self.sleep(_JOIN_RETRY_SECONDS)
+    async def _seek(self) -> None:
+        self._spreading.look()
+        self._standings.look()
+        await self._placement.seek_owners()
 
-    def _drop_until(self, until_ms: int) -> int:
-        """Drop the records that were written up to then. :returns: how many."""
-        store = self._replica.store
-        old = [
-            key for key in store.keys() if (record := store.get(key)) and record.newest.time_ms <= until_ms
-        ]
-        for key in old:
-            store.drop(key)
-            self._repair.lost(key)
-        return len(old)
+    def _place(self) -> None:
+        self._placement.look()
+        if self._hosting is not None and not self._leaving and not self._stopping:
+            self._hosting.hand_over_leads()
+
+    # Leaving
+
+    async def _leave(self) -> None:
+        """Leave the ring politely: hand over, and say goodbye."""
+        self._joining.stop()
+        self._announcements.flush()
+        self._note()  # the peers are still known
+        if self._unjoining is not None:
+            await self._unjoining.wait()  # it is leaving already
+        elif self._ring.is_member:
+            await self._leave_groups_and_ring(for_good=self._kept.store is None)
+        self._client.stop()
+        self._stop_keeping_our_place()
+        if self._hosting is not None:
+            self._hosting.stop()
+            self._hosting = None
+
+    async def _finish(self) -> None:
+        """See :class:`~chordtx.MeshService`: the folder is closed last."""
+        await self._kept.close()
+
+    def _stop_keeping_our_place(self) -> None:
+        self._reunion.stop()
+        self._membership.stop()
+        for loop in (self._placing, self._seeking):
+            if loop is not None:
+                loop.stop()
+
+    async def _leave_groups_and_ring(self, *, for_good: bool) -> None:
+        """:param for_good: whether others are to keep what this node kept; else it hands over its leads only,
+        and stays a member of its groups."""
+        if self._ring.successors:
+            if for_good:
+                self._leaving = True
+                self._standings.tell_all()
+                await self._departure.leave_groups(self._chord_settings.leave_timeout_seconds)
+            else:
+                self._stopping = True
+                self._standings.tell_all()
+                await self._departure.give_leads_away(self._chord_settings.call_timeout_seconds)
+            self._tell_state(leeching=True)
+            await self._membership.say_goodbye()
+        self._stop_keeping_our_place()
+        self._ring.leave()
+        self._routing.ring_changed()
+        self._leaving = self._stopping = False
 
     def join(self) -> Deferred[None]:
         """Begin to store, after :meth:`unjoin` or when started as a leech. :returns: as :meth:`when_joined`.
@@ -370,57 +420,54 @@ class ChordService(RingDict, MeshService):
         if self._unjoining is not None:
             await self._unjoining.wait()
         if not self.leeching:
-            self._put_together()
+            self._ring.me = Contact(self.id_10, *self.out_addr)
+            self._membership = self._new_membership()  # the one before has said goodbye
+            self._reunion = Reunion(self, self._ring, self._membership, self._chord_settings)
+            if self._hosting is None:
+                self._host()
             self._look_for_ring()
 
     def unjoin(self) -> Deferred[None]:
-        """Hand over everything, and only use the ring from then on.
-
-        :returns: fires when that is done. Cancelling it does not keep the node in the ring.
-        """
+        """Hand the records over and store nothing any more; the node goes on using the ring."""
         if self._life.refusal is not None:
             return fail(self._life.refusal)
-        if not self.leeching:
+        if not self.leeching:  # but it may be leaving already, and be told to come back after that
             self.leeching = True
             self._joining.stop()
             if self._unjoining is None:
                 self._unjoining = Shared(self._run(self._unjoin()))
         under_way = self._unjoining
-        if under_way is None:
-            return succeed(None)
-        if under_way.is_done:
+        if under_way is not None and under_way.is_done:
             self._unjoining = None
-        return under_way.wait()
+        return succeed(None) if under_way is None else under_way.wait()
+
+    def _left_for_good(self) -> None:
+        """The node has left by an operator's word: it stops, once the one who asked has been told."""
+        told = self.sleep(_LEFT_SECONDS)
+        told.addCallback(lambda _: self.stopService()).addBoth(lambda _: self._left.opened())
+
+    def when_left(self) -> Deferred[None]:
+        """Fires when the node has left the ring for good, as an operator said, and is stopped."""
+        return self._left.when_open()
 
     async def _unjoin(self) -> None:
         try:
-            await self._hand_over_and_go()
+            if self._ring.is_member:
+                await self._leave_groups_and_ring(for_good=True)
         finally:
             self._unjoining = None
-        if not self._joining.is_joined and self.leeching:  # it was to stop before it was in a ring
-            self._put_together()
+        if self.leeching and not self._joining.is_joined:  # it was to stop before it was in a ring
             self._look_for_ring()
-
-    # What the parts need
 
     def _remembered(self) -> list[Address]:
         """Where nodes were reached that we have no link to now."""
         return self._exchange.unlinked()
 
-    def _met_before(self, message: Message) -> bool:
-        """Whether this broadcast was met before; it counts as met from now on."""
-        return not self._broadcasts.first_time(message, message.id)
-
     # What happens
 
     def _own_arc_start(self) -> bytes | None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
-        ring = self._ring
-        if not ring.is_member:
-            return None
-        if ring.predecessor is not None:
-            return ring.predecessor.id.to_bytes(48, "big")
-        return ring.me.id.to_bytes(48, "big") if ring.complete and not ring.successors else None
+        return self._routing.own_arc_start()
 
     def _arc_told(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.connection.ConnectionOwner`."""
@@ -430,138 +477,81 @@ class ChordService(RingDict, MeshService):
     def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
         self._contacts.link_opened(link)
-        link.send(flags.HANDSHAKE, "1" if self._stores_nothing() else "0")
         if link.ours:
-            self._membership.link_made(link)
-        else:
-            self._old_peers.link_opened(link)
+            self._standings.tell(link)
+        link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
+        self._legacy.link_opened(link)
+
+    def _ping_interval_seconds(self, connection: MeshConnection) -> float:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        return self.settings.ping_interval_seconds * self._placement.patience_with(connection.id_10)
+
+    def _links_worked(self) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        if self._hosting is not None:
+            self._hosting.links_worked()
+        super()._links_worked()
+
+    def _turned_away(self, connection: MeshConnection, other: MeshConnection) -> None:
+        """See :class:`~chordtx.MeshService`."""
+        self._standings.turned_away(connection, other)
 
     def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """See :class:`~chordtx.MeshService`."""
-        if self._contacts.link_closed(link):
-            if not link.ours:
-                self._old_peers.link_closed(link)
-            elif not link.leeching and not self._closing:
-                self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
+        if not self._contacts.link_closed(link) or self._legacy.link_closed(link):
+            return
+        self._standings.link_closed(link)
+        self._leaders.lost(link.id_10)
+        if self._closing or (link.has_parted and not self._placement.is_near(link.id_10)):
+            return
+        if self._hosting is not None:
+            self._hosting.lost(node_id_of(link.id_10), has_ended=False)
+            if link.address is not None and link.address.reachable:
+                self._node.connect(contact_of(link))  # whether its process has ended shows by that
+        if not link.leeching:
+            self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))
 
     def _peer_met(self, peer: str, address: Address) -> None:
-        """A peer was named: a member of a ring as small as our links go keeps one to everybody."""
-        if (
-            self.leeching
-            or peer in self.routing_table
-            or len(self.routing_table) >= self.settings.connections_max
-        ):
-            return
-        if address in self._spreading or len(self._spreading) >= self.settings.connections_max:
-            return
-        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
-        # that there is one link and not two of which one must go again.
-        first = self.id > peer
-        delay = 0.0 if first else _SPREAD_SECONDS * (1 + self._rng.random())
-        self._background(self._connect_unless_linked(peer, address, delay))
+        """See :class:`~chordtx.MeshService`."""
+        if not self.leeching:
+            self._spreading.peer_met(peer, address)
 
-    async def _connect_unless_linked(self, peer: str, address: Address, delay_seconds: float) -> None:
-        self._spreading.add(address)
-        try:
-            await self.sleep(delay_seconds)
-        finally:
-            self._spreading.discard(address)
-        if peer not in self.routing_table:
-            self._connect_quietly(address)
+    def _peers_told_max(self) -> int:
+        """See :class:`~chordtx.MeshService`."""
+        return self._spreading.told_max
+
+    def _listeners_changed(self) -> None:
+        """See :class:`~chordtx.mesh.events.EventEmitter`."""
+        self._standings.look()
 
     def _may_relay(self, link: MeshConnection, message: Message) -> bool:
-        """See :class:`~chordtx.MeshService`: announcements go to our own nodes only."""
-        if message.payload[0] == flags.ANNOUNCE and not link.ours:
-            return False
-        return super()._may_relay(link, message)
-
-    def _announce(self, key: bytes, deleted: bool) -> None:
-        """Tell everyone that a key came or went."""
-        self._announcements.announce(key, deleted)
-
-    def _notify_received(self, link: MeshConnection, message: Message) -> None:
-        self._announcements.notified(message)
-        self._old_peers.notify_received(link, message)
+        """See :class:`~chordtx.mesh.messaging.Messaging`."""
+        return super()._may_relay(link, message) and self._announcements.is_for(link, message)
 
     def _ring_changed(self) -> None:
-        self._old_peers.ring_changed()
-
-    def _stores_nothing(self) -> bool:
-        return not self._ring.is_member or self._leaving
+        self._placement.look()
+        self._spreading.look()
+        self._legacy.ring_changed()
 
     def _tell_state(self, leeching: bool) -> None:
         for link in tuple(self.routing_table.values()):
             link.send(flags.HANDSHAKE, "1" if leeching else "0")
 
-    def _meta_received(self, connection: MeshConnection, message: Message) -> None:
-        """``meta [5, '0' | '1']``: whether the peer stores."""
-        if len(message.payload) != 2 or message.payload[1] not in ("0", "1", b"0", b"1"):
-            raise ProtocolError("meta says '0' or '1'")
-        leeching = message.payload[1] in ("1", b"1") or not _can_be_found(connection)
-        changed = leeching != connection.leeching
-        connection.leeching = leeching
-        if changed and not connection.ours:
-            if not leeching:
-                self._old_peers.link_stores(connection)
-        elif changed:
-            if leeching:
-                self._routing.forget(connection.id_10)
-                return
-            self._exchange.greeted(connection)  # a member may be reached by a name
-            self._age.met(connection)  # before anything else is asked of it
-            self._routing.met(contact_of(connection))
-            if self._ring.is_member:
-                self._membership.link_opened(connection)
-
-    # What operators see
-
-    @property
-    def next(self) -> Contact | None:
-        """The next node along the walk, None in a ring of one."""
-        return self._ring.successor
-
-    @property
-    def prev(self) -> Contact | None:
-        """The node before on the walk, None while unknown."""
-        return self._ring.predecessor
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """This node's view, fit for JSON: id, address, neighbours, arc, records, bytes, peers."""
-        return super().status
-
-    def _own_status(self) -> dict[str, Any]:
-        return {
-            "leeching": self._stores_nothing(),
-            "caught_up": self._repair.has_caught_up,
-            **status_of_ring(self._ring),
-            "records": len(self._replica.store),
-            "bytes": self._replica.store.bytes_used,
-            **self._keeping.status,
-        }
-
-    def _status_summary(self) -> dict[str, Any]:
-        """:attr:`status`, with the number of peers instead of each, and the old peers it hosts."""
-        hosted = [
-            link
-            for link in self.routing_table.values()
-            if not link.ours and not link.leeching and self._ring.owns(link.id_10)
-        ]
-        hosted.sort(key=lambda link: distance(link.id_10, self._ring.me.id), reverse=True)
-        old_peers = [{"id": link.id, "address": str(link.address), "kind": kind_of(link)} for link in hosted]
-        return {**self.status, "peers": len(self.routing_table), "old_peers": old_peers}
-
-    def _status(self, caller: MeshConnection) -> list[Any]:
-        return [self._status_summary()]
-
-    def ring(self) -> Deferred[list[dict[str, Any]]]:
-        """The ring, walked once.
-
-        :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
-        """
-        return self._run(self._listing.walk())
+    def _give_ring_up(self, for_ring: RingIdentity) -> None:
+        """We are alone and hold nothing: better be in the other ring."""
+        self._log.info("gives up its own ring for {ring}", ring=for_ring.text)
+        assert self._hosting is not None
+        self._hosting.stop()
+        self._stop_keeping_our_place()
+        self._ring.leave()
+        self._identity, self._identified = None, Gate()
+        self._put_together()
+        self._host()
+        self._tell_state(leeching=True)
+        self._standings.tell_all()
+        self._standings.judge_members()
+        self._joining.look(self._join_through, self._begin_ring, has_met_one=True)
 
 
-def _can_be_found(link: MeshConnection) -> bool:
-    """Whether others could connect to this peer, so that it can be a member of the ring."""
-    return not link.ours or (link.address is not None and link.address.reachable)
+def _no_ring() -> Exception:
+    return NoMajorityTimeout("no ring was found in time")

@@ -1,7 +1,8 @@
-"""Keeps a link to everybody that a member hears of, while the ring is as small as its links go.
+"""Who is linked to: everybody that a member hears of, while the ring is as small as its links go.
 
-In a larger ring links that nobody needs are closed: those to nodes that are not near, when nothing came over
-them for a while.
+In a larger ring nobody is connected to only because somebody named it. What links there are then, others have
+made because they need them: to neighbours, to fingers, and for calls; and those that were there before. Links
+that nobody needs are closed where there are more than the bound. So none is made that is closed again soon.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from chordtx.errors import Stopped
 from chordtx.mesh import Address, MeshConnection
 
 _SECONDS = 1.0
-_IDLE_SECONDS = 10.0
+_IDLE_SECONDS = 30.0
+#: Before the node is in the ring it does not know how large that is.
+_LINKS_TO_JOIN_BY = 4
+#: In a large ring calls make links only up to this share of the bound; the rest is for who connects to us.
+_OF_OUR_MAKING = 0.75
+#: Links to so many others are told to a peer: who is linked to several soon knows all of a small ring.
+_TOLD_MAX = 16
+_TOLD_IN_LARGE_RING = 8
 
 
 class Node(Protocol):
@@ -24,8 +32,14 @@ class Node(Protocol):
     def has_link(self, peer: str) -> bool:
         """Whether there is a link to a node, by its id."""
 
-    def links_count(self) -> int:
-        """How many links there are."""
+    def is_leeching(self) -> bool:
+        """Whether it only uses the ring."""
+
+    def is_in_ring(self) -> bool:
+        """Whether it is a member."""
+
+    def ring_size(self) -> float:
+        """About how many members the ring has, as far as is known."""
 
     def dial(self, address: Address) -> None:
         """Connect in the background."""
@@ -39,6 +53,9 @@ class Node(Protocol):
     def is_near(self, id: int) -> bool:
         """Whether a node is a neighbour, or keeps something with this one."""
 
+    def is_finger(self, id: int) -> bool:
+        """Whether lookups go by a node."""
+
     def seconds(self) -> float:
         """A clock that only runs forward."""
 
@@ -50,42 +67,88 @@ class Node(Protocol):
 
 
 class Spreading:
-    """One node's. :param id: its own. :param links_max: so many it makes."""
+    """One node's. :param id: its own. :param links_max: so many links to members it has, or few more."""
 
     def __init__(self, node: Node, id: str, links_max: int) -> None:
         self._node = node
         self._id = id
         self._links_max = links_max
         self._under_way: set[Address] = set()
+        self._named: dict[str, Address] = {}  # and not connected to, the latest last
+
+    @property
+    def is_ring_large(self) -> bool:
+        """Whether the ring has more members than this node has links."""
+        return self._node.ring_size() > self._links_max + 1
+
+    @property
+    def told_max(self) -> int:
+        """Of so many peers others are told."""
+        return _TOLD_IN_LARGE_RING if self.is_ring_large else _TOLD_MAX
+
+    @property
+    def calls_make_links(self) -> bool:
+        """Whether an operation for a node that there is no link to makes one. Else others pass it on."""
+        links_max: float = self._links_max
+        if self.is_ring_large and not self._node.is_leeching():
+            links_max *= _OF_OUR_MAKING
+        return self._links_count() < links_max
+
+    def _links_count(self) -> int:
+        return sum(link.is_member for link in self._node.links())
 
     def peer_met(self, peer: str, address: Address) -> None:
         """A peer was named."""
-        node = self._node
-        if node.has_link(peer) or node.links_count() >= self._links_max:
+        if self._node.has_link(peer) or address in self._under_way:
             return
-        if address in self._under_way or len(self._under_way) >= self._links_max:
+        if self._wants_more():
+            self._begin(peer, address)
             return
-        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
-        # that there is one link and not two of which one must go again.
-        delay_seconds = 0.0 if self._id > peer else _SECONDS * (1 + node.random())
-        node.background(self._connect(peer, address, delay_seconds))
+        self._named.pop(peer, None)
+        self._named[peer] = address
+        if len(self._named) > self._links_max:
+            del self._named[next(iter(self._named))]
 
-    def close_idle(self) -> None:
+    def look(self) -> None:
+        """Something may have changed: connect to those that were named before, or close what is too much."""
+        while self._named and self._wants_more():
+            peer, address = self._named.popitem()
+            if not self._node.has_link(peer) and address not in self._under_way:
+                self._begin(peer, address)
+        self._close_idle()
+
+    def _wants_more(self) -> bool:
+        node = self._node
+        if not node.is_in_ring():
+            return len(node.links()) + len(self._under_way) < _LINKS_TO_JOIN_BY
+        has_place = self._links_count() + len(self._under_way) < self._links_max
+        return has_place and not self.is_ring_large
+
+    def _close_idle(self) -> None:
         """Close what is beyond the bound and not needed, the longest silent first."""
         node = self._node
-        too_many = node.links_count() - self._links_max
+        too_many = self._links_count() - self._links_max
         if too_many > 0:
             idle_since = node.seconds() - _IDLE_SECONDS
             idle = [
                 link
                 for link in node.links()
-                if link.ours and link.heard_at < idle_since and not node.is_near(link.id_10)
+                if link.is_member and link.heard_at < idle_since and not self._is_needed(link.id_10)
             ]
             for link in sorted(idle, key=lambda link: link.heard_at)[:too_many]:
                 link.part(Stopped("the link is not needed"))
 
-    async def _connect(self, peer: str, address: Address, delay_seconds: float) -> None:
+    def _is_needed(self, id: int) -> bool:
+        return self._node.is_near(id) or self._node.is_finger(id)
+
+    def _begin(self, peer: str, address: Address) -> None:
+        # Both sides hear of each other at about the same time: the one with the greater id goes first, so
+        # that there is one link and not two of which one must go again.
+        delay_seconds = 0.0 if self._id > peer else _SECONDS * (1 + self._node.random())
         self._under_way.add(address)
+        self._node.background(self._connect(peer, address, delay_seconds))
+
+    async def _connect(self, peer: str, address: Address, delay_seconds: float) -> None:
         try:
             await self._node.sleep(delay_seconds)
         finally:

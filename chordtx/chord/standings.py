@@ -39,8 +39,8 @@ class Node(Protocol):
     def is_fellow(self, id: int) -> bool:
         """Whether a node is a member of one of its groups."""
 
-    def standing_changed(self, link: MeshConnection, standing: Standing) -> None:
-        """A node of our ring, or of none, has told of itself."""
+    def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
+        """A node of our ring, or of none, has told of itself, and what it told ``before``."""
 
     def member_changed(self, link: MeshConnection) -> None:
         """A peer is a member of our ring, or is none any more (``leeching``)."""
@@ -60,6 +60,7 @@ class Standings:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._of: dict[int, Standing] = {}
+        self._told_hears = False
         self._stores: dict[int, bool] = {}
 
     def of(self, id: int) -> Standing | None:
@@ -77,8 +78,14 @@ class Standings:
         """Tell a peer of ourselves."""
         link.send(flags.STANDING, self._node.own_standing().to_wire())
 
+    def look(self) -> None:
+        """Whether this node hears of keys may have changed."""
+        if self._node.own_standing().hears != self._told_hears:
+            self.tell_all()
+
     def tell_all(self) -> None:
         """Tell everybody: something has changed."""
+        self._told_hears = self._node.own_standing().hears
         for link in list(self._node.links()):
             if link.ours:
                 self.tell(link)
@@ -87,6 +94,7 @@ class Standings:
         """A link is gone."""
         self._of.pop(link.id_10, None)
         self._stores.pop(link.id_10, None)
+        self.look()
 
     # Who is a member
 
@@ -111,29 +119,33 @@ class Standings:
         changed, link.leeching = leeching != link.leeching, leeching
         if changed:
             self._node.member_changed(link)
+            self.look()
 
     # Telling
 
     def received(self, link: MeshConnection, message: Message) -> None:
-        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts]]``.
+        """``standing [0x44, [ring, has_disk, is_leaving, is_empty, starts, hears, is_stopping]]``.
 
         :raises ProtocolError: when it is nothing like that.
         """
         if not link.ours or len(message.payload) != 2:
             raise ProtocolError("a standing comes from a node of ours, and has one entry")
         standing = Standing.from_wire(message.payload[1])
+        before = self._of.get(link.id_10)
         self._of[link.id_10] = standing
-        self.judge(link, standing)
+        link.hears = standing.hears
+        self.judge(link, standing, before)
+        self.look()
 
-    def judge(self, link: MeshConnection, standing: Standing) -> None:
-        """What a peer has told is judged by what we are now."""
+    def judge(self, link: MeshConnection, standing: Standing, before: Standing | None = None) -> None:
+        """What a peer has told is judged by what we are now. :param before: what it told before."""
         ours = self._node.own_standing()
         if standing.ring is None or ours.ring is None or standing.ring == ours.ring:
             if self._has_run_since(link, standing):
                 why = f"a data folder with this node's id has run that is newer than this one: {_NEW_NODE}"
                 self.refuse(link, ChordError(why))
             else:
-                self._node.standing_changed(link, standing)
+                self._node.standing_changed(link, standing, before)
         elif ours.is_empty and not (standing.is_empty and ours.ring.id > standing.ring.id):
             self._node.give_ring_up(standing.ring)
         elif not standing.is_empty:

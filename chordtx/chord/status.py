@@ -24,17 +24,28 @@ def status_of_ring(ring: RingNode) -> dict[str, Any]:
 
 
 def status_of_groups(identity: RingIdentity | None, hosting: Hosting | None) -> dict[str, Any]:
-    """What a node keeps, fit for JSON."""
+    """What a node keeps, fit for JSON.
+
+    ``groups`` that it has records of, and ``filling`` ones that it has none of yet; of how many it ``leads``,
+    and of how many of those the members are ``changing``; in how many nobody leads as far as it knows
+    (``leaderless``); and ``epoch``: how often the members of some group have changed at most.
+    """
     if identity is None:
         return {"ring": None}
     told = {"ring": identity.text, "partitions": identity.partitions, "replicas": identity.replicas}
     if hosting is None:
-        return {**told, "groups": 0, "leads": 0, "records": 0, "bytes": 0}
-    states = [group.replica.state for group in hosting.groups.groups.values() if group.replica.state]
+        nothing = ("groups", "filling", "leads", "changing", "leaderless", "epoch", "records", "bytes")
+        return {**told, **dict.fromkeys(nothing, 0)}
+    groups = [each for each in hosting.groups.groups.values() if hosting.me.id in each.configuration.ids]
+    states = [group.replica.state for group in groups if group.replica.state is not None]
     return {
         **told,
         "groups": len(states),
+        "filling": len(groups) - len(states),
         "leads": len(hosting.leads),
+        "changing": sum(group.is_changing for group in groups),
+        "leaderless": sum(group.leader is None and group.who_leads() is None for group in groups),
+        "epoch": max((group.configuration.epoch.number for group in groups), default=0),
         "records": sum(len(state.records) for state in states),
         "bytes": hosting.groups.bytes_used,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -19,7 +18,7 @@ JOIN_TIMEOUT_SECONDS = 5.0
 EXITS = """
 \b
 Exit status: 0 done; 1 no such key; 2 usage; 3 no ring reached;
-4 no majority in time. Errors go to standard error.
+4 no majority in time; 5 not healthy. Errors go to standard error.
 """
 
 
@@ -86,9 +85,6 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-_modules = [items, bulk, views, local]
-if os.environ.get("CHORDTX_GROUPS"):  # until groups are what there is
-    _modules.append(operate)
-for module in _modules:
+for module in (items, bulk, views, operate, local):
     for each in module.COMMANDS:
         command.add_command(each)

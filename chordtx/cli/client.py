@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from chordtx.chord import ChordService
 from chordtx.cli import running
+from chordtx.cli.addresses import PEER_DEFAULT
 from chordtx.config import ChordSettings
 
 NodeWork = Callable[[Any, ChordService], Coroutine[Any, Any, None]]
@@ -25,6 +26,11 @@ class Client:
     subnet: str = "chord"
     encryption: str = "Plaintext"
     settings: ChordSettings = field(factory=ChordSettings)
+
+    @property
+    def asked(self) -> str:
+        """The one node that a command is about: the first that was named."""
+        return self.peers[0] if self.peers else PEER_DEFAULT
 
     def run(self, work: NodeWork) -> None:
         """Run ``work(reactor, node)`` with a node that has joined, and exit with its status.

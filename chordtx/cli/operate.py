@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from chordtx.cli.addresses import PEER_DEFAULT
 from chordtx.cli.client import Client
 from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
 
@@ -39,7 +38,7 @@ def leave(client: Client) -> None:
     """
 
     async def work(reactor: Any, node: Any) -> None:
-        await node.order(_asked(client), "leave")
+        await node.order(client.asked, "leave")
 
     client.run(work)
 
@@ -56,15 +55,10 @@ def recover(client: Client, yes: bool) -> None:
         click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
 
     async def work(reactor: Any, node: Any) -> None:
-        (count,) = await node.order(_asked(client), "recover")
+        (count,) = await node.order(client.asked, "recover")
         click.echo(f"{count} partitions went on without their lost members")
 
     client.run(work)
-
-
-def _asked(client: Client) -> str:
-    """The node that is asked: the first that was named."""
-    return client.peers[0] if client.peers else PEER_DEFAULT
 
 
 COMMANDS = (health, leave, recover)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +14,17 @@ from chordtx.cli.jsonform import dumps, json_text
 from chordtx.escaping import escaped
 
 COLUMN_CHARACTERS_MAX = 300
-FIRST_COLUMNS = ("id", "address", "kind", "records", "bytes")
+FIRST_COLUMNS = ("id", "address", "kind", "groups", "leads", "records", "bytes")
 
 
 @click.command()
 @click.pass_obj
 def status(client: Client) -> None:
-    """Write this node's view of the ring as JSON."""
+    """Write the view of the node that is asked as JSON: the first that was named."""
 
     async def work(reactor: Any, node: ChordService) -> None:
-        click.echo(json_text(node.status, indent=2))
+        (told,) = await node.order(client.asked, "status")
+        click.echo(json_text(told, indent=2))
 
     client.run(work)
 
@@ -35,11 +37,14 @@ def status(client: Client) -> None:
 def ring(client: Client, as_json: bool) -> None:
     """Walk the ring once; writes a line for each node.
 
-    The columns: id, address, kind, records and their bytes.
+    The columns: id, address, kind, groups that it keeps and leads, records and their bytes.
     """
 
     async def work(reactor: Any, node: ChordService) -> None:
-        for each in await node.ring():
+        nodes = await node.ring()
+        if not as_json and sys.stdout.isatty():
+            click.echo("  ".join(FIRST_COLUMNS))
+        for each in nodes:
             click.echo(dumps(each) if as_json else line_of(each))
 
     client.run(work)

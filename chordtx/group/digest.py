@@ -30,9 +30,13 @@ class Digests:
     __slots__ = ("leaves", "tree")
 
     def __init__(self, records: Mapping[bytes, Record]) -> None:
-        self.leaves: list[dict[bytes, bytes]] = [{} for _ in range(LEAVES)]
+        leaves: list[dict[bytes, bytes]] = [_NO_RECORDS] * LEAVES
         for key, record in records.items():
-            self.leaves[leaf_of(key)][digest_of(key, record)] = key
+            leaf = leaf_of(key)
+            if leaves[leaf] is _NO_RECORDS:
+                leaves[leaf] = {}
+            leaves[leaf][digest_of(key, record)] = key
+        self.leaves = leaves
         self.tree = b"".join([_leaf_digest(each) if each else _EMPTY_LEAF for each in self.leaves])
 
     def leaves_unlike(self, tree: bytes) -> list[int]:
@@ -72,3 +76,4 @@ def _leaf_digest(entries: Iterable[bytes]) -> bytes:
 
 #: As most leaves are in a partition of few records.
 _EMPTY_LEAF = _leaf_digest(())
+_NO_RECORDS: dict[bytes, bytes] = {}

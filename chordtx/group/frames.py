@@ -1,10 +1,11 @@
 """The wire forms of groups: what members tell one another, what clients ask, and what they are answered.
 
-A frame is a msgpack array, and so is each message in it::
+What members tell is a frame: a msgpack array, and so is each message in it. Operations and answers come one
+by one, in the calls of the mesh::
 
-    members:  [[partition, code, *fields], ...]
-    clients:  [[partition, [client, number, answered, stamp, kind, key, arguments], ...], ...]
-    answers:  [[partition, [client, number, status, detail, rank, stamp], ...], ...]
+    members:    [[partition, code, *fields], ...]
+    operation:  [client, number, answered, stamp, kind, key, arguments]
+    answer:     [client, number, status, detail, rank, stamp]
 
 Named tuples are arrays of their fields. Whatever the bytes are, reading them gives checked values or raises
 :class:`~chordtx.errors.ProtocolError`: nothing behind here has to look at a type again.
@@ -13,7 +14,7 @@ Named tuples are arrays of their fields. Whatever the bytes are, reading them gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 from attrs import evolve
@@ -83,8 +84,6 @@ _named = tuple.__new__
 
 Entries = list[tuple[int, Message]]
 
-T = TypeVar("T")
-
 
 def _in_wire_form(obj: object) -> Any:
     """What msgpack cannot pack by itself."""
@@ -95,7 +94,7 @@ def _in_wire_form(obj: object) -> Any:
     raise TypeError(f"{type(obj).__name__} has no wire form")
 
 
-def _unpacked(data: bytes, limits: Limits, *, of_member: bool) -> Any:
+def _unpacked(data: bytes, limits: Limits) -> Any:
     """The array that a frame is, with tuples for arrays.
 
     Most frames are small and right: those msgpack reads itself, within bounds. The keys of maps are bytes
@@ -106,19 +105,17 @@ def _unpacked(data: bytes, limits: Limits, *, of_member: bool) -> Any:
             return msgpack.unpackb(data, use_list=False, max_array_len=_QUICK_ARRAY_MAX)
         except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
             pass  # broken, or with a long array: the next look tells
-    if of_member:
-        containers_max = max(limits.containers_max, len(data) // _MEMBERS_BYTES_PER_ARRAY)
-        limits = evolve(limits, containers_max=containers_max)
-    walk(data, limits, envelope=True)
+    containers_max = max(limits.containers_max, len(data) // _MEMBERS_BYTES_PER_ARRAY)
+    walk(data, evolve(limits, containers_max=containers_max), envelope=True)
     try:
         return msgpack.unpackb(data, use_list=False)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise ProtocolError(f"broken msgpack: {error}") from error
 
 
-def _rows(data: bytes, limits: Limits, *, of_member: bool = False) -> tuple[tuple[Any, ...], ...]:
+def _rows(data: bytes, limits: Limits) -> tuple[tuple[Any, ...], ...]:
     """The messages of a frame: each has a partition and one thing more."""
-    rows = _unpacked(data, limits, of_member=of_member)
+    rows = _unpacked(data, limits)
     if type(rows) is not tuple:
         raise ProtocolError("a frame is an array")
     for row in rows:
@@ -137,6 +134,8 @@ def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
     if type(now_ms) is not int or not 0 <= now_ms <= COUNT_MAX:
         raise ProtocolError("a time is a number from 0 on")
     changes = changes_from_wire(told)
+    if after + len(changes) > COUNT_MAX:
+        raise ProtocolError("a change that has no sequence any more")
     for change in changes:
         if len(change[3]) > value_bytes_max or len(change[1]) > KEY_BYTES_MAX:
             raise ProtocolError("a change with too large a key or value")
@@ -274,7 +273,7 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
     :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
     """
     entries: Entries = []
-    for row in _rows(data, limits, of_member=True):
+    for row in _rows(data, limits):
         partition, code = row[0], row[1]
         if type(code) is not int or not 0 <= code < len(_FORMS):
             raise ProtocolError("there is no such message")
@@ -290,39 +289,6 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
 # Clients
 
 
-def operations_to_wire(batches: Iterable[tuple[int, Iterable[Operation]]]) -> bytes:
-    """A frame of a client's operations, by partition."""
-    return _by_partition_to_wire(batches)
-
-
-def operations_from_wire(
-    data: bytes, limits: Limits, value_bytes_max: int, partitions: int = PARTITIONS_MAX
-) -> list[tuple[int, list[Operation]]]:
-    """The opposite of :func:`operations_to_wire`.
-
-    :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
-    """
-    return _by_partition_from_wire(
-        data, limits, partitions, lambda obj: operation_from_wire(obj, value_bytes_max)
-    )
-
-
-def _by_partition_to_wire(batches: Iterable[tuple[int, Iterable[object]]]) -> bytes:
-    packed: bytes = msgpack.packb([(partition, *entries) for partition, entries in batches])
-    return packed
-
-
-def _by_partition_from_wire(
-    data: bytes, limits: Limits, partitions: int, read: Callable[[object], T]
-) -> list[tuple[int, list[T]]]:
-    batches = []
-    for partition, *told in _rows(data, limits):
-        if not 0 <= partition < partitions:
-            raise ProtocolError("there is no such partition")
-        batches.append((partition, [read(each) for each in told]))
-    return batches
-
-
 def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
     """One operation by itself. :raises ProtocolError: when ``obj`` is none."""
     if not isinstance(obj, ARRAYS) or len(obj) != 7:
@@ -336,23 +302,6 @@ def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
     return _named(
         Operation,
         (fields.client_id(client), number, answered, rank_from_wire(stamp), kind, fields.key(key), arguments),
-    )
-
-
-def answers_to_wire(batches: Iterable[tuple[int, Iterable[Answer]]]) -> bytes:
-    """A frame of answers to one client's node, by partition."""
-    return _by_partition_to_wire(batches)
-
-
-def answers_from_wire(
-    data: bytes, limits: Limits, value_bytes_max: int, partitions: int = PARTITIONS_MAX
-) -> list[tuple[int, list[Answer]]]:
-    """The opposite of :func:`answers_to_wire`. Whether a detail goes with what was asked, the client knows.
-
-    :raises ProtocolError: when anything in it is not what it ought to be; then nothing of it counts.
-    """
-    return _by_partition_from_wire(
-        data, limits, partitions, lambda obj: answer_from_wire(obj, value_bytes_max)
     )
 
 

@@ -48,7 +48,7 @@ from chordtx.group.messages import (
 )
 from chordtx.group.moving import Move
 from chordtx.group.partition_time import WallClocks
-from chordtx.group.rank import NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
+from chordtx.group.rank import COUNT_MAX, NO_BALLOT, NO_RANK, Ballot, NodeId, Rank
 from chordtx.group.recovery import Survivors, forced
 from chordtx.group.replica import Aside, Replica, Stored
 from chordtx.group.state import State
@@ -147,12 +147,8 @@ class Group:
         if told.mark != self.replica.history.mark:
             return
         self._number_seen = max(self._number_seen, told.promised.number)
-        candidate = self.candidate
-        if (
-            candidate is not None
-            and candidate.ballot == told.ballot
-            and (told.wait_seconds or candidate.trial)
-        ):
+        mine = self.candidate
+        if mine is not None and mine.ballot == told.ballot and (told.wait_seconds or mine.trial):
             self.tries.after(told.wait_seconds + self.tries.apart())
         ballot = self._own_ballot()
         if ballot is not None and told.promised > ballot:
@@ -285,8 +281,11 @@ class Group:
             self.tries.after(self._place(gone) * self.tries.apart())
 
     def reached(self, node: NodeId) -> bool:
-        """There is a link to a node again. :returns: whether it tries anew for that."""
+        """There is a link to a node again. :returns: whether there is something to do for that."""
         self._survivors.lives(node)
+        if self.leader is not None and Member(node, has_disk=True) in self.configuration.members:
+            self.leader.doubt(node)
+            return True
         if self.tries.at is None or node not in self.configuration.ids:
             return False
         self.tries.hurry()
@@ -319,7 +318,10 @@ class Group:
             return
         self._step_down()
         self.tries.at = None
-        ballot = Ballot(max(replica.promised.number, self._number_seen) + 1, self.me.id)
+        number = max(replica.promised.number, self._number_seen) + 1
+        if number > COUNT_MAX:
+            return  # somebody has lied, for nobody counts so far: what is said with it would break links
+        ballot = Ballot(number, self.me.id)
         if not trial:
             replica.promise(ballot)  # its own promise first: no ballot is used twice
             self._sequence = 0
@@ -453,13 +455,14 @@ class Group:
         """The group is to consist of these: newcomers learn the records first."""
         leader, wanted = self.leader, tuple(sorted(members))
         assert wanted, "a group has members"
-        if leader is None or leader.stage != LEADING or wanted == leader.configuration.members:
+        if leader is None or leader.stage != LEADING:
             return
         if self._learning is None or self._learning.members != wanted:
             self._stop_learning()
-            self._learning = Learning(leader, wanted, self._settings, self._turn.now)
-            self._learning.teach(self._turn.now)
-            self._seal_when_learned()
+            if wanted != leader.configuration.members:
+                self._learning = Learning(leader, wanted, self._settings, self._turn.now)
+                self._learning.teach(self._turn.now)
+                self._seal_when_learned()
 
     def _seal_when_learned(self) -> None:
         learning, leader = self._learning, self.leader
@@ -491,6 +494,7 @@ class Group:
         leader.flush()
         self._step_down()
         leader.make_way_for(to)
+        self.tries.after(self._settings.majority_timeout_seconds)  # that one may be gone; else it stops this
 
     def _own_ballot(self) -> Ballot | None:
         if self.leader is not None:

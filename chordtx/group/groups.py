@@ -135,6 +135,8 @@ class Groups:
         """
         turn = self.turn
         turn.now, turn.wall_ms, turn.is_full = now, wall_ms, is_full
+        if is_full or turn.full:
+            turn.heard_full(self.me.id, is_full)
 
     def received(self, by: NodeId, entries: Iterable[tuple[int, Message]]) -> None:
         """What another node, or this one, has sent."""
@@ -208,7 +210,7 @@ class Groups:
                 group.lost(node, has_ended=has_ended)
 
     def reached(self, node: NodeId) -> None:
-        """There is a link to a node again: groups that could not get a leader without it try anew."""
+        """There is a link to a node again: groups without a leader try anew; leaders ask how far it is."""
         for partition, group in self.groups.items():
             if group.reached(node):
                 self._active.add(partition)

@@ -30,7 +30,7 @@ from chordtx.group.messages import (
     Yours,
     not_leader,
 )
-from chordtx.group.operations import GET, READS, Moment
+from chordtx.group.operations import GET, READS, WRITTEN, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
 from chordtx.group.prompt import Prompt
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
@@ -117,7 +117,6 @@ class Leader:
         self.commit = first - 1
         self.base = base
         self.acknowledged: dict[NodeId, int] = {}
-        self.full: set[NodeId] = set()
         self._replica = replica
         self._partition = replica.partition
         self._me = replica.me
@@ -180,6 +179,11 @@ class Leader:
         told = Install(self.rank, base, self.state.header, self._turn.now)
         self._turn.send_at_once((member,), self._partition, told)
 
+    def doubt(self, member: NodeId) -> None:
+        """A member may have been started again with a damaged disk: it is asked how far it is."""
+        if member in self.acknowledged:
+            self.acknowledged[member] = -1
+
     def teach(self, newcomer: NodeId) -> None:
         """One that is about to be a member copies the newest state."""
         self._learning.add(newcomer)
@@ -225,8 +229,8 @@ class Leader:
         if by != self._me:
             self._held_lease.granted(by, min(sent, self._turn.now))
             self._walls.told(by, wall_ms)
-        if full or self.full:
-            (self.full.add if full else self.full.discard)(by)
+        if full or self._turn.full:
+            self._turn.heard_full(by, full)
         if sequence < 0 or sequence < before:
             return False  # what it lacks, the next tick finds
         if before < 0 and by != self._me:
@@ -312,7 +316,8 @@ class Leader:
         if stamp < state.evicted:
             self._answer(who, operation, TOO_OLD, None)
             return
-        if self.full and operations.grows(kind, arguments):
+        full = self._turn.full and self._turn.is_any_full(self.configuration.ids)
+        if full and operations.grows(kind, arguments):
             self._answer(who, operation, FULL, None)
             return
         before = state.records.get(key)
@@ -326,7 +331,8 @@ class Leader:
         elif after is None:
             change = Change(kind, key, REMOVE, b"", 0, client, number, answered, result)
         else:
-            change = Change(kind, key, STORE, after.value, after.expires_ms, client, number, answered, result)
+            told = WRITTEN if result[1] is after.value else result
+            change = Change(kind, key, STORE, after.value, after.expires_ms, client, number, answered, told)
         self._make(change, rank, now_ms, before)
         self._waiting.append(_Waiting(rank.sequence, who, Answer(client, number, *result, rank, NO_RANK)))
 
@@ -451,9 +457,9 @@ class Leader:
         if expired:
             self._read_late(who, operation, now_ms, expired)
         else:
-            self._answer(
-                who, operation, *operations.list_page(self._sorted(records), records, 0, operation.arguments)
-            )
+            keys = self._sorted(records)
+            found = operations.look_at_all(operation.kind, keys, records, operation.arguments)
+            self._answer(who, operation, *found)
 
     def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
         if records is not self.state.records:
@@ -566,7 +572,7 @@ class Leader:
         self._last_tick = (now, self.newest)
         for member in self.others:
             have = self.acknowledged.get(member, -1)
-            if have < newest:
+            if have < newest and not self._turn.is_sending(member):
                 self._send_missing(member, have)
 
     def _expire_due(self) -> None:

@@ -16,6 +16,7 @@ INCREMENT          packed number                          DONE number; WRONG_TYP
 TAKE                                                      DONE value; ABSENT
 TOUCH              expires                                DONE; ABSENT
 LIST               prefix, after, limit, with values      DONE (entries, whether there are more)
+COUNT              prefix                                 DONE number
 =================  =====================================  ==================================================
 
 A *version* is the rank of the change that wrote a record. *Expires* is None for never, a number of
@@ -38,11 +39,11 @@ from chordtx.group.rank import ARRAYS, COUNT_MAX, Rank, rank_from_wire
 from chordtx.group.record import Record, is_expired
 from chordtx.wire.packing import scan, unpack_scanned
 
-GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST = range(9)
-NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list")
+GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST, COUNT = range(10)
+NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list", "count")
 KINDS = len(NAMES)
 #: What may be answered without being a change.
-READS = frozenset({GET, LIST})
+READS = frozenset({GET, LIST, COUNT})
 
 DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
 
@@ -78,6 +79,8 @@ Outcome = tuple[Record | None, Result]
 Function = Callable[[Record | None, Moment, tuple[Any, ...]], Outcome]
 
 _DONE: Result = (DONE, None)
+#: In a change: the result is what was written. So a large value does not travel twice.
+WRITTEN: Result = (DONE, True)
 _ABSENT: Result = (ABSENT, None)
 
 
@@ -174,15 +177,35 @@ def change(kind: int, record: Record | None, at: Moment, arguments: tuple[Any, .
     return _FUNCTIONS[kind](None if is_expired(record, at.now_ms) else record, at, arguments)
 
 
-def list_page(
-    keys: list[bytes], records: Mapping[bytes, Record], now_ms: int, arguments: tuple[Any, ...]
+def look_at_all(
+    kind: int, keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[Any, ...]
+) -> Result:
+    """LIST or COUNT.
+
+    :param keys: of all records, none of which is expired; sorted.
+    """
+    return _count(keys, *arguments) if kind == COUNT else _page(keys, records, *arguments)
+
+
+def _count(keys: list[bytes], prefix: bytes) -> Result:
+    if not prefix:
+        return DONE, len(keys)
+    start = bisect_left(keys, prefix)
+    return DONE, bisect_left(keys, True, lo=start, key=lambda key: not key.startswith(prefix)) - start
+
+
+def _page(
+    keys: list[bytes],
+    records: Mapping[bytes, Record],
+    prefix: bytes,
+    after: bytes | None,
+    limit: int,
+    with_values: bool,
 ) -> Result:
     """One page of the keys that begin with a prefix, in order.
 
-    :param keys: all there are, sorted.
     :returns: DONE, (entries, whether there are more); an entry is ``(key, value or None, expires_ms, rank)``.
     """
-    prefix, after, limit, with_values = arguments
     entries: list[tuple[Any, ...]] = []
     room = LIST_BYTES_MAX
     start = max(bisect_right(keys, after) if after is not None else 0, bisect_left(keys, prefix))
@@ -191,8 +214,6 @@ def list_page(
         if not key.startswith(prefix):
             break
         record = records[key]
-        if is_expired(record, now_ms):
-            continue
         value = record.value if with_values else None
         room -= len(key) + (len(value) if value is not None else 0)
         if entries and (len(entries) >= limit or room < 0):
@@ -374,4 +395,5 @@ _CHECKS: dict[int, tuple[Callable[[object, int], Any], ...]] = {
     TAKE: (),
     TOUCH: (_expires,),
     LIST: (_prefix, _after, _limit, _flag),
+    COUNT: (_prefix,),
 }

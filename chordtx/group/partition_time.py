@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
-from chordtx.group.rank import NO_RANK, NodeId, Rank
+from chordtx.group.rank import COUNT_MAX, NO_RANK, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.turn import Turn
 
@@ -54,7 +54,7 @@ class PartitionTime:
     def now_ms(self) -> int:
         """The present time."""
         advanced = self._state_ms + (self._turn.now - self._since) * 1000
-        return int(max(advanced, self._walls.median_ms(self._members)))
+        return min(int(max(advanced, self._walls.median_ms(self._members))), COUNT_MAX)
 
     def is_now(self, now_ms: int) -> None:
         """A change has this time: it does not go back behind it."""

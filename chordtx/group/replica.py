@@ -178,7 +178,8 @@ class Replica:
         if ballot.node != asked_by and ballot != released:
             left = until - self._turn.now
         promised = self.promised
-        if promised.node != asked_by and promised != released:
+        # Who has a promise and nothing more may have given up: what it confirms elsewhere is not for this.
+        if promised.node != asked_by and promised != released and self.follows is not None:
             left = max(left, self._pairs.granted_until(promised.node) - self._turn.now)
         return left if left > 0 else 0.0
 

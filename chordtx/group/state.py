@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration, Member, configuration_from_wire, members_from_wire
-from chordtx.group.operations import KINDS, Result, result_from_wire
+from chordtx.group.operations import KINDS, WRITTEN, Result, result_from_wire
 from chordtx.group.rank import ARRAYS, COUNT_MAX, FIRST_RANK, NO_RANK, Rank, rank_from_wire
 from chordtx.group.record import Record
 
@@ -36,8 +36,8 @@ class Change(NamedTuple):
     :ivar value: STORE: the new value, packed. :ivar expires_ms: and when it expires, 0 for never.
     :ivar client: whose operation it is; empty for a leader's own.
     :ivar number: of the operation. :ivar answered: up to which number the client has its answers.
-    :ivar result: to be answered again to who asks again. A leader's own: what it is about, which is the
-        members of the next epoch (SEAL), a rank (EVICT) or keys (EXPIRE).
+    :ivar result: to be answered again to who asks again; WRITTEN stands for ``value``. A leader's own: what
+        it is about, which is the members of the next epoch (SEAL), a rank (EVICT) or keys (EXPIRE).
     """
 
     kind: int
@@ -195,7 +195,7 @@ class State:
             touched.records.append((key, before, None))
 
     def _remember(self, change: Change, rank: Rank, touched: Touched) -> None:
-        kind, key, _, _, _, id, number, answered, result = change
+        kind, key, _, value, _, id, number, answered, result = change
         client = self.clients.get(id)
         if client is None:
             client = self.clients[id] = Client(0, rank, {})
@@ -206,6 +206,8 @@ class State:
             for each in [each for each in all_done if each <= answered]:
                 del all_done[each]
                 told.append((id, each, None))
+        if result[1] is True:
+            result = (result[0], value)
         done = all_done[number] = Done(rank, kind, key, result)
         told.append((id, number, done))
 
@@ -278,7 +280,8 @@ def _change_from_wire(obj: object) -> Change:
     if not client:
         result = _own_from_wire(kind, result)
     elif 0 <= kind < KINDS:
-        result = result_from_wire(result)
+        is_value = effect == STORE and isinstance(result, ARRAYS) and tuple(result) == WRITTEN
+        result = WRITTEN if is_value else result_from_wire(result)
     else:
         raise ProtocolError("a client's change is one of the operations")
     return _named(Change, (kind, key, effect, value, expires, client, number, answered, result))

@@ -15,6 +15,8 @@ from typing import Protocol
 from chordtx.group.messages import Answer, Message
 from chordtx.group.rank import NodeId
 
+_FULL_SECONDS = 5.0
+
 
 class Randomness(Protocol):
     """Where groups have their random moments and marks from: a :class:`random.Random`, or the like."""
@@ -34,6 +36,7 @@ class Turn:
 
     :ivar now: by the lease clock, in seconds. :ivar wall_ms: by the wall clock.
     :ivar is_full: whether the node is to hold no more than it does.
+    :ivar full: when other nodes have said the same, and this one too.
     :ivar at_once: messages by receiver, each with its partition.
     :ivar lazily: the same, of those that nobody waits for: they may be gathered for some milliseconds, but
         nothing that is sent to the same node later may overtake them.
@@ -44,6 +47,7 @@ class Turn:
     :ivar unsaved: the partitions of which something has to be saved.
     :ivar to_confirm: the nodes whose leases are wanted anew.
     :ivar reading: the partitions with reads that wait for that.
+    :ivar is_sending: tells whether what was sent to a node has not left yet: then nothing is sent again.
     :ivar unflushed: called when the turn ends: what was gathered becomes a message.
     """
 
@@ -51,6 +55,7 @@ class Turn:
         self.now = 0.0
         self.wall_ms = 0
         self.is_full = False
+        self.full: dict[NodeId, float] = {}
         self.at_once: Outgoing = {}
         self.lazily: Outgoing = {}
         self.when_synced: Outgoing = {}
@@ -60,7 +65,20 @@ class Turn:
         self.unsaved: set[int] = set()
         self.to_confirm: set[NodeId] = set()
         self.reading: set[int] = set()
+        self.is_sending: Callable[[NodeId], bool] = _never
         self.unflushed: list[Callable[[], None]] = []
+
+    def heard_full(self, node: NodeId, is_full: bool) -> None:
+        """A node says whether it is full."""
+        if is_full:
+            self.full[node] = self.now
+        else:
+            self.full.pop(node, None)
+
+    def is_any_full(self, nodes: Iterable[NodeId]) -> bool:
+        """Whether one of these has said so of late. After a while a write finds out how it is now."""
+        since = self.now - _FULL_SECONDS
+        return any(self.full.get(node, since) > since for node in nodes)
 
     def send(self, to: NodeId, partition: int, message: Message) -> None:
         """Once all that was saved so far is on disk."""
@@ -81,6 +99,10 @@ class Turn:
     def answer(self, who: object, partition: int, answer: Answer) -> None:
         """What became of an operation."""
         self.answers.append((who, partition, answer))
+
+
+def _never(_: NodeId) -> bool:
+    return False
 
 
 def _put(outgoing: Outgoing, to: Iterable[NodeId], entry: tuple[int, Message]) -> None:

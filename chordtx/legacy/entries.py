@@ -26,7 +26,7 @@ class Entry:
     :ivar is_delta: whether ``value`` is to be merged into what is there.
     :ivar number: of the entry, among all of this host.
     :ivar size_bytes: about what it takes in memory.
-    :ivar is_doubtful: whether it may be an old copy, which replaces no record.
+    :ivar may_replace: ranks of the records that it may replace, as it may be an old copy; None: of any.
     :ivar is_based: whether it is known which record was there when it came.
     :ivar base: that record's rank; None when there was none.
     """
@@ -35,9 +35,13 @@ class Entry:
     is_delta: bool
     number: int
     size_bytes: int
-    is_doubtful: bool = False
+    may_replace: tuple[Rank | None, ...] | None = None
     is_based: bool = False
     base: Rank | None = None
+
+    def is_past(self, rank: Rank | None) -> bool:
+        """Whether it is an old copy, and there is a record, which has this rank."""
+        return rank is not None and self.may_replace is not None and rank not in self.may_replace
 
     def over(self, present: Any) -> Any:
         """The value at the place: this, or this merged into ``present``."""
@@ -76,11 +80,16 @@ class Entries:
         return len(self._entries)
 
     def add(
-        self, place: Place, value: Any, is_delta: bool, size_bytes: int, is_doubtful: bool = False
+        self,
+        place: Place,
+        value: Any,
+        is_delta: bool,
+        size_bytes: int,
+        may_replace: tuple[Rank | None, ...] | None = None,
     ) -> Entry:
         """A legacy peer stored something here."""
         self._number += 1
-        entry = Entry(value, is_delta, self._number, size_bytes, is_doubtful).after(self.take(place))
+        entry = Entry(value, is_delta, self._number, size_bytes, may_replace).after(self.take(place))
         self._entries[place] = entry
         self._bytes += entry.size_bytes
         while len(self._entries) > self._entries_max or self._bytes > self._bytes_max:

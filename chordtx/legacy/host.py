@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from chordtx.errors import ChordError, NotJoined, ProtocolError
+from chordtx.group.rank import Rank
 from chordtx.legacy.counting import CHANGED, FOUND, IN_STEP, STORED, Opinion, base_from_wire
 from chordtx.legacy.entries import Entries, Entry, Pointers
 from chordtx.legacy.hosts import Hosts
@@ -88,6 +89,8 @@ class Host:
         self._pointers = Pointers()
         self._told: dict[int, int] = {}  # partition -> so long is the arc for which all of its keys were told
         self._ours_changed_at = -inf
+        self._ceased_at: dict[bytes, float] = {}  # legacy peer -> when it ceased to store, if lately
+        self._basing: set[Place] = set()  # where it is being found out which record was there
         self.entries = entries
 
     # Who owns what
@@ -194,6 +197,12 @@ class Host:
         """A node of ours came, went, or began or ceased to store: now py2p sends again what it once had."""
         self._ours_changed_at = self._node.seconds()
 
+    def ceased(self, link: MeshConnection) -> None:
+        """A legacy peer has ceased to store: now it sends on all that it had."""
+        now = self._node.seconds()
+        lately = {id: at for id, at in self._ceased_at.items() if at > now - _DOUBTFUL_SECONDS}
+        self._ceased_at = {**lately, id_bytes(link): now}
+
     def arc_changed(self) -> None:
         """What is known of positions that are others' now will be wrong when they are ours again."""
         owns, me = self._node.owns, self._node.own_id()
@@ -250,23 +259,38 @@ class Host:
                 self._tables.pass_on(owner, place, value)
             else:
                 self._node.background(self._step.pass_on(owner, place, value))
-        is_early = self._node.seconds() < self._ours_changed_at + _DOUBTFUL_SECONDS
-        is_doubtful = is_early and not is_delta and value is not None  # what is sent again is a value
-        self.entries.add(place, value, bool(is_delta), self._records.size_bytes(blob), is_doubtful)
+        is_value = not is_delta and value is not None  # what is sent again is a value
+        may_replace = self._may_replace(place, origin) if is_value else None
+        self.entries.add(place, value, bool(is_delta), self._records.size_bytes(blob), may_replace)
         key = self._pointers.key_at(place)
         if key is not None:
             self._base_later(place, key)
         return []
 
+    def _may_replace(self, place: Place, origin: Any) -> tuple[Rank | None, ...] | None:
+        """The ranks of records that a value may replace; None when it is no old copy."""
+        doubtful_since = self._node.seconds() - _DOUBTFUL_SECONDS
+        if self._ours_changed_at > doubtful_since:
+            return ()
+        if not isinstance(origin, bytes) or self._ceased_at.get(origin, -inf) <= doubtful_since:
+            return None
+        # It hands on what it had. Where that is not what was put there, it was changed after that record.
+        links = [link for link in self._presence.links if id_bytes(link) == origin]
+        return tuple(self._step.rank_at(link, place) for link in links if self._step.has(link, place))
+
     def _base_later(self, place: Place, key: bytes) -> None:
         entry = self.entries.get(place)
-        if entry is not None and not entry.is_based:
+        if entry is not None and not entry.is_based and place not in self._basing:
+            self._basing.add(place)
             self._node.background(self._base_and_hint(place, key))
 
     async def _base_and_hint(self, place: Place, key: bytes) -> None:
-        with suppress(ChordError):  # whoever counts asks again
-            if await self._base(place, key) is not None:
-                self.hint(key)
+        try:
+            with suppress(ChordError):  # whoever counts asks again
+                if await self._base(place, key) is not None:
+                    self.hint(key)
+        finally:
+            self._basing.discard(place)
 
     async def _base(self, place: Place, key: bytes) -> Entry | None:
         """Find out which record is there when an entry comes.
@@ -278,8 +302,7 @@ class Host:
             seen = await self._records.read(key)
             now = self.entries.get(place)
             if now is entry:
-                is_old_copy = entry.is_doubtful and seen.rank is not None
-                if is_old_copy or entry.is_copy_of(seen.value):  # known here already, or written by now
+                if entry.is_past(seen.rank) or entry.is_copy_of(seen.value):  # known here, or written by now
                     self.entries.take(place)
                     return None
                 self.entries.put_base(place, seen.rank)
@@ -365,7 +388,7 @@ class Host:
                 self.entries.put_base(place, seen.rank)
                 self.hint(key)
         for owner in self.owners_at(place) if seen.rank is not None else ():
-            if not self._step.has(owner, place):
+            if not self._step.has(owner, place) and not self._step.is_at_it(owner, place):
                 self._step.keep(owner, place, key)
         return []
 

@@ -45,7 +45,7 @@ _REMEMBERED_SECONDS = 5.0
 _REMEMBERED_MAX = 1000
 _DELETED = (b"del", "del")
 #: Operations that do not look at what was there before.
-_LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST})
+_LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST, operations.COUNT})
 Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
@@ -180,6 +180,8 @@ class LegacyPeers:
 
     def link_opened(self, link: MeshConnection) -> None:
         """There is a link. A legacy peer is told the keys that we lead."""
+        for other in self._presence.others_to(link):  # this one has taken its place
+            self._forget(other)
         if link.ours or not self._is_refused(link):
             self._presence.link_opened(link)
             if not link.ours:
@@ -197,14 +199,18 @@ class LegacyPeers:
         """A link is gone. :returns: whether it was one to a legacy peer."""
         if link.ours:
             self._teller.lost(link.id_10)
-            self._host.ours_changed()
+            if not link.leeching:  # a client that goes changes nothing
+                self._host.ours_changed()
             return False
-        self._presence.link_closed(link)
-        self._tables.link_closed(link)
-        self._step.forget(link)
+        self._forget(link)
         if not link.leeching and link.address is not None and link.address.reachable:
             self._node.background(self._reconnect(link))
         return True
+
+    def _forget(self, link: MeshConnection) -> None:
+        self._presence.link_closed(link)
+        self._tables.link_closed(link)
+        self._step.forget(link)
 
     async def _reconnect(self, lost: MeshConnection) -> None:
         # Links of legacy peers go down for less than their owners' deaths: a wrong message is enough.
@@ -232,6 +238,7 @@ class LegacyPeers:
             self._host.ours_changed()
             return False
         if link.leeching:
+            self._host.ceased(link)
             return True
         if link.address is not None and link.address.reachable:
             told = [[link.address.to_wire(), (link.id or "").encode("ascii")]]

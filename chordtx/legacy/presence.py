@@ -34,7 +34,7 @@ class Node(Protocol):
     def is_over(self) -> bool:
         """Whether the node is in another ring since."""
 
-    def broadcast(self, flag: int) -> None:
+    def tell_everyone(self, *payload: Any) -> Any:
         """Say something to all nodes of the network."""
 
 
@@ -62,8 +62,12 @@ class Presence:
         is_first = not self.links
         self.links[link] = None
         if is_first:
-            self._node.broadcast(flags.LEGACY)
+            self._node.tell_everyone(flags.LEGACY)
         self._begin()
+
+    def others_to(self, link: MeshConnection) -> list[MeshConnection]:
+        """Links to the same legacy peer as this one."""
+        return [other for other in self.links if other is not link and other.id == link.id]
 
     def link_closed(self, link: MeshConnection) -> None:
         """A legacy peer is gone, or its link is."""
@@ -87,6 +91,6 @@ class Presence:
             if self._node.is_over():
                 break
             if self.links:
-                self._node.broadcast(flags.LEGACY)
+                self._node.tell_everyone(flags.LEGACY)
         self.is_active = False
         self._changed()

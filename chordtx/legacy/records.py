@@ -12,7 +12,6 @@ from chordtx.errors import ProtocolError
 from chordtx.group import operations
 from chordtx.group.messages import Answer
 from chordtx.group.rank import Rank
-from chordtx.records import RecordLimits
 from chordtx.wire import pack_value, scan, unpack_value
 
 
@@ -41,7 +40,7 @@ class Records:
         self._node = node
         self._value_bytes_max = value_bytes_max
         self._limits = limits
-        self._read_limits = RecordLimits(value_bytes_max, limits).read
+        self._read_limits = limits.of_reading
 
     async def read(self, key: bytes) -> Seen:
         """:raises ChordError: when nobody answers in time."""

@@ -61,6 +61,10 @@ class InStep:
         """Whether a record's value was put at a place, and none since."""
         return place in self._put_for.get(link, {})
 
+    def is_at_it(self, link: MeshConnection, place: Place) -> bool:
+        """Whether a record's value is being put there."""
+        return (link, place) in self._under_way
+
     def rank_at(self, link: MeshConnection, place: Place) -> Rank | None:
         """Of the record whose value was put there; None where it was that there is none."""
         return self._put_for[link][place]

@@ -87,6 +87,7 @@ class MeshConnection(Protocol):
         self.dialect = Dialect.BIN
         self.ours = False
         self.leeching = True
+        self.hears = False  # of keys that come and go, as far as it says
         self.arc_start: bytes | None = None
         self._wanted: list[Deferred[MeshConnection]] = []
         self._better: MeshConnection | None = None
@@ -271,6 +272,11 @@ class MeshConnection(Protocol):
         self._liveness.sent_on(self.owner.reactor.seconds())
         if self.calls.unserved and self._outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
             self._inflow.go_on()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        return self._outbox.waiting_bytes > 0
 
     @property
     def is_member(self) -> bool:

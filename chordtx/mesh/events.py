@@ -94,6 +94,7 @@ class EventEmitter:
         for each in found:
             registered.remove(each)
             each.waiting.clear()
+        self._listeners_changed()
 
     def _emit(self, event: str, *args: Any) -> None:
         """Call the listeners of ``event`` with ``args``."""
@@ -116,7 +117,11 @@ class EventEmitter:
         if not callable(listener):
             raise TypeError(f"a listener is called with the event's arguments; {listener!r} cannot be")
         registered.append(_Registered(event, listener, once))
+        self._listeners_changed()
         return listener
+
+    def _listeners_changed(self) -> None:
+        """Somebody listens to something, or does not any more; for subclasses."""
 
     def _registered(self, event: str) -> list[_Registered]:
         if event in self._listeners:

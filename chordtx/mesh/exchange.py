@@ -55,17 +55,22 @@ class PeerExchange:
     def tell(self, link: MeshConnection) -> None:
         """Tell a new neighbour who else there is.
 
-        Our own nodes hear of everyone. An old peer hears of nobody until it asks: each node of ours connects
-        to it by itself, and old peers handle links that both sides open at once badly.
+        Our own nodes hear of everyone; where there are many, of some. An old peer hears of nobody until it
+        asks: each node of ours connects to it by itself, and old peers handle links that both sides open at
+        once badly.
         """
-        link.send(flags.PEERS, self._everyone() if link.ours else [])
+        link.send(flags.PEERS, self._many(link) if link.ours else [])
 
     def asked(self, link: MeshConnection) -> None:
         """A neighbour asks who else there is."""
-        link.send(flags.PEERS, self._everyone() if link.ours else self._few(link))
+        link.send(flags.PEERS, self._many(link) if link.ours else self._few(link))
 
-    def _everyone(self) -> list[list[Any]]:
-        return [_entry(link, link) for link in self._reachable()]
+    def _many(self, asking: MeshConnection) -> list[list[Any]]:
+        links = [link for link in self._reachable() if link is not asking]
+        count_max = self._mesh._peers_told_max()
+        if len(links) > count_max:
+            links = self._mesh._rng.sample(links, count_max)
+        return [_entry(link, link) for link in links]
 
     def _few(self, asking: MeshConnection) -> list[list[Any]]:
         # An old peer drops links once it has more than four of its own making, and unravels: it hears of
@@ -119,7 +124,7 @@ class PeerExchange:
         return self._known.those_met()
 
     def peers_received(self, link: MeshConnection, message: Message) -> None:
-        """``peers [7, [[[host, port], id], ...]]``: everyone that the sender is connected to.
+        """``peers [7, [[[host, port], id], ...]]``: those that the sender is connected to.
 
         An entry that makes no sense is left out, for the sender may have it from somebody else.
 

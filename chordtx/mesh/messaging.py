@@ -79,11 +79,12 @@ class Messaging(ConnectionOwner, EventEmitter):
 
     def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """Whether this broadcast is for that peer."""
-        if not link.ours and flags.HELLO <= message.payload[0] <= flags.LEGACY:
+        flag = message.payload[0]
+        if not link.ours and type(flag) is int and flags.HELLO <= flag <= flags.LEGACY:
             return False  # what only nodes of ours understand
         # js2p connects to whoever a response names and then uses that link without having looked whether it
         # is there, which throws and closes OUR link when it is not: it gets no responses but about ourselves.
-        return link.dialect is not Dialect.STR or message.payload[0] != flags.RESPONSE
+        return link.dialect is not Dialect.STR or flag != flags.RESPONSE
 
     # Messages in
 

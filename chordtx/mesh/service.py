@@ -49,7 +49,7 @@ from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.first_link import FirstLink
-from chordtx.mesh.hearsay import DialLimits
+from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits
 from chordtx.mesh.inbox import Inbox
 from chordtx.mesh.life import Life, Phase
 from chordtx.mesh.limited_log import LimitedLog
@@ -484,6 +484,10 @@ class MeshService(Messaging, Service):
         under_way = sum(1 for _ in self.outgoing) + self._dialing.count
         if peer not in self.routing_table and under_way < _OUTGOING_WANTED:
             self._connect_quietly(address)
+
+    def _peers_told_max(self) -> int:
+        """Of so many peers our own nodes are told; for subclasses."""
+        return PEERS_READ_MAX
 
     def _link_opened(self, link: MeshConnection) -> None:
         """A peer was added to the routing table, or has another link now; for subclasses."""

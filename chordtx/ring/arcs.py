@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from chordtx.ring.contact import Contact
-from chordtx.ring.space import between, in_arc
+from chordtx.ring.space import SIZE, between, distance, in_arc
 
 
 class ArcTable:
@@ -37,6 +37,8 @@ class ArcTable:
         self._doubted: set[int] = set()
         self._everyone: tuple[Contact, ...] | None = None
         self._everyone_epoch = -1
+        self._size = 0.0
+        self._size_epoch = -1
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -112,6 +114,15 @@ class ArcTable:
             is_whole = all(self._starts.get(id) == start for id, start in zip(self._ids, before, strict=True))
             self._everyone = self.contacts() if is_whole and self._ids else None
         return self._everyone
+
+    def size(self) -> float:
+        """:returns: how many members the ring has, judged by the arcs that are known: exact when all are, and
+        0 when none is."""
+        if self._size_epoch != self.epoch:
+            self._size_epoch = self.epoch
+            known = sum(distance(start, id) or SIZE for id, start in self._starts.items())
+            self._size = len(self._starts) * (SIZE / known) if known else 0.0
+        return self._size
 
     def start(self, id: int) -> int | None:
         """:returns: where the arc of the member with this id starts, or None when that is not known."""

@@ -41,13 +41,6 @@ class FingerTable:
         self._slot = self._slot - 1 if self._slot > first else BITS - 1
         return (self._me - (1 << self._slot)) % SIZE
 
-    def finger(self, slot: int) -> Contact | None:
-        """:returns: what is known as finger ``slot``, 0 .. 383."""
-        for power in range(slot, BITS):
-            if power in self._nearest:
-                return self._nearest[power]
-        return None
-
     def learn(self, contact: Contact) -> None:
         """``contact`` is a member; it is kept where no nearer one is known."""
         ahead = distance(self._me, contact.id)
@@ -64,6 +57,11 @@ class FingerTable:
         known = self._nearest.get(power)
         if known is not None and known.id == id:
             del self._nearest[power]
+
+    def has(self, id: int) -> bool:
+        """:returns: whether the node with this id is one of the fingers."""
+        known = self._nearest.get(distance(self._me, id).bit_length() - 1)
+        return known is not None and known.id == id
 
     def contacts(self) -> tuple[Contact, ...]:
         """:returns: the distinct fingers, the nearest first."""

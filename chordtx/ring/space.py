@@ -8,23 +8,11 @@ and what the Chord papers say holds word for word.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from struct import Struct
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 BITS = 384
 SIZE = 1 << BITS
 HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
-#: The first bits of a position, as many as a machine word has: enough to tell who owns it, nearly always.
-TOP_BITS = 64
-TOPS = Struct(">5Q")
-#: Where, in what :func:`tops_of` gives, the position begins that names a key when keys are listed.
-NAMING_TOP = TOP_BITS // 8 * HASHES.index("sha384")
-#: Longer keys are not kept with what was worked out for them: peers choose them, and thousands take much.
-REMEMBERED_KEY_BYTES_MAX = 256
-_REMEMBERED_MAX = 8192
-T = TypeVar("T")
 _HASHERS = tuple(getattr(hashlib, name) for name in HASHES)  # asking for them by name takes twice as long
 
 
@@ -41,6 +29,12 @@ class Positions(NamedTuple):
 def distance(a: int, b: int) -> int:
     """How far the walk from ``a`` goes until it reaches ``b``: 0 .. SIZE - 1."""
     return (a - b) % SIZE
+
+
+def apart(a: int, b: int) -> int:
+    """How far two positions are apart, whichever way one walks."""
+    ahead = (a - b) % SIZE
+    return min(ahead, SIZE - ahead)
 
 
 def between(a: int, x: int, b: int) -> bool:
@@ -60,17 +54,6 @@ def in_arc(position: int, start: int, end: int) -> bool:
     return start == end or 0 < distance(start, position) <= distance(start, end)
 
 
-def remembered(function: Callable[[bytes], T]) -> Callable[[bytes], T]:
-    """Remember what a function of keys gave for the latest ones, but for long keys."""
-    found = lru_cache(maxsize=_REMEMBERED_MAX)(function)
-
-    @wraps(function)
-    def of(key: bytes) -> T:
-        return found(key) if len(key) <= REMEMBERED_KEY_BYTES_MAX else function(key)
-
-    return of
-
-
 def table_positions(key: bytes) -> Positions:
     """Where old peers file ``key``, one position for each table.
 
@@ -86,17 +69,3 @@ def ring_positions(key: bytes) -> Positions:
     """The same five, on the ring (that of SHA-512 modulo its size)."""
     sha1, sha224, sha256, sha384, sha512 = table_positions(key)
     return Positions(sha1, sha224, sha256, sha384, sha512 % SIZE)
-
-
-@remembered
-def tops_of(key: bytes) -> bytes:
-    """The first :data:`TOP_BITS` of each of :func:`ring_positions`, packed as by :data:`TOPS`, 40 bytes.
-
-    They are bytes of the digests as they stand, at a third of what whole positions cost. Remembered, for
-    several parts of a node want those of the same key one after another.
-    """
-    sha1, sha224, sha256, sha384, sha512 = [
-        hasher(key, usedforsecurity=False).digest() for hasher in _HASHERS
-    ]
-    tops: bytes = sha1[:8] + sha224[:8] + sha256[:8] + sha384[:8] + sha512[16:24]
-    return tops

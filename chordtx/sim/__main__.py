@@ -15,19 +15,47 @@ from twisted.logger import globalLogBeginner
 
 from chordtx.sim import results
 from chordtx.sim.plan import Fault
-from chordtx.sim.run import Report, Run, run_seed
+from chordtx.sim.run import Report, run_seed
 from chordtx.sim.world import Options
 
 _FAULTS = {fault.name.lower().replace("_", "-"): fault for fault in Fault}
 
 
+def _range(_context: click.Context, _parameter: click.Parameter, text: str) -> range:
+    first, _, last = text.partition(":")
+    try:
+        seeds = range(int(first), int(last))
+    except ValueError:
+        seeds = range(0)
+    if not seeds:
+        raise click.BadParameter(f"{text!r} is not FIRST:LAST, two numbers in order")
+    return seeds
+
+
 @click.command()
 @click.option("--seed", type=int, help="Replay one seed, with its log.")
-@click.option("--seeds", default="0:20", show_default=True, help="Run all from FIRST up to LAST (excluded).")
-@click.option("--nodes", type=int, help="Nodes at the start.  [default: 8 to 24, by the seed]")
-@click.option("--minutes", default=3.0, show_default=True, help="Virtual minutes with faults.")
+@click.option(
+    "--seeds",
+    default="0:20",
+    show_default=True,
+    metavar="FIRST:LAST",
+    callback=_range,
+    help="Run all from FIRST up to LAST (excluded).",
+)
+@click.option(
+    "--nodes", type=click.IntRange(min=2), help="Nodes at the start.  [default: 8 to 24, by the seed]"
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=3.0,
+    show_default=True,
+    help="Virtual minutes with faults.",
+)
 @click.option("--without", multiple=True, type=click.Choice(sorted(_FAULTS)), help="Leave a fault out.")
-@click.option("--jobs", default=1, show_default=True, help="Processes to run seeds in.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to run seeds in."
+)
 @click.option(
     "--results",
     "path",
@@ -37,7 +65,7 @@ _FAULTS = {fault.name.lower().replace("_", "-"): fault for fault in Fault}
 @click.option("--debug", is_flag=True, help="With --seed: what nodes log for debugging too.")
 def main(
     seed: int | None,
-    seeds: str,
+    seeds: range,
     nodes: int | None,
     minutes: float,
     without: tuple[str, ...],
@@ -47,18 +75,21 @@ def main(
 ) -> None:
     """Run simulated rings and check what they promise."""
     options = Options(nodes=nodes, seconds=minutes * 60, without=frozenset(_FAULTS[name] for name in without))
+    if seed is None and debug:
+        raise click.UsageError("--debug goes with --seed")
     if seed is not None:
+        if path is not None:
+            raise click.UsageError("--results goes with --seeds")
         sys.exit(_replay(seed, options, debug))
-    first, _, last = seeds.partition(":")
-    sys.exit(_run_many(range(int(first), int(last)), options, jobs, path))
+    if path is not None and not path.parent.is_dir():
+        raise click.UsageError(f"there is no folder {path.parent}")
+    sys.exit(_run_many(seeds, options, jobs, path))
 
 
 def _replay(seed: int, options: Options, debug: bool) -> int:
     click.echo(f"seed {seed}")
     _quiet()
-    run = Run(seed, options, click.echo)
-    run.world.wants_debug = debug
-    report = run.run()
+    report = run_seed(seed, options, click.echo, wants_debug=debug)
     _print_report(report)
     return 1 if report.violations else 0
 

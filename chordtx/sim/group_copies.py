@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Mapping
 from random import Random
+from types import FunctionType
 from typing import Any
 
 from chordtx.config import GroupSettings
@@ -52,7 +53,7 @@ _REFERENCES = frozenset({"_turn", "_pairs", "_settings", "_rng", "partition", "_
 _FOLLOWS: dict[str, frozenset[str]] = {
     "Host": frozenset({"settings", "rate", "found"}),
     "Groups": frozenset({"settings", "bytes_used"}),
-    "Turn": frozenset({"now", "wall_ms", "unsaved", "to_confirm", "unflushed"}),
+    "Turn": frozenset({"now", "wall_ms", "is_sending", "unsaved", "to_confirm", "unflushed"}),
     "Group": frozenset({"_heard"}),
     "Replica": frozenset({"_missed_bytes", "touched"}),
     "Leader": frozenset(
@@ -111,7 +112,7 @@ def copied(value: Any, memo: Memo | None = None) -> Any:
 
 
 def _way_to_copy(kind: type) -> Callable[[Any, Memo], Any]:
-    if issubclass(kind, _VALUES) or kind in (*_PLAIN, frozenset, range):
+    if issubclass(kind, _VALUES) or kind in (*_PLAIN, frozenset, range, FunctionType):
         return _itself
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return _copied_tuple if kind in _TUPLES_TO_COPY else _itself

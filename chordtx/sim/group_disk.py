@@ -23,10 +23,9 @@ from twisted.internet.task import Clock
 from chordtx.errors import StorageFailed
 from chordtx.group.rank import NodeId
 from chordtx.group.replica import Save
-from chordtx.store.disk import CallLater
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_reading import Loaded
-from chordtx.store.group_store import InlineGroupStore
+from chordtx.store.database import Database
+from chordtx.store.group_store import CallLater, InlineGroupStore
+from chordtx.store.reading import Loaded
 
 _SYNC_SECONDS = 0.004
 _SECTOR_BYTES = 512
@@ -120,12 +119,17 @@ class GroupDisk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._database: GroupDatabase | None = None
+        self._database: Database | None = None
 
-    def opened(self) -> GroupDatabase:
+    @property
+    def is_open(self) -> bool:
+        """Whether a process uses it."""
+        return self._database is not None
+
+    def opened(self) -> Database:
         """The database, for a process that begins."""
         assert self._database is None, "it is in use"
-        self._database = GroupDatabase(self.path)
+        self._database = Database(self.path)
         return self._database
 
     def closed(self) -> None:
@@ -191,7 +195,7 @@ class StoredOnDisk:
         self._disk = GroupDisk(path)
         self._rng = rng
         self._store: InlineGroupStore | None = None
-        self._database: GroupDatabase | None = None
+        self._database: Database | None = None
 
     def _opened(self) -> InlineGroupStore:
         if self._store is None:

@@ -8,8 +8,8 @@ S4  a read answers with a value that was the newest committed one at a moment be
 S5  no operation takes effect twice; with S2, none that was answered is lost.
 S6  the records are what the changes make, in their order.
 
-Each of several histories (:mod:`chordtx.group.group`, by force) is judged by itself. :func:`spare_copies` and
-:func:`lease_margin` tell how far a group is from breaking S2 and S4: below zero, luck alone keeps it whole.
+Each of several histories (:mod:`chordtx.group.group`, by force) is judged by itself. :func:`lease_margin`
+tells how far a group is from breaking S4: below zero, luck alone keeps it whole.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class GroupWatch:
     def __init__(self) -> None:
         self.moment = 0
         self.lease_margin = float("inf")
-        self.leaders = self.epochs = self.answers = self.leased = 0
+        self.leaders = self.epochs = self.answers = 0
         self._parts: dict[int, _Partition] = defaultdict(_Partition)
 
     def observe(self, partition: int, id: NodeId, group: Group) -> None:
@@ -311,12 +311,6 @@ def _told(state: State) -> str:
 
 
 # How far from breaking
-
-
-def spare_copies(configuration: Configuration, holders: Iterable[NodeId]) -> int:
-    """How many holders of what is committed could lose it before a majority without it was possible."""
-    count = len(set(holders) & configuration.ids)
-    return count + configuration.majority - len(configuration.members) - 1
 
 
 def lease_margin(

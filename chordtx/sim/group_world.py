@@ -26,7 +26,7 @@ from chordtx.group.turn import Outgoing
 from chordtx.sim.group_clients import Clients
 from chordtx.sim.group_disk import StoredOnDisk
 from chordtx.sim.group_watch import GroupWatch, Violation, lease_margin
-from chordtx.store.group_reading import Loaded
+from chordtx.store.reading import Loaded
 
 #: Lease clocks run at 9 to 11 ticks for 10 of true time: 1 - 0.19 is a little less than 9/11.
 SETTINGS = GroupSettings(

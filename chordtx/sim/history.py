@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 Value = object
 
@@ -33,7 +33,6 @@ class Operation:
     :ivar value: written by SET; answered to GET (None: nothing is there); for DELETE, whether it deleted.
     :ivar ended_at: when it was answered; infinity when never, or with an error: then a write may have come
         to stand, or may yet.
-    :ivar clock: of the version that a write was given, 0 while unknown.
     """
 
     client: str
@@ -42,7 +41,6 @@ class Operation:
     value: Value
     began_at: float
     ended_at: float = inf
-    clock: int = 0
 
     @property
     def is_answered(self) -> bool:
@@ -52,15 +50,15 @@ class Operation:
 
 @frozen
 class _Step:
-    """A part of an operation that happens at one instant.
+    """What an operation does at one instant.
 
-    :ivar is_write: whether it makes ``value`` the state. :ivar any_value: a read of anything but nothing.
+    :ivar finds: the state that it is possible in; :data:`_ANYTHING` is all, :data:`_SOMETHING` all but None.
+    :ivar leaves: what the state is afterwards; :data:`_ANYTHING` where it stays as it is.
     """
 
     number: int
-    is_write: bool
-    value: Value
-    any_value: bool
+    finds: Value
+    leaves: Value
     began_at: float
     ended_at: float
 
@@ -70,6 +68,7 @@ class TooHard(Exception):
 
 
 _STATES_MAX = 200_000
+_ANYTHING, _SOMETHING = object(), object()
 
 
 def by_key(operations: Iterable[Operation]) -> dict[bytes, list[Operation]]:
@@ -119,7 +118,7 @@ def _with_done(
         for each in pending.values():
             if each.number in done or not _is_possible(each, value):
                 continue
-            after = (each.value if each.is_write else value, done | {each.number})
+            after = (value if each.leaves is _ANYTHING else each.leaves, done | {each.number})
             if after not in met:
                 met.add(after)
                 todo.append(after)
@@ -129,9 +128,9 @@ def _with_done(
 
 
 def _is_possible(step: _Step, value: Value) -> bool:
-    if step.is_write:
+    if step.finds is _ANYTHING:
         return True
-    return value is not None if step.any_value else value == step.value
+    return value is not None if step.finds is _SOMETHING else value == step.finds
 
 
 def _steps(operations: Sequence[Operation]) -> tuple[list[_Step], list[Operation]]:
@@ -140,64 +139,17 @@ def _steps(operations: Sequence[Operation]) -> tuple[list[_Step], list[Operation
     steps: list[_Step] = []
     owners: list[Operation] = []
 
-    def add(op: Operation, is_write: bool, value: Value, any_value: bool = False) -> None:
-        steps.append(_Step(len(steps), is_write, value, any_value, op.began_at, op.ended_at))
+    def add(op: Operation, finds: Value, leaves: Value) -> None:
+        steps.append(_Step(len(steps), finds, leaves, op.began_at, op.ended_at))
         owners.append(op)
 
     for op in operations:
         if op.kind is Kind.GET and op.is_answered:
-            add(op, False, op.value)
+            add(op, op.value, _ANYTHING)
         elif op.kind is Kind.SET and (op.is_answered or deletes or op.value in seen):
-            add(op, True, op.value)  # of one that may have failed, and that nobody saw, nothing follows
-        elif op.kind is Kind.DELETE and op.is_answered and not op.value:
-            add(op, False, None)
+            add(op, _ANYTHING, op.value)  # of one that may have failed, and that nobody saw, nothing follows
+        elif op.kind is Kind.DELETE and not op.is_answered:
+            add(op, _ANYTHING, None)
         elif op.kind is Kind.DELETE:
-            if op.is_answered:
-                add(op, False, None, any_value=True)  # it looks first whether there is anything
-            add(op, True, None)
+            add(op, _SOMETHING if op.value else None, None)
     return steps, owners
-
-
-def before(operations: Iterable[Operation], at: float) -> list[Operation]:
-    """The operations as they stood at an instant: those that were begun, without the answers to come."""
-    return [
-        op if op.ended_at <= at else evolve(op, value=_asked(op), ended_at=inf)
-        for op in operations
-        if op.began_at < at
-    ]
-
-
-def _asked(op: Operation) -> Value:
-    return op.value if op.kind is Kind.SET else None
-
-
-def invented(operations: Sequence[Operation]) -> Operation | None:
-    """Look for an answer to a read that nobody had begun to write by then: wrong even while the network is
-    split. Nothing being there is always an answer."""
-    begun = {op.value: op.began_at for op in operations if op.kind is Kind.SET}
-    reads = [op for op in operations if op.kind is Kind.GET and op.is_answered and op.value is not None]
-    return next((op for op in reads if begun.get(op.value, inf) > op.ended_at), None)
-
-
-def lost(operations: Sequence[Operation], final: Value) -> str | None:
-    """Whether the newest acknowledged write of one key is what stands at the end.
-
-    The newest by its version: after a partition, that is all that can be promised. A write that was never
-    answered may stand too, where it is newer still.
-
-    :param final: what stands at the end; None is nothing.
-    :returns: what is wrong, None when nothing is.
-    """
-    writes = [op for op in operations if op.clock and op.kind is not Kind.GET]
-    acknowledged = [op for op in writes if op.is_answered and (op.kind is Kind.SET or op.value)]
-    newest = max((op.clock for op in acknowledged), default=0)
-    possible = [
-        op.value if op.kind is Kind.SET else None
-        for op in writes
-        if op.clock == newest or (op.clock > newest and not op.is_answered)
-    ]
-    if not newest:
-        possible.append(None)
-    if final in possible:
-        return None
-    return f"{final!r} stands at the end, and not {' or '.join(map(repr, possible))}"

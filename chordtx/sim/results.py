@@ -15,10 +15,13 @@ from chordtx.sim.run import Report
 
 
 def read(path: Path) -> list[Report]:
-    """The reports in a file, none when it is not there. A line that was cut off is left out."""
+    """The reports in a file, none when it is not there.
+
+    A line that was cut off, or that another version has written, is left out: its seed is run again.
+    """
     found = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        with suppress(ValueError):
+        with suppress(ValueError, KeyError, TypeError):
             found.append(_report(line))
     return found
 
@@ -47,6 +50,7 @@ def summed_up(reports: Iterable[Report]) -> list[str]:
         total.update(report.outcomes)
         total["events"] += report.events
         total["nodes"] += report.nodes
+        total["too hard to judge"] += report.too_hard
         faults.update(report.faults)
         if report.violations:
             failed.append(report.seed)

@@ -9,23 +9,22 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from math import inf
+from pathlib import Path
 from random import Random
 from typing import Any
 
-import msgpack
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from chordtx.chord import ChordService
-from chordtx.config import ChordSettings, MeshSettings
-from chordtx.records import Record
-from chordtx.sim.disk import SimulatedDisk, SimulatedStore
-from chordtx.sim.history import Operation
+from chordtx.config import ChordSettings, GroupSettings, MeshSettings
+from chordtx.sim.group_disk import GroupDisk, SimulatedThread
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
-from chordtx.sim.plan import FALSE_ALARMS, SPLITS, Episode, Fault, draw_episodes
+from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
 from chordtx.sim.virtual import VirtualTime, WallClock
+from chordtx.store.folder import DataFolder
+from chordtx.store.group_store import GroupStore
 
 PORT = 4000
 NODES_MAX = 24
@@ -33,8 +32,7 @@ _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
 SKEW_SECONDS = 2.0
-# A clock is set to something that is off by up to this; so two differ by less than `clock_drift_seconds_max`.
-_CLOCK_OFF_SECONDS = 1700.0
+_CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
 _ALL_CLOCKS_SHARE = 0.3
 _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 # How long before an episode begins, and after it has ended, things may go wrong because of it.
@@ -47,10 +45,12 @@ class Options:
     """What a run is like.
 
     :ivar nodes: how many there are at the start; None draws 8 to 24. :ivar seconds: virtual time with faults.
-    :ivar settle_seconds: between faults, and the longest that all may take to be well again at the end.
+    :ivar settle_seconds: between faults. :ivar end_seconds: the longest that all may take to be well again at
+        the end.
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
+    :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them.
     """
 
@@ -72,18 +72,20 @@ class Host:
 
     :ivar wall_clock: its time of day. :ivar disk: None keeps nothing when its process ends.
     :ivar service: None while no process runs.
-    :ivar is_down: whether it crashed and is to come back. :ivar incarnation: how often it was started.
-    :ivar calls: what clients asked of it, by key. :ivar when_ended: called when its process ends.
+    :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
+        crashed. :ivar is_down: whether it crashed and is to come back.
+    :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.
     """
 
     name: str
     wall_clock: WallClock
-    disk: SimulatedDisk | None
-    service: ChordService | None = None
+    disk: GroupDisk | None
+    service: ObservedService | None = None
+    folder: SimulatedFolder | None = None
+    known: list[str] = field(factory=list)
     is_leaving: bool = False
     is_down: bool = False
     incarnation: int = 0
-    calls: dict[bytes, list[Operation]] = field(factory=dict)
     when_ended: list[Callable[[], None]] = field(factory=list)
 
     @property
@@ -97,23 +99,39 @@ class Host:
         return f"{self.name}:{PORT}"
 
 
+class SimulatedFolder:
+    """The data folder of a process on a simulated disk. It has what DataFolder has."""
+
+    noted = DataFolder.noted
+
+    def __init__(self, disk: GroupDisk, reactor: Any, rng: Random) -> None:
+        database = disk.opened()
+        values = database.values()
+        self._disk = disk
+        self._subnet = "sim"
+        self.path = Path(disk.path.name)  # the same in each run
+        self.thread = SimulatedThread(reactor.callLater, rng)
+        self.store = GroupStore(database, self.thread, reactor.callLater)
+        self.node_id = values["node_id"].decode() if "node_id" in values else None
+        self.peers = DataFolder.peers_of(values)
+        self.ring, self.met = values.get("ring"), values.get("met")
+        self.starts = int(values.get("starts", b"0")) + 1
+
+    def crash(self, rng: Random) -> None:
+        """The process ends without a word: files go back to the last sync, and what came after is torn."""
+        if self._disk.is_open:
+            self._disk.crash(rng, self.thread.under_way)
+
+    async def close(self) -> None:
+        """Commit what there is, and let go of the disk."""
+        await self.store.close()
+        self._disk.closed()
+
+
 class ObservedService(ChordService):
-    """A node as it is, but that the world is told what it is about to store, and what its ring looks like."""
+    """A node as it is, but that the world is told what its ring looks like."""
 
-    stored: Callable[[bytes, Record], None]
     changed: Callable[[list[str]], None]
-
-    def _put_together(self) -> None:
-        super()._put_together()
-        coordinator: Any = self._coordinator
-        store = coordinator._store
-
-        def observed(key: bytes, record: Record, *arguments: Any) -> Any:
-            if record.version.writer == self._clock._writer:
-                self.stored(key, record)
-            return store(key, record, *arguments)
-
-        coordinator._store = observed
 
     def _ring_changed(self) -> None:
         self.changed(self._ring.check())
@@ -123,11 +141,13 @@ class ObservedService(ChordService):
 class World:
     """One run.
 
+    :param folder: for the disks of its hosts.
     :ivar hosts: all machines there ever were. :ivar faults: how many episodes of each kind there were.
-    :ivar split_from: when the first began after which more than one version of the truth may be served.
     """
 
-    def __init__(self, seed: int, options: Options, print_line: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, options: Options, folder: Path, print_line: Callable[[str], None] | None = None
+    ) -> None:
         self.seed = seed
         self.options = options
         self.rng = Random(f"{seed} faults")
@@ -137,19 +157,17 @@ class World:
         self.network = Network(self.time, Random(f"{seed} delays"), self._delay_seconds)
         self.hosts: list[Host] = []
         self.faults: Counter[Fault] = Counter()
-        self.split_from = inf
         self._may_be_taken_for_dead = False
         self._clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
-        self.stored: Callable[[Host, bytes, int, object], None] = lambda *_: None
         self.complained: Callable[[str], None] = lambda _: None
         self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
         self._print_line = print_line
         self._digest = sha256()
-        self.log_lines = 0
         self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
         self._has_disks = self.rng.random() < 0.5
+        self._folder = folder
 
     # The log
 
@@ -157,7 +175,6 @@ class World:
         """Note an event."""
         line = f"{self.time.now:12.6f} {text}"
         self._digest.update(line.encode() + b"\n")
-        self.log_lines += 1
         if self._print_line is not None:
             self._print_line(line)
 
@@ -185,8 +202,9 @@ class World:
         number = len(self.hosts) + 1
         skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
         clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
-        disk = SimulatedDisk() if self._has_disks else None
-        host = Host(f"10.0.{number // 250}.{number % 250 + 1}", clock, disk)
+        name = f"10.0.{number // 250}.{number % 250 + 1}"
+        disk = GroupDisk(self._folder / name) if self._has_disks else None
+        host = Host(name, clock, disk)
         self.hosts.append(host)
         self.boot(host)
         return host
@@ -201,17 +219,11 @@ class World:
         return [each.address for each in peers]
 
     def boot(self, host: Host) -> None:
-        """Start the node of a host."""
+        """Start the node of a host. One that was in a ring before knows whom it knew then."""
         reactor = self.network.process(host.name)
-        peers = self._draw_peers(host)
-        remembered: list[str] = []
-        values = {} if host.disk is None else host.disk.values
-        if values.get("peers"):
-            # It knows who it was and whom it knew, and nobody has to tell it again.
-            remembered, peers = values["peers"], []
+        peers = [] if host.known else self._draw_peers(host)
         host.incarnation += 1
         rng = Random(f"{self.seed} {host.name} {host.incarnation}")
-        store = None if host.disk is None else SimulatedStore(reactor, host.disk, rng)
         service = host.service = ObservedService(
             reactor,
             listen=f"tcp:{PORT}:interface={host.name}",
@@ -219,40 +231,34 @@ class World:
             subnet="sim",
             settings=self._settings,
             rng=rng,
-            store=store,
-            node_id=values.get("id"),
-            remembered=remembered,
             wall_clock=host.wall_clock,
+            remembered=host.known,
+            open_folder=None if host.disk is None else lambda _: _opened(host, reactor, rng),
         )
-        values["id"] = service.id
-        service.stored = partial(self._record_stored, host)
         service.changed = partial(self._ring_looks, host)
         host.is_leaving = host.is_down = False
-        self.log(f"{host.name} starts as {host.service.id[:8]}, through {' '.join(peers) or 'nobody'}")
-        host.service.startService()
+        self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
+        service.startService()
 
     def crash(self, host: Host, is_silent: bool) -> None:
         """End a host's process without a word."""
-        assert host.service is not None
+        service = host.service
+        assert service is not None
         self.log(f"{host.name} {'loses power' if is_silent else 'is killed'}")
         self.network.kill(host.name, is_silent)
-        if host.disk is not None:
-            host.disk.crash(self.rng)
-            host.disk.values["peers"] = [str(address) for address in host.service._known_addresses()]
-        _silence(host.service)
-        self._ended.append(host.service)
+        if host.folder is not None:
+            host.folder.crash(self.rng)
+            host.folder = None
+        host.known = [str(address) for address in service._known_addresses()]
+        _silence(service)
+        self._ended.append(service)
         host.service, host.is_down = None, True
         self._process_ended(host)
 
     def _process_ended(self, host: Host) -> None:
-        host.calls = {}
         when_ended, host.when_ended = host.when_ended, []
         for tell in when_ended:
             tell()
-
-    def _record_stored(self, host: Host, key: bytes, record: Record) -> None:
-        value = None if record.value is None else msgpack.unpackb(record.value)
-        self.stored(host, key, record.version.clock, value)
 
     def _ring_looks(self, host: Host, broken: list[str]) -> None:
         for what in broken:
@@ -265,10 +271,10 @@ class World:
 
     def differences(self) -> list[str]:
         """What is not as it is in the one true ring."""
-        services = [host.service for host in self.members() if host.service is not None]
+        services: list[Any] = [host.service for host in self.members()]
         rings = sorted((service._ring for service in services), key=lambda ring: -ring.me.id)
         order = [ring.me.id for ring in rings]
-        found = [f"{s._own_address()} has not caught up" for s in services if not s._repair.is_settled]
+        found = [f"{s._own_address()} is in no ring" for s in services if not s._ring.is_member]
         for place, ring in enumerate(rings):
             after = [*order[place + 1 :], *order[:place]]
             if [contact.id for contact in ring.successors] != after[: ring.list_length]:
@@ -276,6 +282,25 @@ class World:
             if (None if ring.predecessor is None else ring.predecessor.id) != (after[-1] if after else None):
                 found.append(f"predecessor of {ring.me.host}")
         return found
+
+    def misplaced(self) -> list[str]:
+        """Partitions without a leader, with two, or whose group is too small or too large, or changes."""
+        services: list[Any] = [host.service for host in self.members()]
+        identity = next((s._identity for s in services if s._identity is not None), None)
+        if identity is None:
+            return ["no ring has begun"]
+        wrong = []
+        count = min(identity.replicas, len(services))
+        for partition in range(identity.partitions):
+            groups = [s._hosting.group(partition) for s in services if s._hosting is not None]
+            leading = [group for group in groups if group is not None and group.is_leading]
+            if len(leading) != 1:
+                wrong.append(f"partition {partition} has {len(leading)} leaders")
+            elif leading[0].is_changing:
+                wrong.append(f"partition {partition} changes its members")
+            elif len(leading[0].configuration.members) != count:
+                wrong.append(f"partition {partition} has {len(leading[0].configuration.members)} members")
+        return wrong
 
     def leave(self, host: Host) -> None:
         """Stop a host's node politely."""
@@ -294,8 +319,8 @@ class World:
         self._depart(service).addBoth(left)
 
     def _depart(self, service: ChordService) -> Deferred[None]:
-        """Have a node leave for good."""
-        return service.stopService()
+        """Have a node leave for good. (One that has a disk stays a member when it is only stopped.)"""
+        return service.unjoin().addBoth(lambda _: service.stopService())
 
     # Time
 
@@ -341,8 +366,6 @@ class World:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
         self._may_be_taken_for_dead |= episode.fault in FALSE_ALARMS
-        if episode.fault in SPLITS:
-            self.split_from = min(self.split_from, self.time.now)
         begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
         begin(episode, Random(episode.draw))
 
@@ -428,16 +451,22 @@ class World:
             host.wall_clock.offset_seconds += ahead_seconds
 
 
+def _opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:
+    assert host.disk is not None
+    folder = host.folder = SimulatedFolder(host.disk, reactor, rng)
+    return folder
+
+
 def _draw_settings(rng: Random) -> ChordSettings:
     """Some that an operator may choose."""
     return ChordSettings(
+        partition_bits=rng.choice([2, 3, 4]),
         stabilize_interval_seconds=rng.choice([1.0, 2.0, 3.0]),
-        hedge_seconds=rng.choice([0.05, 0.25, 1.0]),
-        repair_interval_seconds=rng.choice([5.0, 15.0, 30.0]),
-        # Announcements are flooded: seldom here, for they would be most of the messages and decide nothing.
         announce_interval_seconds=60.0,
         mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),
-        restart_grace_seconds=rng.choice([0.5, 3.0, 10.0]),
+        restart_grace_seconds=rng.choice([3.0, 10.0, 60.0]),
+        placement_settle_seconds=rng.choice([0.3, 1.0]),
+        groups=GroupSettings(lease_seconds=rng.choice([0.3, 1.0])),
     ).validate()
 
 

@@ -1,8 +1,9 @@
 """A node's data folder: its records, and what makes it the same node when it starts again.
 
 - ``lock`` is held while a node uses the folder.
-- ``records.sqlite`` holds the records and, beside them, the node's id, the network's name, the addresses of
-  peers and when the node last ran. SQLite has two more files beside it while it is open.
+- ``records.sqlite`` holds what the node's groups must not forget and, beside it, the node's id, the network's
+  name, the ring's identity, the addresses of peers and how often the node has started. SQLite has two more
+  files beside it while it is open.
 - ``format`` says that the folder has had records: without ``records.sqlite`` it is damaged.
 
 Whatever is wrong with it is told in one line that says what to do: :class:`~chordtx.errors.StorageFailed`.
@@ -18,10 +19,9 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from chordtx.errors import ProtocolError, StorageFailed
+from chordtx.errors import StorageFailed
 from chordtx.store.database import FORMAT, Database
-from chordtx.store.disk import CallLater, DiskStore, RunInThread
-from chordtx.store.journal import commits_passed_over
+from chordtx.store.group_store import CallLater, GroupStore, RunInThread
 from chordtx.store.ownership import OwnFolder
 from chordtx.store.sqlite_file import damaged
 
@@ -32,12 +32,14 @@ _LOG = "records.sqlite-wal"
 _OF_SQLITE = ("records.sqlite-shm", "records.sqlite-journal")
 
 
-class LockedFolder:
-    """An open folder, locked until it is closed, whatever is kept in it.
+class DataFolder:
+    """An open folder, locked until it is closed.
 
     :param path: made when it is not there, for its owner's eyes only; it must be the process's own.
-    :param subnet: the network whose records it holds. :param run_in_thread: see :class:`DiskStore`.
+    :param subnet: the network whose records it holds. :param run_in_thread: see :class:`GroupStore`.
     :ivar node_id: the node's id, None when it never ran. :ivar peers: addresses that it remembers.
+    :ivar store: what groups keep. :ivar ring: the identity of the ring, as it was given; None without one.
+    :ivar starts: how often the folder was opened, this time too. :ivar met: as it was given.
     :raises StorageFailed: when it cannot be used.
     """
 
@@ -88,16 +90,22 @@ class LockedFolder:
         return descriptor
 
     def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
-        """Open what is kept in it."""
-        raise NotImplementedError
+        self._check_files()
+        database = Database(self.path / RECORDS)
+        try:
+            self._read(database.values(), subnet)
+            self._mark()
+            self.store = GroupStore(database, run_in_thread, call_later)
+        except BaseException:
+            database.close()
+            raise
+        self._subnet = subnet
 
     def _check_files(self) -> None:
         records = self.path / RECORDS
         size = records.stat().st_size if records.exists() else None
         if (self.path / _FORMAT).exists() and not size:
-            raise damaged(records, "it is gone" if size is None else "it is empty")
-        if commits_passed_over(self.path / _LOG) > 1:
-            raise damaged(self.path / _LOG, "records that were acknowledged cannot be read from it")
+            raise damaged(records, "it is gone" if size is None else "it is empty", Database.what_to_do)
         # SQLite gives the files that it makes beside this one the same permissions.
         os.close(self._own.open(RECORDS, os.O_RDWR))
 
@@ -106,10 +114,12 @@ class LockedFolder:
         try:
             named = values.get("subnet", subnet.encode()).decode()
             self.node_id = values["node_id"].decode() if "node_id" in values else None
-            self.peers = [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
-            self._read_more(values)
-        except (ValueError, TypeError, ProtocolError) as error:
-            raise damaged(self.path / RECORDS, "what stands beside the records makes no sense") from error
+            self.peers = self.peers_of(values)
+            self.ring, self.met = values.get("ring"), values.get("met")
+            self.starts = int(values.get("starts", b"0")) + 1
+        except (ValueError, TypeError) as error:
+            reason = "what stands beside the records makes no sense"
+            raise damaged(self.path / RECORDS, reason, Database.what_to_do) from error
         if named != subnet:
             path = str(self.path)
             raise StorageFailed(
@@ -118,62 +128,38 @@ class LockedFolder:
                 f"of subnet {named!r}",
             )
 
-    def _read_more(self, values: dict[str, bytes]) -> None:
-        """What only this kind of folder has."""
+    @staticmethod
+    def peers_of(values: dict[str, bytes]) -> list[str]:
+        """The addresses that stand in such values."""
+        return [str(peer) for peer in json.loads(values.get("peers", b"[]"))]
 
-    def _mark(self, format: int) -> None:
+    def _mark(self) -> None:
         marker = self.path / _FORMAT
         if not marker.exists():
             with open(self._own.open(_FORMAT, os.O_WRONLY), "w") as file:
-                file.write(f"chordtx data, format {format}\n")
+                file.write(f"chordtx data, format {FORMAT}\n")
                 file.flush()
                 os.fsync(file.fileno())
             self._own.sync()
+
+    def noted(self, node_id: str, peers: Sequence[str], ring: bytes | None, met: bytes) -> dict[str, bytes]:
+        """What is to be stored beside the groups, by name.
+
+        :param met: after how many starts others were met.
+        """
+        values = {
+            "subnet": self._subnet.encode(),
+            "node_id": node_id.encode(),
+            "peers": json.dumps(list(peers)).encode(),
+            "starts": b"%d" % self.starts,
+            "met": met,
+        }
+        return values if ring is None else {**values, "ring": ring}
 
     def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-class DataFolder(LockedFolder):
-    """One of a node that keeps records by themselves.
-
-    :ivar store: the records.
-    :ivar seen_ms: when it was last in a ring: Unix time in milliseconds, None when it never was.
-    :ivar age_ms, doubt_ms: see :class:`chordtx.chord.ring_age.Kept`.
-    """
-
-    def _open(self, subnet: str, run_in_thread: RunInThread, call_later: CallLater) -> None:
-        self._check_files()
-        database = Database(self.path / RECORDS)
-        try:
-            self._read(database.meta(), subnet)
-            self._mark(FORMAT)
-            self.store = DiskStore(database, run_in_thread, call_later)
-        except BaseException:
-            database.close()
-            raise
-        self.store.keep("subnet", subnet.encode())
-
-    def _read_more(self, values: dict[str, bytes]) -> None:
-        self.seen_ms, self.age_ms, self.doubt_ms = (
-            int(values[name]) if values.get(name) else None for name in ("seen_ms", "age_ms", "doubt_ms")
-        )
-
-    def note(
-        self,
-        node_id: str,
-        peers: Sequence[str],
-        seen_ms: int | None,
-        age_ms: int | None,
-        doubt_ms: int | None = None,
-    ) -> None:
-        """Remember who runs here, whom it knows, and its ring's age: with one of the next commits."""
-        self.store.keep("node_id", node_id.encode())
-        self.store.keep("peers", json.dumps(list(peers)).encode())
-        for name, value in (("seen_ms", seen_ms), ("age_ms", age_ms), ("doubt_ms", doubt_ms)):
-            self.store.keep(name, b"" if value is None else b"%d" % value)
 
     async def close(self) -> None:
         """Commit what there is, and let others use the folder.

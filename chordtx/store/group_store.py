@@ -4,7 +4,7 @@ Batches that are given while a commit is under way go together with the next one
 again with all that came after it, for as long as it takes: nobody is told anything meanwhile, so nothing that
 follows from these saves is said to anybody.
 
-It must not know files: those are :class:`~chordtx.store.group_database.GroupDatabase`'s.
+It must not know files: those are :class:`~chordtx.store.database.Database`'s.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ from twisted.python.failure import Failure
 from chordtx.errors import Stopped, StorageFailed
 from chordtx.group.record import RECORD_OVERHEAD_BYTES, cost_bytes
 from chordtx.group.replica import Save
-from chordtx.store.disk import LAZY_SECONDS, UNSAVED_BYTES_MAX, CallLater, RunInThread
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_reading import Loaded
+from chordtx.store.database import Database
+from chordtx.store.reading import Loaded
 
+RunInThread = Callable[[Callable[[], None]], "Deferred[None]"]
+CallLater = Callable[[float, Callable[[], None]], Any]
+
+LAZY_SECONDS = 1.0  # until a commit that failed is tried again
+#: While commits fail, what is saved piles up in memory: past this much new writes are refused.
+UNSAVED_BYTES_MAX = 64 << 20
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -81,7 +86,7 @@ class GroupStore:
 
     _log = Logger()
 
-    def __init__(self, database: GroupDatabase, run_in_thread: RunInThread, call_later: CallLater) -> None:
+    def __init__(self, database: Database, run_in_thread: RunInThread, call_later: CallLater) -> None:
         self._database = database
         self._run_in_thread = run_in_thread
         self._call_later = call_later
@@ -96,7 +101,7 @@ class GroupStore:
     # At the start
 
     def load(self) -> Iterator[Loaded]:
-        """See :meth:`GroupDatabase.load`. It is called once, before anything is saved."""
+        """See :meth:`Database.load`. It is called once, before anything is saved."""
         for loaded in self._database.load():
             partition = loaded[0]
             if partition in self._database.lost:
@@ -110,11 +115,11 @@ class GroupStore:
 
     @property
     def lost(self) -> Mapping[int, str]:
-        """See :attr:`GroupDatabase.lost`."""
+        """See :attr:`Database.lost`."""
         return self._database.lost
 
     def values(self) -> dict[str, bytes]:
-        """See :meth:`GroupDatabase.values`."""
+        """See :meth:`Database.values`."""
         return self._database.values()
 
     # Saving
@@ -223,7 +228,7 @@ class GroupStore:
 class InlineGroupStore(GroupStore):
     """The same, with every commit done when :meth:`save` returns, if the disk takes it: for simulations."""
 
-    def __init__(self, database: GroupDatabase, call_later: CallLater) -> None:
+    def __init__(self, database: Database, call_later: CallLater) -> None:
         super().__init__(database, _at_once, call_later)
 
 

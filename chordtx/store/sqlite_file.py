@@ -23,10 +23,6 @@ _CACHE_KIB = 16 * 1024
 _ROWS_AT_ONCE = 300
 #: What reading a damaged file may end with: SQLite's errors quote it, and Python decodes them.
 ERRORS = (sqlite3.Error, UnicodeError)
-#: What to do with a damaged file of records that others have too.
-_FETCH = (
-    "move the folder away, and the node fetches its records from the others, or put a backup in its place"
-)
 
 
 class SqliteFile:
@@ -40,8 +36,8 @@ class SqliteFile:
 
     schema: ClassVar[tuple[str, ...]]
     format: ClassVar[int]
-    what_to_do: ClassVar[str] = _FETCH
-    older: ClassVar[str] = "is of an older format: name another folder"
+    what_to_do: ClassVar[str]
+    older: ClassVar[str]
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -167,7 +163,7 @@ def is_damage(error: BaseException) -> bool:
     return is_told or isinstance(error, UnicodeError) or str(error).startswith("Could not decode to UTF-8")
 
 
-def damaged(path: Path, reason: str, what_to_do: str = _FETCH) -> StorageFailed:
+def damaged(path: Path, reason: str, what_to_do: str) -> StorageFailed:
     """The refusal of a file that is damaged."""
     return StorageFailed(f"{path} is damaged ({reason}): {what_to_do}", str(path), reason)
 

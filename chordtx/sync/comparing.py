@@ -15,21 +15,18 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from chordtx.errors import ChordError
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.waiting import Gate
-from chordtx.records import (
+from chordtx.sync.bulk import entries_from_wire, fetch_all, first_piece_of, pieces_of
+from chordtx.sync.entry import Entry
+from chordtx.sync.replica import Replica
+from chordtx.sync.tree import (
     batches,
     digest_from_wire,
     digest_to_wire,
-    entries_from_wire,
-    fetch_all,
-    first_piece_of,
     leaf_numbers_from_wire,
     leaves_from_wire,
     listed_from_wire,
     listed_to_wire,
-    pieces_of,
 )
-from chordtx.sync.entry import Entry
-from chordtx.sync.replica import Replica
 
 _AT_ONCE = 2
 _CALL_SECONDS = 20.0

@@ -1,7 +1,7 @@
 """What is kept under a key that everybody has a copy of, and how two copies become one. Pure.
 
-An entry is a :class:`~chordtx.records.Record` under a :class:`~chordtx.sync.lease.Lease`. Of two under one
-lease the records merge; of two under different leases the one whose lease stands is kept whole. That is
+An entry is a :class:`~chordtx.sync.record.Record` under a :class:`~chordtx.sync.lease.Lease`. Of two under
+one lease the records merge; of two under different leases the one whose lease stands is kept whole. That is
 the join of a semilattice, as with records: copies may come in any order, and as often as one likes.
 """
 
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from attrs import evolve, frozen
 
 from chordtx.errors import ProtocolError
-from chordtx.records import COUNTER_BITS, WRITER_BYTES_MAX, Record, Version, merge
 from chordtx.sync.lease import LEASE_SECONDS, NO_LEASE, Lease
+from chordtx.sync.record import Record, merge
+from chordtx.sync.version import COUNTER_BITS, WRITER_BYTES_MAX, Version
 
 _TIME_MAX = 1 << 40  # seconds
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgpack
 
-from chordtx.records import LEAVES, Tree, digest
 from chordtx.sync.entry import Entry, joined
+from chordtx.sync.tree import LEAVES, Tree, digest
 
 _KEY_OVERHEAD_BYTES = 300  # about what a key costs beside its bytes and its record
 

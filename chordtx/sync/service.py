@@ -24,12 +24,15 @@ from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings, check_subnet
 from chordtx.mesh.handshake import as_text, number_of_id
-from chordtx.records import COUNTER_BITS, NEVER_WRITTEN, HybridClock, Record, RecordLimits, Version
+from chordtx.sync.clock import HybridClock
 from chordtx.sync.comparing import Comparing
 from chordtx.sync.entry import Entry, Meta, Rules, joined, lease_from_wire
 from chordtx.sync.lease import Lease
 from chordtx.sync.old_peers import OldPeers
+from chordtx.sync.record import NEVER_WRITTEN, Record
 from chordtx.sync.replica import Replica, View
+from chordtx.sync.travel import RecordLimits
+from chordtx.sync.version import COUNTER_BITS, Version
 from chordtx.wire import Message, flags, pack_value
 
 _PAGE = 500
@@ -89,6 +92,7 @@ class SyncService(DictMixin, MeshService):
         self._key_bytes_max = self._sync_settings.key_bytes_max
         self._value_bytes_max = self._sync_settings.value_bytes_max
         self._value_limits = mesh.limits
+        self._read_limits = self._value_limits.of_reading
         self.leasing = leasing
         self._record_limits = RecordLimits(self._value_bytes_max, self._value_limits)
         self._rules = Rules(leasing, self._sync_settings.lease_skew_seconds)

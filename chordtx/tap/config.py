@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from twisted.python.usage import UsageError
 
-from chordtx.config import ChordSettings, Limits, MeshSettings
+from chordtx.config import OF_SERVICE, ChordSettings, GroupSettings, Limits, MeshSettings
 from chordtx.tap.telling import one_line
 
 LISTEN_DEFAULT = "tcp:44565:interface=127.0.0.1"
@@ -27,7 +27,13 @@ DEFAULTS: Mapping[str, Any] = {
     "log-level": "info",
     "log-format": "text",
 }
-TABLES: Mapping[str, type[Any]] = {"chord": ChordSettings, "mesh": MeshSettings, "limits": Limits}
+TABLES: Mapping[str, type[Any]] = {
+    "chord": ChordSettings,
+    "groups": GroupSettings,
+    "mesh": MeshSettings,
+    "limits": Limits,
+}
+_KINDS: Mapping[type[Any], str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -72,36 +78,39 @@ def _check_kind(name: str, value: object) -> None:
 
 
 def settings_of(tables: Mapping[str, Mapping[str, Any]]) -> ChordSettings:
-    """The settings that the tables ``chord``, ``mesh`` and ``limits`` name, defaults elsewhere.
+    """The settings that the tables ``chord``, ``groups``, ``mesh`` and ``limits`` name, defaults elsewhere.
 
     :raises UsageError: on an unknown name (with the nearest known one) or a value that makes no sense.
     """
-    known = {table: _numbers(kind) for table, kind in TABLES.items()}
+    known = {table: _settings_in(kind) for table, kind in TABLES.items()}
     for table, values in tables.items():
         for name, value in values.items():
-            _check_number(table, name, value, known[table])
+            _check_setting(table, name, value, known[table])
     limits = Limits(**tables.get("limits", {}))
     mesh = MeshSettings(**tables.get("mesh", {}), limits=limits)
+    groups = GroupSettings(**tables.get("groups", {}))
     try:
-        return ChordSettings(**tables.get("chord", {}), mesh=mesh).validate()
+        return ChordSettings(**tables.get("chord", {}), mesh=mesh, groups=groups).validate()
     except ValueError as error:
         raise UsageError(f"bad setting: {error}") from error
 
 
-def _numbers(kind: type[Any]) -> dict[str, type[Any]]:
+def _settings_in(kind: type[Any]) -> dict[str, type[Any]]:
     """The settings of a class by name, with their types; those that are settings classes left out."""
     return {
-        field.name: type(field.default) for field in attrs.fields(kind) if type(field.default) in (int, float)
+        field.name: type(field.default)
+        for field in attrs.fields(kind)
+        if type(field.default) in _KINDS and OF_SERVICE not in field.metadata
     }
 
 
-def _check_number(table: str, name: str, value: object, known: Mapping[str, type[Any]]) -> None:
+def _check_setting(table: str, name: str, value: object, known: Mapping[str, type[Any]]) -> None:
     if name not in known:
         raise UsageError(_unknown(name, known, f" in [{table}]"))
-    allowed = (int,) if known[name] is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        wanted = "a whole number" if known[name] is int else "a number"
-        raise UsageError(f"setting {name!r} in [{table}] must be {wanted}, not {value!r}")
+    wanted = known[name]
+    allowed = (int, float) if wanted is float else (wanted,)
+    if type(value) not in allowed:
+        raise UsageError(f"setting {name!r} in [{table}] must be {_KINDS[wanted]}, not {value!r}")
 
 
 def _unknown(name: str, known: Iterable[str], where: str = "") -> str:

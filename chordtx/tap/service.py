@@ -107,7 +107,7 @@ class GuardedNode(Service):
                 id=status.get("id"),
                 address=status.get("address"),
             )
-            if hasattr(self.node, "when_left"):  # one whose records are in groups
+            if isinstance(self.node, ChordService):
                 self.node.when_left().addCallback(lambda _: self._end(self._reactor, 0))
 
     def _failed(self, why: str) -> None:

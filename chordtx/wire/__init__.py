@@ -12,13 +12,14 @@ from chordtx.wire.frame import FrameReader, frame
 from chordtx.wire.identity import decode_id, encode_id, node_id, protocol_id
 from chordtx.wire.message import Message
 from chordtx.wire.packing import scan
-from chordtx.wire.values import pack_value, unpack_value
+from chordtx.wire.values import check_value, pack_value, unpack_value
 
 __all__ = [
     "Codec",
     "ExpandsTooMuch",
     "FrameReader",
     "Message",
+    "check_value",
     "compress",
     "decode_id",
     "decompress",

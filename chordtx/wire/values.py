@@ -19,6 +19,15 @@ def pack_value(value: Any, bytes_max: int, limits: Limits = _LIMITS) -> bytes:
     :raises ValueTooLarge: when the blob is past ``bytes_max``, or holds more elements than the limits allow.
     """
     blob = pack(value)
+    check_value(blob, bytes_max, limits)
+    return blob
+
+
+def check_value(blob: bytes, bytes_max: int, limits: Limits) -> None:
+    """See whether a packed value is within the limits.
+
+    :raises TypeError, ValueTooLarge: as :func:`pack_value`.
+    """
     if len(blob) > bytes_max:
         raise ValueTooLarge(f"the value takes {len(blob)} bytes, of {bytes_max}", len(blob), bytes_max)
     try:
@@ -28,7 +37,6 @@ def pack_value(value: Any, bytes_max: int, limits: Limits = _LIMITS) -> bytes:
         raise ValueTooLarge(f"the value has {error}", len(blob), bytes_max) from error
     except ProtocolError as error:
         raise TypeError(f"msgpack cannot carry this value: {error}") from error
-    return blob
 
 
 def unpack_value(blob: bytes, limits: Limits) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,14 @@ def raises(kind: type[BaseException], work: Callable[[], Any]) -> None:
     raise AssertionError(f"{result!r}, and no {kind.__name__}")
 
 
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Fail unless it comes to be so."""
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def main(port: int, own_port: int, another_port: int) -> None:
     sock = ChordSocket("127.0.0.1", own_port)
     assert sock.leeching
@@ -31,7 +40,7 @@ def main(port: int, own_port: int, another_port: int) -> None:
     assert not sock.leeching
     assert sock.next is not None
     assert sock.prev is not None
-    assert len(sock.routing_table) == 5
+    eventually(lambda: len(sock.routing_table) == 5)
 
     assert sock["before"] == "it stores"
     raises(KeyError, lambda: sock["nothing"])

@@ -6,29 +6,30 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
 from chordtx.chord import ChordService
-from chordtx.config import ChordSettings, MeshSettings
-from chordtx.errors import Stopped
-from chordtx.records import Record, replica_set
-from chordtx.ring import Contact, distance, ring_positions
-from chordtx.store.memory import naming_position
+from chordtx.config import ChordSettings, GroupSettings, MeshSettings
+from chordtx.errors import ChordError, Stopped
+from chordtx.group.record import Record
+from chordtx.ring import Contact, distance
+from chordtx.ring.partitions import lowest_position, partition_of
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 POLL_SECONDS = 0.02
 #: Longer than anything takes on a busy machine: only what hangs gets there.
 PATIENCE_SECONDS = 30.0
-#: As by default, but that what lies where it does not belong is found soon.
-TIDY = ChordSettings(repair_interval_seconds=1.0, restart_grace_seconds=0.5)
-#: Crashes are noticed soon, and nothing waits for long.
+#: Few partitions. Crashes are noticed soon, and nothing waits for long.
 QUICK = ChordSettings(
+    partition_bits=3,
+    placement_settle_seconds=0.2,
+    restart_grace_seconds=2.0,
     stabilize_interval_seconds=0.3,
     call_timeout_seconds=0.8,
-    repair_interval_seconds=1.0,
-    restart_grace_seconds=0.5,
+    groups=GroupSettings(lease_seconds=0.3, majority_timeout_seconds=1.0, recover_after_seconds=1.0),
     mesh=MeshSettings(
         ping_interval_seconds=0.3, silence_timeout_seconds_min=0.8, silence_timeout_seconds_max=1.0
     ),
@@ -41,9 +42,6 @@ class Nodes:
     :param reactor: the real one. :param seed: of the ids, and so of the order on the ring.
     :ivar members: those that store, while they run. :ivar leeches: those that do not.
     """
-
-    kind: Any = ChordService
-    settings = TIDY
 
     def __init__(self, reactor: Any, seed: int = 0) -> None:
         self.reactor = reactor
@@ -58,12 +56,14 @@ class Nodes:
     def start(
         self, *through: ChordService, settings: ChordSettings | None = None, **options: Any
     ) -> ChordService:
-        """A node that begins to join through others; with none, it begins a ring."""
-        node: ChordService = self.kind(
+        """A node that begins to join through others; with none, it begins a ring, of few partitions."""
+        if settings is not None:
+            settings = evolve(settings, partition_bits=QUICK.partition_bits, groups=QUICK.groups)
+        node = ChordService(
             self.reactor,
             listen=options.pop("listen", LISTEN),
             peers=[address(peer) for peer in through],
-            settings=settings or self.settings,
+            settings=settings or QUICK,
             rng=Random(self.rng.getrandbits(64)),
             **options,
         )
@@ -106,7 +106,9 @@ class Nodes:
         self.members.remove(node)
         node._closing = True
         node._membership.stop()
-        node._repair.stop()
+        hosting, node._hosting = node._hosting, None
+        if hosting is not None:
+            hosting.stop()
         node._tasks.cancel()
         for link in [*node.routing_table.values(), *node.awaiting_ids]:
             link.abort(Stopped("crashed"))
@@ -118,7 +120,8 @@ class Nodes:
         self.members.remove(node)
         self._hanging.append(node)
         node._membership.stop()
-        node._repair.stop()
+        assert node._hosting is not None
+        node._hosting.stop()
         node._tasks.cancel()
         node._factory.buildProtocol = lambda _: Protocol()  # type: ignore[assignment, return-value]
         for link in node.routing_table.values():
@@ -134,7 +137,6 @@ class Nodes:
         await DeferredList(leaving)
         for node in self.members:
             node._ring.leave()  # what is stored is not needed any more: no handing over
-            node._repair.stop()
         await DeferredList([*(node.stopService() for node in self.members), *self._stopping])
 
     # Waiting
@@ -150,13 +152,23 @@ class Nodes:
             await deferLater(self.reactor, POLL_SECONDS)
 
     async def settled(self, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until everybody's neighbours are the true ones."""
+        """Wait until everybody's neighbours are the true ones, and every group is full and has a leader."""
         await self.until(lambda: not self.wrong(), "the true ring", seconds)
+        deadline = self.reactor.seconds() + seconds
+        while complaints := await self._complaints():
+            assert self.reactor.seconds() < deadline, f"not within {seconds} s: {complaints}"
+            await deferLater(self.reactor, POLL_SECONDS)
 
-    async def repaired(self, keys: Iterable[bytes], seconds: float = PATIENCE_SECONDS) -> None:
+    async def _complaints(self) -> list[str]:
+        try:
+            return (await self.members[0].health(len(self.members))).complaints
+        except ChordError as error:
+            return [repr(error)]
+
+    async def copied(self, keys: Iterable[bytes], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until all of ``keys`` are with exactly the nodes that should have them, all the same."""
         keys = list(keys)
-        await self.until(lambda: not self.misplaced(keys), "every record with its replicas", seconds)
+        await self.until(lambda: not self.misplaced(keys), "every record with its copies", seconds)
 
     # What is true
 
@@ -168,13 +180,12 @@ class Nodes:
         """Who owns ``position``, by the definition: the nearest at or below it."""
         return min(self.walk(), key=lambda contact: distance(position, contact.id))
 
-    def replicas(self, key: bytes) -> tuple[Contact, ...]:
-        """Who is to keep ``key``."""
+    def row(self, key: bytes) -> list[Contact]:
+        """Who is to keep ``key``: who owns the lowest position of its partition, and the next ones."""
         walk = self.walk()
-        following = {walk[place - 1].id: contact for place, contact in enumerate(walk)}
-        members = replica_set(ring_positions(key), self.owner, following.get)
-        assert isinstance(members, tuple)
-        return members
+        partition = partition_of(key, QUICK.partition_bits)
+        place = walk.index(self.owner(lowest_position(partition, QUICK.partition_bits)))
+        return [*walk[place:], *walk[:place]][: QUICK.replicas]
 
     def wrong(self) -> list[str]:
         """Who has wrong neighbours."""
@@ -189,24 +200,29 @@ class Nodes:
             found.extend(f"{address(node)}: {broken}" for broken in ring.check())
         return found
 
-    def copies(self, key: bytes) -> dict[int, Record]:
-        """The records of ``key``, by the id of the node that has it."""
-        stored = {node.id_10: node._replica.store.get(key) for node in self.members}
-        return {id: record for id, record in stored.items() if record is not None}
+    def copies(self, key: bytes) -> dict[int, Record | None]:
+        """What each member of the key's group has of it, by the id of the node."""
+        partition = partition_of(key, QUICK.partition_bits)
+        found = {}
+        for node in self.members:
+            group = None if node._hosting is None else node._hosting.group(partition)
+            if group is not None and group.replica.state is not None:
+                found[node.id_10] = group.replica.state.records.get(key)
+        return found
 
     def misplaced(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of ``keys`` of which a copy is lacking, too many or outdated."""
         found = []
         for key in keys:
             copies = self.copies(key)
-            is_right = set(copies) == {contact.id for contact in self.replicas(key)}
+            is_right = set(copies) == {contact.id for contact in self.row(key)}
             if not is_right or any(copy != next(iter(copies.values())) for copy in copies.values()):
                 found.append(key)
         return found
 
-    def named_by(self, key: bytes) -> Contact:
-        """Who names ``key`` when all keys are listed."""
-        return self.owner(naming_position(key))
+    def leads(self, node: ChordService) -> list[int]:
+        """The partitions that a node leads."""
+        return [] if node._hosting is None else node._hosting.leads
 
 
 def address(node: ChordService) -> str:

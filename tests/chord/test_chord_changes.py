@@ -11,7 +11,6 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from chordtx.chord import ChordService
-from chordtx.config import ChordSettings
 from tests.chord.nodes import QUICK, Nodes, everything
 
 
@@ -57,7 +56,7 @@ async def nothing_is_missing(nodes: Nodes, expected: dict[bytes, Any]) -> None:
         assert [key for key, value in expected.items() if found.get(key, -1) < value] == []
     assert sorted([key async for key in nodes.members[-1].keys()]) == sorted(expected)
     await nodes.settled()
-    await nodes.repaired(expected)
+    await nodes.copied(expected)
 
 
 @pytest.mark.parametrize("nodes", [1, 2], indirect=True)
@@ -114,7 +113,7 @@ async def test_records_are_with_min_5_n_nodes(nodes: Nodes, count: int) -> None:
     members = await nodes.ring(count, QUICK)
     keys = [b"key %d" % number for number in range(40)]
     await everything([nodes.rng.choice(members).set(key, key) for key in keys])
-    await nodes.repaired(keys)
+    await nodes.copied(keys)
     assert {len(nodes.copies(key)) for key in keys} == {min(5, count)}
 
 
@@ -128,24 +127,6 @@ async def test_deleted_keys_stay_deleted_when_nodes_come_and_go(nodes: Nodes) ->
         await nodes.join(members[0], settings=QUICK)
     await nodes.leave(members[1])
     await nodes.settled()
-    await nodes.repaired(keys)
+    await nodes.copied(keys)
     assert sorted(await members[-1].get_many(keys)) == sorted(keys[30:])
     assert await members[0].count() == 30
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_writer_that_missed_a_join_reaches_the_new_node_all_the_same(nodes: Nodes) -> None:
-    """Where a majority still is of the key's replicas, only a late answer shows what was missed."""
-    members = await nodes.ring(9, ChordSettings())
-    leech = await nodes.leech(members[0])
-    new = await nodes.join(members[0], settings=ChordSettings())
-    await nodes.settled()
-    assert new.next is not None
-    assert new.prev is not None
-    for key in (b"key %d" % number for number in range(30)):
-        await leech._routing.replica_set(key)
-        leech._routing.arcs.forget(new.id_10)
-        leech._routing.arcs.learn_arc(new.next, new.prev.id)
-        await leech.set(key, key)
-        wanted = {contact.id for contact in nodes.replicas(key)}
-        await nodes.until(lambda key=key, wanted=wanted: wanted <= set(nodes.copies(key)), "five copies")

@@ -20,7 +20,7 @@ async def filled(nodes: Nodes, count: int) -> ChordService:
     """
     members = await nodes.ring(count, QUICK)
     await members[0].update(EXPECTED)
-    await nodes.repaired(EXPECTED)
+    await nodes.copied(EXPECTED)
     return await nodes.leech(members[0], settings=QUICK)
 
 
@@ -30,7 +30,7 @@ async def recovered(nodes: Nodes, leech: ChordService) -> None:
     for node in (leech, nodes.members[-1]):
         assert await node.get_many(list(EXPECTED)) == EXPECTED
     assert await leech.count() == len(EXPECTED)
-    await nodes.repaired(EXPECTED)
+    await nodes.copied(EXPECTED)
     await leech.update({key: value + 1 for key, value in EXPECTED.items()})
     assert await nodes.members[0].get_many(list(EXPECTED)) == {
         key: value + 1 for key, value in EXPECTED.items()
@@ -68,7 +68,7 @@ async def test_neighbours_crash_one_after_another(nodes: Nodes) -> None:
         walk = nodes.walk()
         nodes.crash(next(node for node in nodes.members if node._ring.me == walk[2]))
         await nodes.settled(CLOSED_SECONDS)
-        await nodes.repaired(EXPECTED)
+        await nodes.copied(EXPECTED)
     await recovered(nodes, leech)
 
 
@@ -92,8 +92,7 @@ async def test_the_second_of_two_goes_on_alone(nodes: Nodes) -> None:
 async def test_without_a_majority_there_is_an_error_and_no_guess(nodes: Nodes) -> None:
     leech = await filled(nodes, 1)
     nodes.crash(nodes.members[0])
-    impatient = leech._chord_settings
-    object.__setattr__(leech._coordinator, "_settings", impatient.__class__(operation_timeout_seconds=0.3))
+    leech._client.timeout_seconds = 0.3
     for work in (leech.get(b"key 1"), leech.set(b"key 1", 2), leech.delete(b"key 1")):
         with pytest.raises(NoMajority):
             await work

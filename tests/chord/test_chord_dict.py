@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
 from chordtx.errors import NotJoined, Stopped, ValueTooLarge
-from tests.chord.group_nodes import GroupNodes
-from tests.chord.nodes import LISTEN, Nodes, everything
+from tests.chord.nodes import LISTEN, QUICK, Nodes, everything
 
-SMALL = ChordSettings(value_bytes_max=1000, key_bytes_max=50)
+SMALL = evolve(QUICK, value_bytes_max=1000, key_bytes_max=50)
 VALUES: list[Any] = [
     True,
     0,
@@ -29,14 +28,6 @@ VALUES: list[Any] = [
     {},
     {"any": ["msgpack", b"value", {1: None}]},
 ]
-
-
-@pytest.fixture(params=[Nodes, GroupNodes], ids=["records", "groups"])
-def nodes(running_reactor: Any, request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    """The nodes of one test, of either kind."""
-    started: Nodes = request.param(running_reactor)
-    yield started
-    pytest_twisted.blockon(Deferred.fromCoroutine(started.stop()))
 
 
 @pytest_twisted.ensureDeferred
@@ -263,7 +254,7 @@ async def test_status_and_neighbours(nodes: Nodes) -> None:
     await first.set("key", "value")
     second = await nodes.join(first)
     await nodes.settled()
-    await nodes.repaired([b"key"])
+    await nodes.copied([b"key"])
     assert first.next == first.prev == second._ring.me
     assert first.protocol == ("chord", "Plaintext")
     assert first.id_10 == first._ring.me.id
@@ -295,7 +286,7 @@ async def test_a_member_can_stop_storing_and_begin_again(nodes: Nodes) -> None:
     await node.join()
     await node.join()
     await nodes.settled()
-    await nodes.repaired(keys)
+    await nodes.copied(keys)
     assert await node.get("key 1") == "new"
 
 
@@ -330,5 +321,5 @@ async def test_a_node_can_be_stopped_and_started_again(nodes: Nodes) -> None:
         node.startService()
         await node.when_joined()
     await nodes.settled()
-    await nodes.repaired([b"key"])
+    await nodes.copied([b"key"])
     assert await leech["key"] == await member["key"] == "value"

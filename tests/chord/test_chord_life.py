@@ -12,9 +12,9 @@ from twisted.internet.error import CannotListenError, ConnectionDone, TimeoutErr
 from twisted.internet.protocol import Factory
 
 from chordtx import ChordService
-from chordtx.errors import Stopped, StorageFailed
-from chordtx.store import DataFolder
+from chordtx.errors import StorageFailed
 from tests.chord.nodes import LISTEN, Nodes
+from tests.chord.test_chord_data import opened
 from tests.failing import failing_once
 
 ERRORS = (OSError("no space"), StorageFailed("no space"), ConnectionDone(), TimeoutError(), KeyError("a bug"))
@@ -64,22 +64,7 @@ async def test_a_start_is_given_up_while_the_folder_is_open(nodes: Nodes, tmp_pa
     for _ in range(3):
         node.startService()
         await node.stopService()
-    folder = DataFolder(str(tmp_path / "data"), "chord", node._keeping._thread.run, nodes.reactor.callLater)
-    await folder.close()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_store_that_was_given_cannot_be_used_twice(nodes: Nodes, tmp_path: Path) -> None:
-    maker = ChordService(nodes.reactor, listen=LISTEN)
-    folder = DataFolder(str(tmp_path / "data"), "chord", maker._keeping._thread.run, nodes.reactor.callLater)
-    node = nodes.start(store=folder.store)
-    await node.when_joined()
-    await node.set("key", 1)
-    await node.stopService()
-    node.startService()
-    with pytest.raises(Stopped, match="make a new service"):
-        await node.when_joined()
-    await folder.close()
+    await opened(tmp_path / "data", nodes.reactor).close()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

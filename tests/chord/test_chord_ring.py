@@ -65,7 +65,7 @@ async def find_everything(nodes: Nodes) -> None:
     assert await rng.choice(nodes.members).count() == len(keys)
     listed = [key async for key in rng.choice(nodes.members).keys()]
     assert sorted(listed) == sorted(keys)
-    await nodes.repaired(keys)
+    await nodes.copied(keys)
 
 
 @pytest_twisted.ensureDeferred

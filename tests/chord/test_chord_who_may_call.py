@@ -9,34 +9,36 @@ from typing import Any
 import pytest
 
 from chordtx.chord import ChordService
+from chordtx.chord.ring_identity import Standing
+from chordtx.config import ChordSettings
+from chordtx.group.operations import SET
+from chordtx.group.rank import NO_RANK
 from chordtx.wire import flags
 from tests.mesh.fuzz import ODD, Stranger, mutated, odd_value
 from tests.sim.cluster import Cluster
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 NOT_JOINED, FAILED = 2, 6
+SETTINGS = ChordSettings(partition_bits=3)
 PLACE = bytes(48)
-RECORD = [1 << 40, bytes(16), b"\x05", None, [[b"\xa1a", 1 << 41, bytes(16), b"\x06"]]]
+KEY_PLACE = [0, bytes(64)]
+OPERATION = [b"c" * 16, 1, 0, NO_RANK, SET, b"key", [b"\x01", None]]
 #: Arguments of calls, said right; a method that is not named here gets anything.
 GOOD: dict[str, list[Any]] = {
-    "read": [b"key", b""],
-    "version": [b"key", b""],
-    "write": [b"key", RECORD, b""],
-    "find": [PLACE, 1],
-    "keys": [b"\xff" * 48, PLACE, 10],
-    "fetch": [[b"key"]],
-    "offer": [[[b"key", 5, bytes(16)]]],
-    "take": [[[b"key", RECORD]]],
-    "tree": [[PLACE], False, bytes(8)],
-    "leaves": [[1, 2]],
-    "old_store": [[0, bytes(64)], False, b"\x01", PLACE],
-    "old_retrieve": [[0, bytes(64)], PLACE],
-    "old_hint": [b"key"],
-    "old_refresh": [b"key"],
-    "old_opinion": [b"key", [0, bytes(64)]],
-    "old_settled": [b"key", [0, bytes(64)], [1, b"w"]],
+    "find": [PLACE, 1, 1.0],
+    "do": [0, *OPERATION],
+    "pass_on": [PLACE, 0, *OPERATION],
+    "place": [[[[PLACE, "10.7.7.7", 4000], False]], [0]],
+    "leads": [[0]],
+    "legacy_store": [KEY_PLACE, False, b"\x01", PLACE],
+    "legacy_retrieve": [KEY_PLACE, PLACE],
+    "legacy_hint": [b"key"],
+    "legacy_refresh": [b"key"],
+    "legacy_keys": [PLACE, [b"key"], [0]],
+    "legacy_changed": [PLACE, [[b"key", False]]],
+    "legacy_opinion": [b"key", KEY_PLACE],
+    "legacy_settled": [b"key", KEY_PLACE, 1, True, None],
     "broadcasts": [b""],
-    "ring_age": [1 << 52, 1 << 52],
 }
 
 
@@ -48,9 +50,7 @@ def table() -> dict[str, list[str]]:
 
 
 FOR_MEMBERS = table()["a member"]
-FOR_COMING_MEMBERS = table()[
-    "a member, or who is about to become one: over the one link to its id, at an address"
-]
+FOR_OPERATORS = table()["any node of ours on this machine: an operator"]
 FOR_THE_ONE_CONCERNED = table()["whom it concerns: over the one link to the id"]
 
 
@@ -67,6 +67,8 @@ class Caller(Stranger):
         text = self.dialect.text
         self.say(flags.HELLO, 1)
         self.say(flags.HANDSHAKE, text(self.id), text(node._protocol_id), list(address), [])
+        if node._identity is not None:
+            self.say(flags.STANDING, Standing(node._identity, False, False, False, 0).to_wire())
         self.say(flags.HANDSHAKE, "0" if stores else "1")
         self._number = 0
 
@@ -87,17 +89,18 @@ class Caller(Stranger):
 def ring() -> tuple[Cluster, list[ChordService]]:
     """Three nodes that have found each other."""
     nodes = Cluster(ChordService)
-    members = nodes.several(3, subnet="chord")
-    nodes.run(5)
+    members = nodes.several(3, subnet="chord", settings=SETTINGS)
+    nodes.run(10)
     assert all(len(node._ring.successors) == 2 for node in members)
     return nodes, members
 
 
 def looks(node: ChordService) -> Any:
     """What strangers must not change."""
-    ring, age = node._ring, node._age.keep()
-    counts = age.doubt_ms, (age.age_ms or 0) > 1 << 50
-    return ring.successors, ring.predecessor, node._repair.is_settled, len(node._replica.store), counts
+    ring, hosting = node._ring, node._hosting
+    assert hosting is not None
+    groups = {number: group.configuration for number, group in hosting.groups.groups.items()}
+    return ring.successors, ring.predecessor, groups, sorted(hosting.leads), hosting.groups.bytes_used
 
 
 def test_every_method_stands_in_the_table() -> None:
@@ -120,8 +123,7 @@ def test_what_only_members_may_say_counts_from_nobody_else(address: tuple[str, i
     caller = Caller(members[0], Random(1), address, stores)
     nodes.run(1)
     before = looks(members[0])
-    can_join = address[0].startswith("10.") and address[1]
-    for name in (*FOR_MEMBERS, *([] if can_join else FOR_COMING_MEMBERS)):
+    for name in FOR_MEMBERS:
         reply = caller.call(nodes, name, *GOOD.get(name, []))
         assert reply is not None, name
         assert reply[0] == NOT_JOINED, name
@@ -139,7 +141,7 @@ def test_nobody_says_anything_over_a_link_that_only_claims_an_id() -> None:
     thief.say(flags.HELLO, 1)
     thief.say(flags.HANDSHAKE, text(other.id), text(node._protocol_id), ["10.0.0.2", 4000], [])
     before = looks(node)
-    for name in (*FOR_THE_ONE_CONCERNED, *FOR_MEMBERS, *FOR_COMING_MEMBERS):
+    for name in (*FOR_THE_ONE_CONCERNED, *FOR_MEMBERS):
         if not thief.gone:
             assert thief.call(nodes, name, *GOOD.get(name, [])) is None
         assert looks(node) == before
@@ -163,11 +165,27 @@ def test_member_is_heard() -> None:
         assert reply is not None
         assert reply[:2] != [NOT_JOINED, "only a storing member of the ring may say this"]
     assert caller.call(nodes, "left") == [0]
-    joining = Caller(members[0], Random(3), ("10.7.7.8", 4000), False)
-    for name in FOR_COMING_MEMBERS:
-        reply = joining.call(nodes, name, *GOOD.get(name, []))
+
+
+def test_who_uses_the_dict_is_served() -> None:
+    nodes, members = ring()
+    caller = Caller(members[0], Random(3), ("10.7.7.7", 0), False)
+    for name in ("do", "pass_on", "legacy_hint", "legacy_retrieve"):
+        reply = caller.call(nodes, name, *GOOD[name])
         assert reply is not None
-        assert reply[0] == 0
+        assert reply[0] in (0, NOT_JOINED), (name, reply)  # another node hosts it, or is not there
+
+
+def test_orders_come_from_this_machine_only() -> None:
+    nodes, members = ring()
+    caller = Caller(members[0], Random(3), ("10.7.7.7", 4000), True)
+    nodes.run(1)
+    before = looks(members[0])
+    for name in FOR_OPERATORS:
+        reply = caller.call(nodes, name)
+        assert reply is not None
+        assert reply[0] != 0
+        assert looks(members[0]) == before
 
 
 def test_no_argument_of_any_method_is_a_failure_of_ours() -> None:
@@ -178,7 +196,7 @@ def test_no_argument_of_any_method_is_a_failure_of_ours() -> None:
     rng = Random(4)
     caller = Caller(node, rng, ("10.7.7.7", 4000), True)
     number = 0
-    for name in sorted(set(node._methods) - {"left", "farewell", "nudge"}):
+    for name in sorted(set(node._methods) - {"left", "farewell", "nudge", *FOR_OPERATORS}):
         good = GOOD.get(name, [])
         tries = [[], *([odd] for odd in ODD)]
         for place in range(len(good)):

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from chordtx import ChordService
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajority, NotJoined
-from tests.chord.group_nodes import FEW, GroupNodes
-from tests.chord.nodes import address, everything
+from tests.chord.nodes import QUICK, Nodes, address, everything
 
 KEYS = [b"key %d" % number for number in range(40)]
 
 
-@pytest.fixture
-def nodes(running_reactor: Any) -> Iterator[GroupNodes]:
-    """The nodes of one test."""
-    started = GroupNodes(running_reactor)
-    yield started
-    pytest_twisted.blockon(Deferred.fromCoroutine(started.stop()))
-
-
-async def filled(nodes: GroupNodes, count: int) -> list[Any]:
+async def filled(nodes: Nodes, count: int) -> list[Any]:
     """A ring in which all keys are."""
     members: list[Any] = await nodes.ring(count)
     await everything([members[0].set(key, key) for key in KEYS])
@@ -50,9 +40,9 @@ def copies(members: list[Any]) -> int:
 
 
 @pytest_twisted.ensureDeferred
-async def test_each_partition_is_led_by_one_and_kept_by_five(nodes: GroupNodes) -> None:
+async def test_each_partition_is_led_by_one_and_kept_by_five(nodes: Nodes) -> None:
     members = await filled(nodes, 7)
-    led = [partition for node in members for partition in nodes.lead(node)]
+    led = [partition for node in members for partition in nodes.leads(node)]
     assert sorted(led) == list(range(8))
     kept = [partition for node in members for partition in node._hosting.kept]
     assert sorted(kept) == sorted(list(range(8)) * 5)
@@ -62,24 +52,24 @@ async def test_each_partition_is_led_by_one_and_kept_by_five(nodes: GroupNodes) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_those_who_ought_to_lead_do(nodes: GroupNodes) -> None:
+async def test_those_who_ought_to_lead_do(nodes: Nodes) -> None:
     from chordtx.group.configuration import by_preference
 
     members = await nodes.ring(4)
 
     def is_so() -> bool:
         for node in members:
-            for partition in nodes.lead(node):
+            for partition in nodes.leads(node):
                 ids = node._hosting.group(partition).configuration.ids
                 if by_preference(partition, ids)[0] != node._hosting.me.id:
                     return False
-        return sum(len(nodes.lead(node)) for node in members) == 8
+        return sum(len(nodes.leads(node)) for node in members) == 8
 
     await nodes.until(is_so, "the preferred leaders")
 
 
 @pytest_twisted.ensureDeferred
-async def test_everything_moves_on_when_nodes_come_and_go(nodes: GroupNodes) -> None:
+async def test_everything_moves_on_when_nodes_come_and_go(nodes: Nodes) -> None:
     await filled(nodes, 2)
     for _ in range(5):
         await nodes.join(nodes.members[0])
@@ -95,7 +85,7 @@ async def test_everything_moves_on_when_nodes_come_and_go(nodes: GroupNodes) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_crash_loses_nothing(nodes: GroupNodes) -> None:
+async def test_a_crash_loses_nothing(nodes: Nodes) -> None:
     await filled(nodes, 5)
     for _ in range(3):
         nodes.crash(nodes.members[1])
@@ -104,7 +94,7 @@ async def test_a_crash_loses_nothing(nodes: GroupNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_survivors_of_lost_processes_go_on_by_themselves(nodes: GroupNodes) -> None:
+async def test_survivors_of_lost_processes_go_on_by_themselves(nodes: Nodes) -> None:
     """Without disks, and with processes that are known to have ended, nobody can come back."""
     members = await filled(nodes, 3)
     await nodes.until(lambda: copies(members) == 3 * len(KEYS), "three copies of each")
@@ -116,7 +106,7 @@ async def test_survivors_of_lost_processes_go_on_by_themselves(nodes: GroupNodes
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_majority_of_disks_nobody_goes_on_but_by_an_order(
-    nodes: GroupNodes, tmp_path: Path
+    nodes: Nodes, tmp_path: Path
 ) -> None:
     settings = ChordSettings(operation_timeout_seconds=1.5)
     first: Any = nodes.start(settings=settings, data=str(tmp_path / "0"))
@@ -138,7 +128,7 @@ async def test_without_a_majority_of_disks_nobody_goes_on_but_by_an_order(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_whole_ring_is_started_again(nodes: GroupNodes, tmp_path: Path) -> None:
+async def test_a_whole_ring_is_started_again(nodes: Nodes, tmp_path: Path) -> None:
     folders = [str(tmp_path / str(number)) for number in range(3)]
     first: Any = nodes.start(data=folders[0])
     await first.when_joined()
@@ -160,7 +150,7 @@ async def test_a_whole_ring_is_started_again(nodes: GroupNodes, tmp_path: Path) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_node_with_a_folder_that_is_away_is_waited_for(nodes: GroupNodes, tmp_path: Path) -> None:
+async def test_a_node_with_a_folder_that_is_away_is_waited_for(nodes: Nodes, tmp_path: Path) -> None:
     members = await filled(nodes, 3)
     kept: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()
@@ -178,7 +168,7 @@ async def test_a_node_with_a_folder_that_is_away_is_waited_for(nodes: GroupNodes
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_operator_makes_a_node_leave(nodes: GroupNodes) -> None:
+async def test_an_operator_makes_a_node_leave(nodes: Nodes) -> None:
     members = await filled(nodes, 3)
     leech: Any = await nodes.leech(members[0])
     gone: Any = members[2]
@@ -191,7 +181,7 @@ async def test_an_operator_makes_a_node_leave(nodes: GroupNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_orders_are_taken_from_this_machine_only(nodes: GroupNodes) -> None:
+async def test_orders_are_taken_from_this_machine_only(nodes: Nodes) -> None:
     members = await nodes.ring(2)
     leech: Any = await nodes.leech(members[0])
     link = members[0].routing_table[leech.id]
@@ -202,7 +192,7 @@ async def test_orders_are_taken_from_this_machine_only(nodes: GroupNodes) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_health_says_what_is_missing(nodes: GroupNodes) -> None:
+async def test_health_says_what_is_missing(nodes: Nodes) -> None:
     members: list[Any] = await nodes.ring(3)
     assert (await members[0].health()).text == "healthy: 3 nodes, 8 partitions of 3 members each"
     assert (await members[0].health(4)).complaints == ["3 nodes of 4 are there"]
@@ -219,9 +209,9 @@ async def test_health_says_what_is_missing(nodes: GroupNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: GroupNodes) -> None:
+async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: Nodes) -> None:
     await filled(nodes, 4)
-    narrow = evolve(FEW, mesh=evolve(FEW.mesh, connections_max=1))
+    narrow = evolve(QUICK, mesh=evolve(QUICK.mesh, connections_max=1))
     leech: Any = await nodes.leech(nodes.members[0], settings=narrow)
     assert await all_there(leech)
     await leech.set("another", 1)
@@ -232,7 +222,7 @@ async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: GroupNodes) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_rings_never_become_one(nodes: GroupNodes) -> None:
+async def test_two_rings_never_become_one(nodes: Nodes) -> None:
     one: Any = await nodes.first()
     other: Any = await nodes.first()
     await one.set("a", 1)
@@ -244,7 +234,7 @@ async def test_two_rings_never_become_one(nodes: GroupNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ring_of_one_that_holds_nothing_gives_itself_up(nodes: GroupNodes) -> None:
+async def test_a_ring_of_one_that_holds_nothing_gives_itself_up(nodes: Nodes) -> None:
     one: Any = await nodes.first()
     await one.set("a", 1)
     other: Any = await nodes.first()
@@ -254,13 +244,13 @@ async def test_a_ring_of_one_that_holds_nothing_gives_itself_up(nodes: GroupNode
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_list_for_all(nodes: GroupNodes, running_reactor: Any) -> None:
+async def test_one_list_for_all(nodes: Nodes, running_reactor: Any) -> None:
     free = await _free_ports(nodes, 3)
     peers = [f"127.0.0.1:{port}" for port in free]
     started = []
     for port in reversed(free):  # the first of the list comes last
-        node = nodes.kind(
-            running_reactor, listen=f"tcp:{port}:interface=127.0.0.1", peers=peers, settings=FEW
+        node = ChordService(
+            running_reactor, listen=f"tcp:{port}:interface=127.0.0.1", peers=peers, settings=QUICK
         )
         nodes.members.append(node)
         node.startService()
@@ -272,7 +262,7 @@ async def test_one_list_for_all(nodes: GroupNodes, running_reactor: Any) -> None
     assert len({node.status["ring"] for node in started}) == 1
 
 
-async def _free_ports(nodes: GroupNodes, count: int) -> list[int]:
+async def _free_ports(nodes: Nodes, count: int) -> list[int]:
     taken = [await nodes.first() for _ in range(count)]
     ports = [node.out_addr[1] for node in taken]
     for node in taken:
@@ -284,7 +274,7 @@ async def _free_ports(nodes: GroupNodes, count: int) -> list[int]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_copy_of_a_folder_is_refused(nodes: GroupNodes, tmp_path: Path) -> None:
+async def test_a_copy_of_a_folder_is_refused(nodes: Nodes, tmp_path: Path) -> None:
     members = await filled(nodes, 3)
     kept: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()
@@ -304,7 +294,7 @@ async def test_a_copy_of_a_folder_is_refused(nodes: GroupNodes, tmp_path: Path) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_folder_that_was_put_back_is_refused(nodes: GroupNodes, tmp_path: Path) -> None:
+async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Path) -> None:
     members = await filled(nodes, 3)
     kept: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()

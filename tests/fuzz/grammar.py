@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 from typing import Any
 
 import msgpack
 
 from chordtx.wire import flags
+from tests.fuzz.members import rows_of
 from tests.fuzz.words import Words
+from tests.mesh.fuzz import broken_bytes, mutated
 
 MANY_SHARE = 0.06
+#: Of the frames that members of groups send one another.
+MUTATED_FRAMES_SHARE = 0.3
+BROKEN_FRAMES_SHARE = 0.05
 Make = Callable[[Words], list[Any]]
 
 
@@ -34,34 +40,35 @@ METHODS: dict[str, dict[str, Make]] = {
         "broadcasts": lambda w: [b"".join(some(w.digest, w)), w.rng.choice([0, 5.0, 1e9])],
     },
     "chord": {
-        "find": lambda w: [w.position(), w.rng.randrange(70)],
+        "find": lambda w: [w.position(), w.rng.randrange(70), w.rng.choice([2, 0.5, 0, -1, nan, inf])],
         "neighbours": _none,
         "notify": _none,
         "nudge": _none,
         "left": _none,
-        "missed": _none,
         "status": _none,
         "may_begin": _none,
-        "ring_age": lambda w: [*w.rng.choice([[None, None], [5000, 5000], [10**12, 1]])],
-        "read": lambda w: [w.key(), w.tag()],
-        "version": lambda w: [w.key(), w.tag()],
-        "write": lambda w: [w.foreign_key(), w.record(), w.tag()],
-        "keys": lambda w: [w.position(), w.position(), w.rng.choice([1, 3, 500, 10**9])],
-        "fetch": lambda w: [some(w.key, w)],
-        "offer": lambda w: [some(lambda: [w.key(), w.digest()], w)],
-        "take": lambda w: [some(lambda: [w.foreign_key(), w.record()], w)],
-        "tree": lambda w: [w.ids(), w.rng.random() < 0.5, w.digest()],
-        "leaves": lambda w: [w.rng.sample(range(256), w.rng.choice([0, 1, 256]))],
-        "old_store": lambda w: _old_store(w),
-        "old_retrieve": lambda w: [w.place_to_wire(w.place()), w.position()],
-        "old_opinion": lambda w: [w.key(), w.place_to_wire(w.place())],
-        "old_settled": lambda w: [
+        "led_groups": _none,
+        "leave": _none,
+        "recover": _none,
+        "force": _none,
+        "do": lambda w: w.operation(),
+        "pass_on": lambda w: [w.node_bytes(), *w.operation()],
+        "place": lambda w: [w.row(), w.partitions()],
+        "leads": lambda w: [w.partitions()],
+        "legacy_store": lambda w: _legacy_store(w),
+        "legacy_retrieve": lambda w: [w.place_to_wire(w.place()), w.position()],
+        "legacy_hint": lambda w: [w.key()],
+        "legacy_refresh": lambda w: [w.key()],
+        "legacy_keys": lambda w: [w.position(), some(w.key, w), w.partitions()],
+        "legacy_changed": lambda w: [w.position(), some(lambda: [w.key(), w.rng.random() < 0.3], w)],
+        "legacy_opinion": lambda w: [w.key(), w.place_to_wire(w.place())],
+        "legacy_settled": lambda w: [
             w.key(),
             w.place_to_wire(w.place()),
-            w.rng.choice([None, [w.clock(), w.writer()]]),
+            w.rng.randrange(99),
+            w.rng.random() < 0.5,
+            w.rng.choice([None, w.rank()]),
         ],
-        "old_hint": lambda w: [w.key()],
-        "old_refresh": lambda w: [w.key()],
     },
     "sync": {
         "sync_tree": lambda w: [w.digest()],
@@ -72,7 +79,7 @@ METHODS: dict[str, dict[str, Make]] = {
 }
 
 
-def _old_store(words: Words) -> list[Any]:
+def _legacy_store(words: Words) -> list[Any]:
     is_delta = words.rng.random() < 0.3
     packed = msgpack.packb(words.map()) if is_delta else words.packed()
     return [words.place_to_wire(words.place_written()), is_delta, packed, words.position()]
@@ -82,19 +89,17 @@ def _old_store(words: Words) -> list[Any]:
 RESULTS: list[Make] = [
     _none,
     lambda w: [None],
-    lambda w: [w.record(), False, True],
-    lambda w: [w.clock(), w.writer(), True, True],
-    lambda w: [False, True],
-    lambda w: [w.position(), [[w.position(), *w.address()] for _ in range(3)], 1],
-    lambda w: [None, [[w.position(), *w.address()]]],
-    lambda w: [[w.key(), w.record()], [w.foreign_key(), w.record()]],
+    lambda w: w.answer(),
+    lambda w: [w.position(), [w.contact() for _ in range(3)], 1],
+    lambda w: [None, [w.contact()]],
+    lambda w: [[[w.partition(), w.rng.choice([None, w.node_bytes()])]]],
     lambda w: [[w.key(), w.entry()]],
     lambda w: [w.digest() * 256],
     lambda w: [[w.key(), w.digest()]],
     lambda w: [0, 1, 2],
-    lambda w: [None, some(w.key, w), True],
-    lambda w: [5000, 5000],
-    lambda w: [[False, w.packed(), [w.clock(), w.writer()], None]],
+    lambda w: [w.opinion()],
+    lambda w: [w.packed()],
+    lambda w: [[[w.partition(), [w.node_bytes()], [True]]]],
     lambda w: [True],
 ]
 
@@ -119,6 +124,10 @@ PAYLOADS: dict[str, list[tuple[int, Say]]] = {
     ],
     "chord": [
         (flags.HANDSHAKE, lambda w, text: [w.rng.choice("01")]),
+        *[(flags.GROUPS, lambda w, text: [groups_frame(w)])] * 4,
+        *[(flags.STANDING, lambda w, text: [w.standing()])] * 2,
+        (flags.REFUSAL, lambda w, text: ["because\x1b[2J"]),
+        (flags.LEGACY, lambda w, text: []),
         (flags.NOTIFY, lambda w, text: [w.key()]),
         (flags.NOTIFY, lambda w, text: [w.key(), text("del")]),
         (flags.STORE, lambda w, text: [*map(text, w.place_to_old(w.place_written())), w.value()]),
@@ -139,6 +148,17 @@ PAYLOADS: dict[str, list[tuple[int, Say]]] = {
         (flags.DELTA, lambda w, text: [w.foreign_key(), w.map(), [w.clock(), None, 0, 0]]),
     ],
 }
+
+
+def groups_frame(words: Words) -> bytes:
+    """A frame of what members tell, as it is or changed."""
+    rows = rows_of(some(words.told, words))
+    if words.rng.random() < MUTATED_FRAMES_SHARE:
+        rows = [*mutated((None, *rows), words.rng)[1:]]
+    packed: bytes = msgpack.packb(rows)
+    return broken_bytes(packed, words.rng) if words.rng.random() < BROKEN_FRAMES_SHARE else packed
+
+
 #: How what has a sub-flag travels, where it is not whispered or broadcast.
 RENEGOTIATED = (flags.COMPRESSION, flags.RESEND)
 

@@ -13,18 +13,20 @@ from attrs import frozen
 
 from chordtx.wire import Message, compression, flags
 from chordtx.wire.frame import frame
-from tests.fuzz.grammar import RENEGOTIATED, RESULTS, methods_of, payloads_of
+from tests.fuzz.grammar import RENEGOTIATED, RESULTS, groups_frame, methods_of, payloads_of
 from tests.fuzz.words import Words
 from tests.fuzz.world import World
 from tests.mesh.fuzz import ODD, Stranger, broken_body, broken_bytes, mutated, odd_payloads, odd_value
 
 MUTATED_SHARE = 0.45
+#: How much of what a member says goes to groups.
+GROUPS_SHARE = 0.4
 LINKS = 4
 #: Where those that store are said to be. Few, for addresses are remembered.
 HOSTS = 20
 #: One input in so many is a call frame of many calls, or of what costs most for its bytes.
 MANY = [1] * 40 + [2, 5, 5, 20, 20, 300]
-KNOWN_FLAGS = [*range(0x12), 0x30, flags.HELLO, flags.CALL, flags.REPLY, flags.ANNOUNCE, 0x50]
+KNOWN_FLAGS = [*range(0x12), 0x30, *range(flags.HELLO, flags.LEGACY + 1), 0x50]
 TYPES = [flags.WHISPER] * 5 + [flags.BROADCAST] * 3
 LENGTHS = [0, 1, 31, 32, 33, 4096, 4097, 1 << 24, (1 << 24) + 1, (1 << 31) - 1, (1 << 32) - 1]
 COMPRESSIONS = [flags.ZLIB, flags.GZIP, flags.SNAPPY, flags.BZ2, flags.LZMA]
@@ -49,6 +51,11 @@ class Kind:
     service: str
     dialect: str
     stores: bool = False
+
+    @property
+    def is_in_groups(self) -> bool:
+        """Whether groups listen to it."""
+        return self.service == "chord" and self.dialect == "ours" and self.stores
 
     def __str__(self) -> str:
         return f"{self.service}-{self.dialect}" + ("-stores" if self.stores else "")
@@ -77,8 +84,14 @@ class Guest(Stranger):
         super().__init__(world.node, kind.dialect, rng)
         self._address = [f"10.8.0.{number % HOSTS + 1}", 4000]
         self._is_storing = kind.stores
+        self._meter = world.meter
         self.rest = b""
         self.asked: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        """See :class:`~tests.mesh.fuzz.Stranger`: what the service does about it at once is its turn."""
+        super_write = super().write
+        self._meter.measure(lambda: super_write(data))
 
     def greet(self) -> None:
         """See :class:`~tests.mesh.fuzz.Stranger`."""
@@ -87,6 +100,9 @@ class Guest(Stranger):
             self.say(flags.HELLO, 1)
         address = self._address if self._is_storing else ["127.0.0.1", 0]
         self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), address, [19, 17, 32])
+        ring = getattr(self.node, "_identity", None)
+        if self.kind == "ours" and ring is not None and not self.gone:
+            self.say(flags.STANDING, [ring.to_wire(), False, False, False, 0, True, False])
         if self._is_storing and not self.gone:
             self.say(flags.HANDSHAKE, "0")
 
@@ -137,16 +153,16 @@ class Guests:
 
     @property
     def may_overwrite(self) -> bool:
-        """Whether they are members, who are trusted with the records."""
+        """Whether they are members of the ring, who are trusted with the records and with who keeps them."""
         return self._kind.stores
 
     def act(self, number: int) -> None:
         """The input of this number."""
         rng = Random(f"{self._kind} {self._seed} {number}")
         guest = self._guest(rng)
-        words = Words(rng, [self._world.node, *self._world.others])
+        words = Words(rng, [self._world.node, *self._world.others], guest.id)
         act = rng.choices(self._inputs, self._shares)[0][1]
-        self._world.meter.measure(lambda: act(guest, words))
+        act(guest, words)
 
     def _guest(self, rng: Random) -> Guest:
         place = rng.randrange(LINKS)
@@ -173,6 +189,8 @@ class Guests:
     def _frame(self, guest: Guest, words: Words) -> bytes:
         """Something of the grammar, as it is or changed."""
         rng = words.rng
+        if self._kind.is_in_groups and rng.random() < GROUPS_SHARE:
+            return guest.data(flags.GROUPS, groups_frame(words))
         if self._kind.dialect == "ours" and rng.random() < 0.7:
             return self._calls(guest, words)
         flag, make = rng.choice(self._payloads)

@@ -11,11 +11,21 @@ from collections.abc import Iterable
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
-from chordtx.records import Record
+from chordtx.group.configuration import Configuration
+from chordtx.group.copying import Copy, Source
+from chordtx.group.digest import Digests
+from chordtx.group.replica import Stored
+from chordtx.group.state import Client, State
+from chordtx.legacy.entries import Entry as LegacyEntry
 from chordtx.sync.entry import Entry
 from chordtx.sync.lease import Lease
+from chordtx.sync.record import Record
 
-_PLAIN = (dict, list, tuple, set, bytes, str, int, float, MappingProxyType, Record, Entry, Lease)
+_PLAIN = (
+    *(dict, list, tuple, set, frozenset, bytes, str, int, float, MappingProxyType),
+    *(Record, Entry, Lease, LegacyEntry),
+    *(State, Stored, Client, Configuration, Copy, Source, Digests),
+)
 
 
 def held_bytes() -> int:

@@ -88,7 +88,7 @@ class _Run:
             if self.done % BATCH == 0:
                 self._check_batch()
         self._guests.leave()
-        self._world.settle()
+        self._world.settle(is_own_safe=not self._guests.may_overwrite)
         self._world.check_links()
         self._world.check_served()
         self._log.check()

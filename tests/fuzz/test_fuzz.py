@@ -6,19 +6,28 @@ Here is a short run of each kind; ``make fuzz`` does a million inputs. And the f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from random import Random
+from typing import Any, get_args
 
+import msgpack
 import pytest
 
-from chordtx.chord.replica import Replica
-from chordtx.chord.transfer import Transfer
+from chordtx.chord.placement import Placement
+from chordtx.chord.serving import Serving
+from chordtx.config import Limits
+from chordtx.group.frames import from_wire
+from chordtx.group.messages import Message
+from chordtx.group.replica import Replica
 from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.inflow import Inflow
 from chordtx.sync.replica import Replica as SyncReplica
+from chordtx.wire import encode_id
 from tests.fuzz.grammar import methods_of
 from tests.fuzz.guest import KINDS
+from tests.fuzz.members import rows_of
 from tests.fuzz.run import run
-from tests.fuzz.world import Failed, World
+from tests.fuzz.words import Words
+from tests.fuzz.world import PARTITION_BITS, Failed, World
 
 INPUTS = 1250
 PLANTED_INPUTS = 2000
@@ -41,33 +50,56 @@ def test_every_method_is_called(service: str) -> None:
     world.stop()
 
 
+def test_all_that_members_tell_is_said() -> None:
+    """And it is right before it is changed."""
+    world = World("chord", 0, has_short_turns=False)
+    told: set[type] = set()
+    for seed in range(1500):
+        words = Words(Random(seed), [world.node, *world.others], encode_id(5))
+        data = msgpack.packb(rows_of([words.told() for _ in range(3)]))
+        told |= {type(message) for _, message in from_wire(data, Limits(), 10_000, 1 << PARTITION_BITS)}
+    world.stop()
+    assert told == set(get_args(Message))
+
+
 # What is planted is found
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def an_error_for_one_argument(patch: pytest.MonkeyPatch) -> None:
-    read = Replica.read
+    do = Serving.do
 
-    def planted(self: Replica, caller: Any, key: Any, tag: Any) -> Any:
-        if tag == "sha512":
+    def planted(self: Serving, caller: Any, partition: Any, *told: Any) -> Any:
+        if "sha512" in told:
             raise IndexError("planted")
-        return read(self, caller, key, tag)
+        return do(self, caller, partition, *told)
 
-    patch.setattr(Replica, "read", planted)
+    patch.setattr(Serving, "do", planted)
 
 
 def an_error_nobody_waits_for(patch: pytest.MonkeyPatch) -> None:
     from twisted.internet.defer import fail
 
-    take = Transfer._take
+    led = Placement.led
 
-    def planted(self: Transfer, caller: Any, entries: Any) -> Any:
-        if entries == []:
+    def planted(self: Placement, caller: Any, partitions: Any) -> Any:
+        if partitions == []:
             fail(KeyError("planted"))
-        return take(self, caller, entries)
+        return led(self, caller, partitions)
 
-    patch.setattr(Transfer, "_take", planted)
+    patch.setattr(Placement, "led", planted)
+
+
+def an_error_for_what_a_member_tells(patch: pytest.MonkeyPatch) -> None:
+    answered = Replica.copy_answered
+
+    def planted(self: Replica, by: Any, answer: Any) -> Any:
+        if self.copy is not None and self.copy.source == by:
+            raise IndexError("planted")
+        return answered(self, by, answer)
+
+    patch.setattr(Replica, "copy_answered", planted)
 
 
 def a_link_that_is_held(patch: pytest.MonkeyPatch) -> None:
@@ -118,6 +150,7 @@ def a_change_that_is_dropped(patch: pytest.MonkeyPatch) -> None:
 PLANTS: list[tuple[str, Plant, str]] = [
     ("chord-ours", an_error_for_one_argument, "planted"),
     ("chord-ours-stores", an_error_nobody_waits_for, "planted"),
+    ("chord-ours-stores", an_error_for_what_a_member_tells, "planted"),
     ("mesh-bin", a_link_that_is_held, "closed links are held"),
     ("mesh-str", a_buffer_that_is_kept, "more are held"),
     ("mesh-bin", a_loop_within_a_loop, "a turn took"),

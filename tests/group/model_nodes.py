@@ -136,12 +136,12 @@ class Node(model.Node):  # type: ignore[misc,name-defined]
         super().adopt(w, st)
 
     # Confirms stand for all partitions between two nodes: they promise nothing, and the receiver says in what
-    # it follows the sender. Its lease is one to the node, for whatever it follows it in.
+    # it follows the sender. Its lease is one to the node, for whatever it follows it in, and nothing else.
 
     def held(n, w: Any, b: Any, released: Any) -> bool:
         if super().held(w, b, released):
             return True
-        by_confirm = n.to_nodes.get(n.promised[1], -1) > n.now(w)
+        by_confirm = n.rank[1] == n.promised and n.to_nodes.get(n.promised[1], -1) > n.now(w)
         return by_confirm and n.promised[1] != b[1] and n.promised != released
 
     def confirm(n, w: Any) -> None:

@@ -18,11 +18,9 @@ from chordtx.group import frames
 from chordtx.group.configuration import Configuration
 from chordtx.group.frames import (
     FRAME_BYTES,
-    answers_from_wire,
-    answers_to_wire,
+    answer_from_wire,
     from_wire,
-    operations_from_wire,
-    operations_to_wire,
+    operation_from_wire,
     to_frames,
     to_wire,
 )
@@ -47,10 +45,11 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.operations import CONFLICT, DONE, GET, LIST_ENTRIES_MAX, SET
+from chordtx.group.operations import CONFLICT, DONE, GET, KINDS, LIST_ENTRIES_MAX, SET
 from chordtx.group.rank import COUNT_MAX, NO_RANK, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
 from chordtx.group.record import Record
 from chordtx.group.state import KEEP, STORE, Change, Client, Done, Header
+from chordtx.wire.packing import pack, unpack
 from tests.group.values import (
     MESSAGES,
     PARTITIONS,
@@ -61,7 +60,6 @@ from tests.group.values import (
     entries,
     entry_of,
     packed,
-    partitions,
     rank,
 )
 
@@ -80,24 +78,25 @@ def read(data: bytes) -> list[Entry]:
     return from_wire(data, LIMITS, VALUE_BYTES_MAX, PARTITIONS)
 
 
-def read_operations(data: bytes) -> list[tuple[int, list[Operation]]]:
-    return operations_from_wire(data, LIMITS, VALUE_BYTES_MAX, PARTITIONS)
+def read_operations(data: bytes) -> list[Operation]:
+    return [operation_from_wire(each, VALUE_BYTES_MAX) for each in _listed(data)]
 
 
-def read_answers(data: bytes) -> list[tuple[int, list[Answer]]]:
-    return answers_from_wire(data, LIMITS, VALUE_BYTES_MAX, PARTITIONS)
+def read_answers(data: bytes) -> list[Answer]:
+    return [answer_from_wire(each, VALUE_BYTES_MAX) for each in _listed(data)]
+
+
+def _listed(data: bytes) -> list[Any]:
+    """Several together, as calls and replies have them."""
+    told = unpack(data, LIMITS)
+    if type(told) is not list:
+        raise ProtocolError("several are an array")
+    return told
 
 
 READERS: list[Callable[[bytes], Any]] = [read, read_operations, read_answers]
-operation_batches = st.lists(st.tuples(partitions, st.lists(all_operations, max_size=3)), max_size=3).map(
-    lambda batches: [batch for batch in batches if batch[1]]
-)
-answer_batches = st.lists(st.tuples(partitions, st.lists(answers, max_size=3)), max_size=3).map(
-    lambda batches: [batch for batch in batches if batch[1]]
-)
-any_frame = (
-    entries.map(to_wire) | operation_batches.map(operations_to_wire) | answer_batches.map(answers_to_wire)
-)
+some_operations, some_answers = st.lists(all_operations, max_size=3), st.lists(answers, max_size=3)
+any_frame = entries.map(to_wire) | some_operations.map(pack) | some_answers.map(pack)
 
 
 def types_in(value: object) -> object:
@@ -127,18 +126,18 @@ def test_a_frame_of_many_comes_back_in_order(some: list[Entry]) -> None:
     assert read(to_wire(iter(some))) == some
 
 
-@given(operation_batches)
-def test_operations_come_back(batches: list[tuple[int, list[Operation]]]) -> None:
-    back = read_operations(operations_to_wire(batches))
-    assert back == batches
-    assert types_in(back) == types_in(batches)
+@given(some_operations)
+def test_operations_come_back(some: list[Operation]) -> None:
+    back = read_operations(pack(some))
+    assert back == some
+    assert types_in(back) == types_in(some)
 
 
-@given(answer_batches)
-def test_answers_come_back(batches: list[tuple[int, list[Answer]]]) -> None:
-    back = read_answers(answers_to_wire(batches))
-    assert back == batches
-    assert types_in(back) == types_in(batches)
+@given(some_answers)
+def test_answers_come_back(some: list[Answer]) -> None:
+    back = read_answers(pack(some))
+    assert back == some
+    assert types_in(back) == types_in(some)
 
 
 def test_codes_stay_as_they_are() -> None:
@@ -201,9 +200,9 @@ def test_a_frame_with_another_part_is_refused_or_read(frame: bytes, data: st.Dat
     with suppress(ProtocolError):
         assert read(to_wire(some := read(changed))) == some
     with suppress(ProtocolError):
-        assert read_operations(operations_to_wire(asked := read_operations(changed))) == asked
+        assert read_operations(pack(asked := read_operations(changed))) == asked
     with suppress(ProtocolError):
-        assert read_answers(answers_to_wire(told := read_answers(changed))) == told
+        assert read_answers(pack(told := read_answers(changed))) == told
 
 
 SAMPLES: dict[Callable[[bytes], Any], bytes] = {
@@ -214,10 +213,8 @@ SAMPLES: dict[Callable[[bytes], Any], bytes] = {
             (NODE_LEVEL, Confirm(1, 2)),
         ]
     ),
-    read_operations: operations_to_wire(
-        [(5, [Operation(b"c", 1, 0, NO_RANK, SET, b"k", (packed(1), None))])]
-    ),
-    read_answers: answers_to_wire([(5, [Answer(b"c", 1, DONE, (packed(1), 0, rank(1)), rank(2), rank(3))])]),
+    read_operations: pack([Operation(b"c", 1, 0, NO_RANK, SET, b"k", (packed(1), None))]),
+    read_answers: pack([Answer(b"c", 1, DONE, (packed(1), 0, rank(1)), rank(2), rank(3))]),
 }
 
 
@@ -245,7 +242,7 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a value too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(value=bytes(65)),), 1.0)),
     "a key too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(key=bytes(65_537)),), 1.0)),
     "a kind of nobody": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(client=b""),), 1.0)),
-    "a kind of no client": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(kind=9),), 1.0)),
+    "a kind of no client": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(kind=KINDS),), 1.0)),
     "an effect too many": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(effect=3),), 1.0)),
     "a number too large": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(number=COUNT_MAX + 1),), 1.0)),
     "a map for a result": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(result=(DONE, {})),), 1.0)),
@@ -265,7 +262,9 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a client without an id": (0, GiveClients(rank(1), None, {b"": Client(0, rank(1), {})}, False)),
     "a client that did what is none": (
         0,
-        GiveClients(rank(1), None, {b"c": Client(0, rank(1), {1: Done(rank(1), 9, b"", (0, None))})}, False),
+        GiveClients(
+            rank(1), None, {b"c": Client(0, rank(1), {1: Done(rank(1), KINDS, b"", (0, None))})}, False
+        ),
     ),
     "a digest too large for 64 bits": (NODE_LEVEL, Confirm(1, -1)),
     "a partition that there is not": (NODE_LEVEL, ConfirmAnswer(1, ((-1, 1, EPOCH),))),
@@ -293,7 +292,7 @@ OPERATION = Operation(b"c", 2, 1, NO_RANK, SET, b"k", (packed(1), None))
         OPERATION._replace(answered=-1),
         OPERATION._replace(number=COUNT_MAX + 1),
         OPERATION._replace(stamp=None),
-        OPERATION._replace(kind=9),
+        OPERATION._replace(kind=KINDS),
         OPERATION._replace(kind=-1),
         OPERATION._replace(kind=True),
         OPERATION._replace(key=bytes(65_537)),
@@ -308,12 +307,12 @@ OPERATION = Operation(b"c", 2, 1, NO_RANK, SET, b"k", (packed(1), None))
 )
 def test_what_clients_do_not_ask_is_refused(wrong: Any) -> None:
     with pytest.raises(ProtocolError):
-        read_operations(operations_to_wire([(0, [wrong])]))
+        read_operations(pack([wrong]))
 
 
 def test_a_read_needs_no_number_of_its_own() -> None:
-    batch = [(0, [Operation(b"c", 0, 0, NO_RANK, GET, b"k", ())])]
-    assert read_operations(operations_to_wire(batch)) == batch
+    batch = [Operation(b"c", 0, 0, NO_RANK, GET, b"k", ())]
+    assert read_operations(pack(batch)) == batch
 
 
 ANSWER = Answer(b"c", 1, DONE, None, rank(1), rank(1))
@@ -351,7 +350,7 @@ ENTRY = (b"k", None, 0, rank(1))
 )
 def test_what_leaders_do_not_answer_is_refused(wrong: Any) -> None:
     with pytest.raises(ProtocolError):
-        read_answers(answers_to_wire([(0, [wrong])]))
+        read_answers(pack([wrong]))
 
 
 @pytest.mark.parametrize("reader", READERS)

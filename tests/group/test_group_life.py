@@ -11,7 +11,7 @@ from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.groups import Groups
-from chordtx.group.messages import Confirm
+from chordtx.group.messages import NODE_LEVEL, Confirm
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
 
 #: In the units of the world's lease clocks: 10 of them pass with each unit of its time.
@@ -48,6 +48,14 @@ class Life(Play):
         while net:
             sent = net.pop(0)
             if not {sent.by, sent.to} & self.cut:
+                self.world.deliver(sent)
+
+    def settle_but(self, id: bytes) -> None:
+        """All messages arrive, but those to one node, which are lost."""
+        net = self.world.net
+        while net:
+            sent = net.pop(0)
+            if not {sent.by, sent.to} & self.cut and sent.to != id:
                 self.world.deliver(sent)
 
     def cut_off(self, *ids: bytes) -> None:
@@ -105,6 +113,57 @@ def test_a_leader_that_is_gone_is_followed_within_a_lease() -> None:
     assert life.read(b"B") == b"\x01"
     life.put(b"C")
     life.end()
+
+
+def test_who_was_promised_and_gave_up_is_in_nobodys_way() -> None:
+    """Though it leads other groups, in which its leases are renewed again and again."""
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    life.cut_off(life.leader())
+    life.live(1.0)
+    assert not set(life.world.leading()) - life.cut
+    others = [id for id in NODES if id not in life.cut]
+    gave_up = next(id for id in others if id != preferred(others))
+    life.world.on_group(gave_up, lambda group: group.stand(trial=False))
+    life.settle_but(gave_up)
+    life.world.on_group(gave_up, lambda group: group._step_down())
+    for number in range(15):
+        for id in others:
+            confirm = [(NODE_LEVEL, Confirm(number, 0))]
+            life.world.event(id, lambda groups, confirm=confirm: groups.received(gave_up, confirm))  # type: ignore[misc]
+        life.live(0.1)
+    assert life.leader() in others
+    assert life.read(b"B") == b"\x01"
+    life.end()
+
+
+def test_a_lead_that_is_handed_to_one_that_is_gone_is_taken_again() -> None:
+    """Though nobody asks for a leader."""
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    first = life.leader()
+    to = next(id for id in NODES if id != first)
+    life.cut_off(to)
+    life.world.on_group(first, lambda group: group.hand_over(to))
+    life.live(0.1)
+    assert not life.world.leading()
+    life.live(4)
+    assert life.leader() != to
+    assert life.read(b"B") == b"\x01"
+    life.end()
+
+
+def test_who_has_handed_its_lead_over_does_not_want_it_back() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    first = life.leader()
+    to = next(id for id in NODES if id != first)
+    life.world.on_group(first, lambda group: group.hand_over(to))
+    life.live(6)
+    assert life.leader() == to
+    assert life.group(first).tries.at is None
 
 
 def test_one_that_comes_back_gets_what_it_missed() -> None:
@@ -186,6 +245,21 @@ def test_a_newcomer_that_does_not_answer_is_not_waited_for() -> None:
     life.members(A, B, D)
     life.live(3)
     assert life.group(life.leader()).configuration.ids == {A, B, D}
+
+
+@pytest.mark.parametrize("members", [(A, B, C), (B, C)])
+def test_a_newcomer_that_is_not_to_come_any_more_holds_nothing_up(members: tuple[bytes, ...]) -> None:
+    life = Life(A, B, C, spares=(D,))
+    life.live(0.3)
+    life.cut_off(D)
+    life.members(A, B, C, D)
+    life.live(0.5)
+    assert life.group(life.leader()).is_changing
+    life.members(*members)
+    life.live(1.5)
+    led = life.group(life.leader())
+    assert led.configuration.ids == set(members)
+    assert not led.is_changing
 
 
 def test_a_group_that_nobody_uses_sends_nothing() -> None:

@@ -16,6 +16,7 @@ from chordtx.group.operations import (
     ABSENT,
     COMPARE_AND_SET,
     CONFLICT,
+    COUNT,
     DELETE,
     DELTA,
     DONE,
@@ -35,7 +36,7 @@ from chordtx.group.operations import (
     arguments_from_wire,
     change,
     grows,
-    list_page,
+    look_at_all,
     map_entries,
     result_from_wire,
 )
@@ -113,8 +114,8 @@ def test_get_gives_value_expiry_and_version() -> None:
 
 
 def test_every_kind_has_a_name_and_a_place() -> None:
-    assert len(NAMES) == operations.KINDS == 9
-    assert {GET, LIST} == READS
+    assert len(NAMES) == operations.KINDS == 10
+    assert {COUNT, GET, LIST} == READS
     growing = [
         (SET, (b"\x01", None)),
         (COMPARE_AND_SET, (None, b"\x01", None)),
@@ -254,7 +255,6 @@ def test_entries_of_a_map(some: dict[str, bytes]) -> None:
 RECORDS = {
     b"a": PRESENT,
     b"b1": LASTING,
-    b"b2": EXPIRED,
     b"b3": PRESENT,
     b"b4": PRESENT._replace(value=TWO),
     b"c": PRESENT,
@@ -263,7 +263,7 @@ RECORDS = {
 
 def page(*arguments: Any, records: dict[bytes, Record] = RECORDS) -> tuple[list[bytes], bool]:
     """The keys of a page, and whether there are more."""
-    status, (entries, more) = list_page(sorted(records), records, NOW, arguments)
+    status, (entries, more) = look_at_all(LIST, sorted(records), records, arguments)
     assert status == DONE
     return [key for key, *_ in entries], more
 
@@ -290,12 +290,19 @@ def test_list(arguments: tuple[Any, ...], expected: tuple[list[bytes], bool]) ->
     assert page(*arguments) == expected
 
 
+@given(st.lists(st.binary(max_size=3), unique=True), st.binary(max_size=2))
+def test_count(keys: list[bytes], prefix: bytes) -> None:
+    records = dict.fromkeys(keys, PRESENT)
+    expected = sum(key.startswith(prefix) for key in keys)
+    assert look_at_all(COUNT, sorted(keys), records, (prefix,)) == (DONE, expected)
+
+
 def test_list_gives_values_when_asked() -> None:
-    assert list_page([b"b1"], RECORDS, NOW, (b"", None, 9, True)) == (
+    assert look_at_all(LIST, [b"b1"], RECORDS, (b"", None, 9, True)) == (
         DONE,
         ([(b"b1", ONE, NOW + 1, OLD)], False),
     )
-    assert list_page([b"b1"], RECORDS, NOW, (b"", None, 9, False)) == (
+    assert look_at_all(LIST, [b"b1"], RECORDS, (b"", None, 9, False)) == (
         DONE,
         ([(b"b1", None, NOW + 1, OLD)], False),
     )
@@ -343,6 +350,7 @@ def test_pages_one_after_the_other_are_all_there_is(keys: set[bytes], prefix: by
         (TOUCH, [None], (None,)),
         (LIST, [b"", None, 5, False], (b"", None, 5, False)),
         (LIST, [b"a", b"", 10**9, True], (b"a", b"", LIST_ENTRIES_MAX, True)),
+        (COUNT, [b"a"], (b"a",)),
     ],
 )
 def test_arguments(kind: int, given: Any, taken: Any) -> None:
@@ -412,6 +420,7 @@ NO_NUMBERS = [packed(each) for each in (True, None, "1", b"1", [1], {}, math.nan
         *[(INCREMENT, [value]) for value in [None, *NO_VALUES, *NO_NUMBERS]],
         (TOUCH, [-1]),
         *[(LIST, [prefix, None, 5, False]) for prefix in (None, "a", 1, bytes(65))],
+        *[(COUNT, [prefix]) for prefix in (None, "a", 1, bytes(65))],
         *[(LIST, [b"", after, 5, False]) for after in ("a", 1, bytes(65))],
         *[(LIST, [b"", None, limit, False]) for limit in (None, 0, -1, True, 1.0)],
         *[(LIST, [b"", None, 5, flag]) for flag in (None, 0, 1, "a")],

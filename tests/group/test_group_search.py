@@ -11,7 +11,7 @@ from chordtx.group.operations import ABSENT, COMPARE_AND_SET, CONFLICT, DONE, GE
 from chordtx.group.rank import Epoch
 from chordtx.sim.group_history import Call, explains
 from chordtx.sim.group_search import Walk, walks
-from chordtx.sim.group_watch import Violation, spare_copies
+from chordtx.sim.group_watch import Violation
 from tests.group.schedules import A, B, C, D, E, Play
 
 #: That broke something once, before what they found was mended.
@@ -94,12 +94,6 @@ def test_a_lease_that_is_counted_too_long_is_seen() -> None:
     leader._held_lease.granted(B, 10_000.0)
     with pytest.raises(Violation, match="too long"):
         play.world.must_hold_leases()
-
-
-def test_spare_copies() -> None:
-    five = Configuration(Epoch(0), tuple(map(Member, (A, B, C, D, E))))
-    assert [spare_copies(five, (A, B, C, D, E)[:count]) for count in (2, 3, 4, 5)] == [-1, 0, 1, 2]
-    assert spare_copies(five, (A, B, b"9")) == -1
 
 
 def call(

@@ -19,8 +19,8 @@ from chordtx.sim.group_disk import StoredOnDisk, disks_in
 from chordtx.sim.group_search import Walk
 from chordtx.sim.group_watch import Violation
 from chordtx.sim.group_world import GroupWorld, Images
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_reading import Loaded
+from chordtx.store.database import Database
+from chordtx.store.reading import Loaded
 from tests.group import schedules
 from tests.group.schedules import SCHEDULES
 from tests.store.disks import IN_MEMORY
@@ -120,7 +120,7 @@ def test_walks_meet_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
     met: Counter[str] = Counter()
     torn = group_disk.torn
 
-    class Counting(GroupDatabase):
+    class Counting(Database):
         def load(self) -> Iterator[Loaded]:
             loaded = list(super().load())
             met["asides"] += any(asides for _, _, _, asides in loaded)
@@ -131,7 +131,7 @@ def test_walks_meet_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         met["whole" if left.log == after.log else "nothing" if left == before else "torn"] += 1
         return left
 
-    monkeypatch.setattr(group_disk, "GroupDatabase", Counting)
+    monkeypatch.setattr(group_disk, "Database", Counting)
     monkeypatch.setattr(group_disk, "torn", counted)
     all_walked(60)
     assert met.keys() == {"asides", "whole", "nothing", "torn"}
@@ -162,12 +162,12 @@ MISTAKES: dict[str, Callable[[Mapping[int, Save]], list[Mapping[int, Save]]]] = 
 
 
 def plant(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Mistaken(GroupDatabase):
+    class Mistaken(Database):
         def commit(self, saves: Mapping[int, Save], values: Mapping[str, bytes]) -> None:
             for some in MISTAKES[mistake](saves):
                 super().commit(some, values)
 
-    monkeypatch.setattr(group_disk, "GroupDatabase", Mistaken)
+    monkeypatch.setattr(group_disk, "Database", Mistaken)
 
 
 @pytest.mark.parametrize("mistake", list(MISTAKES)[:3])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration
-from chordtx.group.operations import DELETE, DONE, SET, TAKE
+from chordtx.group.operations import DELETE, DONE, KINDS, SET, TAKE
 from chordtx.group.rank import COUNT_MAX, FIRST_RANK, NO_RANK, Epoch
 from chordtx.group.record import Record, cost_bytes, is_expired, record_from_wire
 from chordtx.group.state import (
@@ -286,7 +286,7 @@ def changed(**fields: Any) -> list[Any]:
         [*CHANGE, 1],
         changed(kind=True),
         changed(kind=-1),
-        changed(kind=9),
+        changed(kind=KINDS),
         changed(kind=SEAL),
         changed(key="k"),
         changed(effect=3),
@@ -363,7 +363,7 @@ DID = [1, RANK, SET, b"k", [DONE, None]]
         [0, RANK, [DID[:-1]]],
         *[
             [0, RANK, [[*DID[:place], wrong, *DID[place + 1 :]]]]
-            for place, wrong in enumerate((True, 1, 9, "k", [DONE]))
+            for place, wrong in enumerate((True, 1, KINDS, "k", [DONE]))
         ],
         [0, RANK, [[-1, *DID[1:]]]],
     ],

@@ -184,6 +184,7 @@ _ARGUMENTS: dict[int, st.SearchStrategy[tuple[Any, ...]]] = {
     operations.TAKE: st.just(()),
     operations.TOUCH: st.tuples(_expiries),
     operations.LIST: st.tuples(keys, st.none() | keys, st.integers(1, operations.LIST_ENTRIES_MAX), flags),
+    operations.COUNT: st.tuples(keys),
 }
 
 

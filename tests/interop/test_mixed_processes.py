@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.task import deferLater
 
+from tests.interop.mixed_ring import DOUBTFUL_SECONDS
 from tests.interop.peers import OldPeer, OldPeerError, OldPeerGone, OldPeers, until
 from tests.processes.daemons import Daemons
 
@@ -50,14 +52,13 @@ async def test_one_ring_of_three_kinds(
     first = daemons.start("--encryption", encryption)
     client = await daemons.client(first, encryption=encryption)
     nodes = [first, *(daemons.start("--encryption", encryption, "--peer", first.address) for _ in range(2))]
-    await until(
-        running_reactor, client.ring, lambda ring: len(ring) == 3 and all(n.get("caught_up") for n in ring)
-    )
+    await until(running_reactor, lambda: client.health(3), lambda health: not health.complaints)
     clients = [await daemons.client(node, encryption=encryption) for node in nodes]
     old = {
         library: await add_old(running_reactor, old_peers, library, nodes[number].port, encryption)
         for number, library in enumerate(libraries)
     }
+    await deferLater(running_reactor, DOUBTFUL_SECONDS + 1)
 
     async def all_read(key: bytes, value: Any) -> None:
         for reader in clients:

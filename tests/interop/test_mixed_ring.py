@@ -2,146 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_twisted
-from attrs import define
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from chordtx import ChordService, ChordSettings, MeshSettings
-from chordtx.chord.old_entries import places_of
+from chordtx.legacy.tables import places_of
 from chordtx.ring import HASHES
 from chordtx.wire import Message, decode_id, encode_id, flags, offered
-from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+from tests.interop.mixed_ring import HOST, OURS, MixedRing, add_old, listen_to, start_ours
+from tests.interop.peers import OldPeers, until
 
 pytestmark = pytest.mark.interop
-
-HOST = "127.0.0.1"
-OURS = 3
-
-
-@define
-class MixedRing:
-    """Three nodes of ours, and old peers by library."""
-
-    reactor: Any
-    ours: list[ChordService]
-    old: dict[str, OldPeer]
-    events: list[list[tuple[str, bytes]]]
-
-    def port(self, index: int) -> int:
-        return self.ours[index].out_addr[1]
-
-    async def read(self, name: str | int, key: bytes, timeout_seconds: float = 2) -> Any:
-        """What the node reads, None when there is nothing: an old peer then waits for the whole time-out."""
-        if isinstance(name, int):
-            return await self.ours[name].get(key)
-        try:
-            return await self.old[name].get(key, timeout_seconds=timeout_seconds)
-        except (OldPeerError, TimeoutError):  # js2p's promises are not all kept
-            return None
-
-    async def write(self, name: str | int, key: bytes, value: Any) -> None:
-        await (self.ours[name] if isinstance(name, int) else self.old[name]).set(key, value)
-
-    async def delete(self, name: str | int, key: bytes) -> None:
-        await (self.ours[name] if isinstance(name, int) else self.old[name]).delete(key)
-
-    async def apply_delta(self, name: str | int, key: bytes, delta: dict[str, Any]) -> None:
-        await (self.ours[name] if isinstance(name, int) else self.old[name]).apply_delta(key, delta)
-
-    async def all_read(self, key: bytes, value: Any) -> None:
-        """Wait until every node reads this."""
-        for name in self.names:
-            try:
-                await until(
-                    self.reactor, lambda name=name: self.read(name, key), lambda found: found == value
-                )
-            except AssertionError as error:
-                raise AssertionError(f"{name} reads {key!r}: {error}; {await self._seen_of(key)}") from error
-
-    async def _seen_of(self, key: bytes) -> str:
-        """What explains a wrong answer."""
-        seen = [f"{name}: {await self.read(name, key)!r}" for name in self.names]
-        for node in self.ours:
-            records = {link.id[:6]: link for link in node.routing_table.values() if link.id}
-            seen.append(f"{node.id[:6]} has {node._replica.store.get(key)}, links {list(records)}")
-        for library, old in self.old.items():
-            seen.append(f"{library} {old.id[:6]}: {await old.command('status')}")
-            seen.append(f"{[peer['id'][:6] for peer in await old.routing_table()]}")
-            seen.append(old.said[-1000:].decode(errors="replace"))
-        for place in places_of(key):
-            seen.append(f"{place.table}: {place.position:096x}"[:12])
-        return "; ".join(seen)
-
-    @property
-    def names(self) -> list[str | int]:
-        return [*range(len(self.ours)), *self.old]
-
-
-async def start_ours(
-    reactor: Any,
-    subnet: str,
-    encryption: str = "Plaintext",
-    count: int = OURS,
-    ids: Sequence[str] = (),
-    **settings: Any,
-) -> list[ChordService]:
-    """:param ids: of the nodes; by chance, where there are none."""
-    ours: list[ChordService] = []
-    for number in range(count):
-        if ids:
-            settings["node_id"] = ids[number]
-        peers = [f"{HOST}:{ours[0].out_addr[1]}"] if ours else []
-        node = ChordService(
-            reactor, f"tcp:0:interface={HOST}", peers=peers, subnet=subnet, encryption=encryption, **settings
-        )
-        node.recv(0)  # messages are kept from now on
-        node.startService()
-        ours.append(node)
-        await node.when_joined()
-    return ours
-
-
-def listen_to(node: ChordService) -> list[tuple[str, bytes]]:
-    heard: list[tuple[str, bytes]] = []
-    node.on("add", lambda _, key: heard.append(("add", key)))
-    node.on("delete", lambda _, key: heard.append(("delete", key)))
-    return heard
-
-
-async def add_old(ring: MixedRing, old_peers: OldPeers, library: str, **arguments: Any) -> OldPeer:
-    """An old peer that stores, known to all of ours as storing, and they to it."""
-    peer = await old_peers.start(
-        library, subnet=ring.ours[0].subnet, encryption=ring.ours[0].encryption, **arguments
-    )
-    return await let_join(ring, library, peer)
-
-
-async def let_join(ring: MixedRing, library: str, peer: OldPeer) -> OldPeer:
-    """Let an old peer that listens join and store."""
-    ring.old[library] = peer
-    await peer.connect(ring.port(len(ring.old) % len(ring.ours)))
-    # py2p answers our first word on who stores with its own, from another thread: what it says at the same
-    # time on beginning to store may come before that, and be taken back by it.
-    await until(ring.reactor, peer.routing_table, lambda near: any(p["leeching"] is False for p in near))
-    await peer.join()
-
-    async def known() -> list[bool]:
-        return [
-            peer.id in node.routing_table and not node.routing_table[peer.id].leeching for node in ring.ours
-        ]
-
-    await until(ring.reactor, known, all)
-    await until(
-        ring.reactor,
-        peer.routing_table,
-        lambda near: sum(p["leeching"] is False for p in near) == len(ring.ours),
-    )
-    return peer
 
 
 @pytest_twisted.async_yield_fixture
@@ -358,34 +234,54 @@ async def test_old_peers_leave_and_nothing_acknowledged_is_lost(mixed_ring: Mixe
     await mixed_ring.all_read(b"after", "all")
 
 
-@pytest_twisted.ensureDeferred
-async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, running_reactor: Any) -> None:
+async def with_what_was_there_before(old_peers: OldPeers, reactor: Any) -> MixedRing:
+    """A py2p node that stored five keys alone, and two nodes of ours that joined it then."""
     py2p = await old_peers.py2p(subnet="before")
     await py2p.join()
     for number in range(5):
         await py2p.set(f"early {number}".encode(), [number])
-    ours: list[ChordService] = []
+    ring = MixedRing(reactor, [], {"py2p": py2p}, [])
     for _ in range(2):
         node = ChordService(
-            running_reactor, f"tcp:0:interface={HOST}", peers=[f"{HOST}:{py2p.port}"], subnet="before"
+            reactor, f"tcp:0:interface={HOST}", peers=[f"{HOST}:{py2p.port}"], subnet="before"
         )
         node.startService()
-        ours.append(node)
+        ring.ours.append(node)
         await node.when_joined()
-    ring = MixedRing(running_reactor, ours, {"py2p": py2p}, [])
+    return ring
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, running_reactor: Any) -> None:
+    ring = await with_what_was_there_before(old_peers, running_reactor)
     try:
         for number in range(5):
-            for name in (0, 1, "py2p"):
-                await until(
-                    running_reactor,
-                    lambda name=name, number=number: ring.read(name, f"early {number}".encode()),
-                    lambda found, number=number: found == [number],
-                )
-        await py2p.kill()
+            await ring.all_read(f"early {number}".encode(), [number])
+        await ring.old["py2p"].kill()
         for number in range(5):
-            assert await ours[0].get(f"early {number}") == [number]
+            assert await ring.ours[0].get(f"early {number}") == [number]
     finally:
-        await DeferredList([node.stopService() for node in ours])
+        await DeferredList([node.stopService() for node in ring.ours])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_py2p_had_before_undoes_nothing_when_it_leaves(
+    old_peers: OldPeers, running_reactor: Any
+) -> None:
+    """It hands its entries to nodes that are nearer, and keeps a copy, which it hands on when it leaves."""
+    ring = await with_what_was_there_before(old_peers, running_reactor)
+    try:
+        for number in range(5):
+            await ring.all_read(f"early {number}".encode(), [number])
+            await ring.ours[1].set(f"early {number}", "new")
+            await ring.all_read(f"early {number}".encode(), "new")
+        await until(running_reactor, ring.believes, bool)
+        await ring.old["py2p"].unjoin()
+        await deferLater(running_reactor, 4.5)
+        for number in range(5):
+            await ring.all_read(f"early {number}".encode(), "new")
+    finally:
+        await DeferredList([node.stopService() for node in ring.ours])
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,12 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
-from chordtx.chord.old_entries import places_of
-from chordtx.chord.old_tables import Place
+from chordtx.legacy.tables import Place, places_of
 from chordtx.mesh import MeshConnection
 from chordtx.ring import SIZE, distance
 from chordtx.wire import decode_id, encode_id
+from tests.interop.mixed_ring import MixedRing, add_old, in_step, let_join, start_ours
 from tests.interop.peers import OldPeers, until
-from tests.interop.test_mixed_ring import MixedRing, add_old, let_join, start_ours
 
 pytestmark = pytest.mark.interop
 
@@ -98,6 +97,7 @@ async def test_its_empty_tables_delete_nothing_when_it_leaves(
         await let_join(ring, "py2p", peer)
         kept = {f"kept {number}".encode(): number for number in range(60)}
         await ours[0].update(kept)
+        await in_step(ring)  # what it has in its tables says something from now on
 
         def as_it_leaves(link: MeshConnection, place: Place) -> Deferred[Any]:
             def left(_: None) -> None:
@@ -106,7 +106,7 @@ async def test_its_empty_tables_delete_nothing_when_it_leaves(
             return deferLater(running_reactor, 0.05).addCallback(left)
 
         for node in ours:
-            monkeypatch.setattr(node._old_peers._tables, "get", as_it_leaves)
+            monkeypatch.setattr(node._legacy._tables, "get", as_it_leaves)
         for node in ours:
             assert await node.get_many(kept) == kept
         monkeypatch.undo()

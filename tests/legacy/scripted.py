@@ -10,7 +10,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.legacy.tables import Place, places_of
 from chordtx.ring import HASHES, distance
 from chordtx.wire import Message, encode_id, flags
@@ -59,6 +59,17 @@ class ScriptedPeer:
         self.is_storing = True
         for stranger in self._links.values():
             stranger.say(flags.HANDSHAKE, "0")
+
+    def unjoin(self) -> None:
+        """Cease to store, and hand on everything that it has, as py2p does."""
+        self.is_storing = False
+        for stranger in self._links.values():
+            stranger.say(flags.HANDSHAKE, "1")
+        for place, value in self.tables.items():
+            stranger = self.owner(place)
+            assert stranger is not None
+            stranger.say(flags.STORE, *self._on_wire(place), value)
+        self.tables.clear()
 
     def drop(self, node: ChordService) -> None:
         """A node of ours is gone."""

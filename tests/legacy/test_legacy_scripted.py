@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
 from chordtx import ChordSettings, MeshSettings
-from chordtx.chord.group_service import ChordService
+from chordtx.chord.service import ChordService
 from chordtx.config import GroupSettings
 from chordtx.legacy.tables import places_of
 from chordtx.ring import SIZE, distance
+from chordtx.wire import encode_id
 from tests.legacy.scripted import ScriptedPeer
+from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster
 
 SETTINGS = ChordSettings(partition_bits=4, groups=GroupSettings(lease_seconds=0.5))
@@ -182,6 +185,23 @@ def test_writes_that_follow_one_another_are_not_lost() -> None:
         ring.until(lambda key=key: ring.get(key) == 4)
 
 
+def test_clients_that_come_and_go_hold_no_write_up() -> None:
+    ring = Ring()
+    peer = ring.link()
+    for key in KEYS[:5]:
+        ring.done(ring.ours[0].set(key, "ours"))
+        ring.until(lambda key=key: peer.get(key) == "ours")
+    for key in KEYS[:5]:
+        client = ring.start(*ring.ours, subnet="chord", listen=None, leech=True, settings=SETTINGS)
+        ring.done(client.when_joined())
+        peer.run(0.5)
+        assert all(client.id in node.routing_table for node in ring.ours)
+        ring.done(client.stopService())
+        peer.run(0.5)
+        peer.set(key, "theirs")
+        ring.until(lambda key=key: ring.get(key) == "theirs")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_hosts_change_as_nodes_join_and_leave(seed: int) -> None:
     ring = Ring(seed=10 + seed)
@@ -268,6 +288,29 @@ def test_what_it_does_in_silence_is_seen_at_once() -> None:
     assert peer.asked - before <= 10
 
 
+def test_what_it_does_in_silence_is_seen_by_who_reads_all_the_time() -> None:
+    ring = Ring(1)
+    owning_all(ring)
+    peer = ring.link()
+    reads: list[Any] = []
+
+    def read(key: bytes, times: int) -> None:
+        for _ in range(times):
+            reads.append(ring.ours[0].get(key))
+            peer.run(0.02)
+
+    for key in taken_whole(ring, 5):
+        ring.done(ring.ours[0].set(key, "before"))
+        read(key, 10)
+        reads.append(ring.ours[0].get(key))
+        done = ring.ours[0].set(key, "ours")
+        read(key, 20)
+        ring.done(done)
+        peer.set(key, "theirs", is_told=False)
+        read(key, 20)
+        assert [ring.done(read) for read in reads][-1] == "theirs"
+
+
 def test_one_that_hangs_makes_nobody_wait_long() -> None:
     ring = Ring(1)
     owning_all(ring)
@@ -325,6 +368,57 @@ def test_it_ends_when_they_are_gone() -> None:
     ring.run(30)
     assert not any(node._legacy.is_active for node in ring.ours)
     assert all(node._legacy._host._pointers.all() == [] for node in ring.ours)
+
+
+def test_it_ends_when_one_of_ours_has_a_legacy_peers_id() -> None:
+    """A stranger may say so."""
+    ring = Ring()
+    peer = ring.link()
+    for node in ring.ours:
+        stranger = Stranger(node, "ours", Random(1))
+        stranger.id = encode_id(peer.number)
+        stranger.greet()
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
+
+
+def test_it_ends_when_they_had_several_links_one_after_another() -> None:
+    """The second one waits for the place of the first, and takes it."""
+    ring = Ring()
+    peer = ring.link()
+    first = dict(peer._links)
+    peer.link(*ring.ours)
+    for stranger in first.values():
+        stranger.end()
+    ring.run(1)
+    assert [len(node._legacy._presence.links) for node in ring.ours] == [1] * len(ring.ours)
+    assert ring.done(ring.ours[0].set(b"key", "value")) is None
+    assert ring.get(b"key", 1) == "value"
+    peer.end()
+    ring.run(30)
+    assert not any(node._legacy.is_active for node in ring.ours)
+
+
+def test_a_key_that_is_told_again_and_again_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame of a member names it so often that as many questions would be too many."""
+    ring = Ring()
+    ring.link(is_storing=False)
+    place = places_of(b"key")[0]
+    (node,) = (node for node in ring.ours if node._ring.owns(place.position))
+    host, reads = node._legacy._host, []
+    read = host._records.read
+    monkeypatch.setattr(host._records, "read", lambda key: reads.append(key) or read(key))
+    host.entries.add(place, "value", False, 100)
+    told = [[b"key", False]] * 1000
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told))
+    ring.run(5)
+    assert 0 < len(reads) < 50
+    host.entries.add(place, "another value", False, 100)
+    before = len(reads)
+    ring.result(host.keys_changed(node._routing.own_arc_start(), told[:1]))
+    ring.run(5)
+    assert len(reads) > before
 
 
 def test_each_change_is_announced_once() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chordtx.chord import ChordService
+from chordtx.chord.ring_identity import Standing
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.dialing import DialledTooOften
 from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits, believed
@@ -225,6 +226,7 @@ def test_handshakes_with_the_address_of_another_cause_few_connections(service: A
 def test_member_may_be_reached_by_its_name() -> None:
     watched = Watched(ChordService)
     member = watched.stranger(address=("node1.example", 4000))
+    member.say(flags.STANDING, Standing(watched.node._identity, False, False, False).to_wire())
     member.say(flags.HANDSHAKE, "0")
     assert watched.node._known_addresses() == [Address("node1.example", 4000)]
     member.say(flags.PEERS, watched.list_of([("node2.example", 4000)]))

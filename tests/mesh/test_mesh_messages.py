@@ -117,6 +117,18 @@ async def test_what_is_between_two_nodes_is_no_broadcast(mesh: Mesh, flag: int) 
     assert not source.lost
 
 
+@pytest.mark.parametrize("flag", [[1], {"a": 1}, "text", None])
+@pytest_twisted.ensureDeferred
+async def test_a_broadcast_that_begins_with_no_number_is_passed_on_too(mesh: Mesh, flag: Any) -> None:
+    node = await mesh.node()
+    source, legacy = await mesh.peer(node, "ours"), await mesh.peer(node, "bin")
+    source.say(flag, type=flags.BROADCAST)
+    source.say(0, "last", type=flags.BROADCAST)
+    await mesh.until(lambda: legacy.heard(0), "the last one")
+    assert flag in [message.payload[0] for message in legacy.messages]
+    assert not source.lost
+
+
 @pytest_twisted.ensureDeferred
 async def test_bad_broadcast_does_not_cut_who_passes_it_on(mesh: Mesh) -> None:
     node = await mesh.node()

@@ -102,13 +102,13 @@ class Daemons:
         return daemons
 
     async def whole(self, client: ChordService, count: int) -> None:
-        """Wait until the ring has ``count`` nodes, all of which have caught up."""
+        """Wait until the ring has ``count`` nodes and is healthy."""
         deadline = self._reactor.seconds() + 60
         while True:
-            nodes = await client.ring()
-            if len(nodes) == count and all(node.get("caught_up") for node in nodes):
+            health = await client.health(count)
+            if health.nodes == count and not health.complaints:
                 return
-            assert self._reactor.seconds() < deadline, f"no ring of {count}: {nodes}"
+            assert self._reactor.seconds() < deadline, f"no ring of {count}: {health.text}"
             await client.sleep(0.1)
 
     async def client(self, *through: Daemon, encryption: str = "Plaintext") -> ChordService:

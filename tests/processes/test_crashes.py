@@ -55,7 +55,7 @@ async def without(
 ) -> None:
     """Wait until no survivor names the one at ``address`` any more."""
     while True:
-        answers = [(await client._call_contact(contact, "status"))[0] for contact in survivors]
+        answers = [(await client._contacts.call(contact, "status"))[0] for contact in survivors]
         named = [
             answer["address"] for answer in answers if address in [*answer["successors"], answer["prev"]]
         ]
@@ -112,13 +112,5 @@ async def test_five_die_one_after_another_and_come_back_empty(daemons: Daemons, 
         await ring_has(client, running_reactor, 4, 20)
         alive = nodes[(index + 1) % 5]
         nodes[index] = daemons.start("--peer", alive.address, port=node.port)
-        await ring_has(client, running_reactor, 5, 20)
-        await caught_up(client, running_reactor)
+        await daemons.whole(client, 5)
     assert await client.get_many(RECORDS) == RECORDS
-
-
-async def caught_up(client: Any, reactor: Any) -> None:
-    deadline = reactor.seconds() + 30
-    while not all(node.get("caught_up") for node in await client.ring()):
-        assert reactor.seconds() < deadline
-        await client.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Nodes on virtual time and a simulated network, for tests of services that are no ring."""
+"""Nodes on virtual time and a simulated network, for tests that need no whole simulated run."""
 
 from __future__ import annotations
 

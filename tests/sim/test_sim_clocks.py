@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from chordtx import ChordService, MeshService, MeshSettings, SyncService
+from chordtx import ChordService, ChordSettings, MeshService, MeshSettings, SyncService
 from chordtx.errors import ChordError
 from tests.sim.cluster import Cluster
 from tests.sim.test_sim_broadcasts import heard_by
@@ -83,13 +83,44 @@ def test_a_node_that_starts_with_a_wrong_clock_is_told_what_it_missed() -> None:
     assert heard == {("while it was away",): 1}
 
 
-def test_a_time_to_live_ends_by_the_readers_clock() -> None:
+def in_few_partitions() -> tuple[Cluster, list[Any]]:
+    """A ring in which all that is written goes by three clocks, and tells leaders of them."""
     world = Cluster(ChordService)
-    nodes = world.several(3)
+    nodes = world.several(3, settings=ChordSettings(partition_bits=1))
     world.run(15)
+    return world, nodes
+
+
+def read_by(world: Cluster, nodes: list[Any], key: str) -> list[Any]:
+    """What each node finds, once leaders have heard of all clocks."""
+    for number in range(20):
+        world.result(nodes[0].set(f"other {number}", number))
+    return [world.result(node.get(key)) for node in nodes]
+
+
+@pytest.mark.parametrize("by", STEPS)
+@pytest.mark.parametrize("wrong", range(3))
+def test_a_time_to_live_does_not_mind_one_wrong_clock(wrong: int, by: float) -> None:
+    world, nodes = in_few_partitions()
     world.result(nodes[0].set("key", "value", ttl=600.0))
-    world.run(60)
-    assert [world.result(node.get("key")) for node in nodes] == ["value"] * 3
-    for node in nodes:
+    world.set_clock(nodes[wrong], by)
+    assert read_by(world, nodes, "key") == ["value"] * 3
+    world.run(540)
+    assert read_by(world, nodes, "key") == ["value"] * 3
+    world.run(70)
+    assert read_by(world, nodes, "key") == [None] * 3
+
+
+def test_a_time_to_live_goes_by_most_clocks_and_never_back() -> None:
+    world, nodes = in_few_partitions()
+    world.result(nodes[0].set("key", "value", ttl=600.0))
+    for node in nodes[:2]:
         world.set_clock(node, HOUR)
-    assert [world.result(node.get("key")) for node in nodes] == [None] * 3
+    assert read_by(world, nodes, "key") == [None] * 3
+    for node in nodes:
+        world.set_clock(node, -HOUR)
+    assert read_by(world, nodes, "key") == [None] * 3
+    world.result(nodes[0].set("later", "value", ttl=600.0))
+    assert read_by(world, nodes, "later") == ["value"] * 3
+    world.run(610)
+    assert read_by(world, nodes, "later") == [None] * 3

@@ -1,26 +1,33 @@
-"""Stores on disk for tests: with threads that run when they are told to, and a clock that stands still."""
+"""Data folders and their disks for tests: with threads that run when they are told to."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from chordtx.records import Record, Version
-from chordtx.store import DataFolder, DiskStore
-from chordtx.store.database import Database
+from chordtx.store.folder import DataFolder
 
 #: Where a sync costs nothing, if there is such a place: for tests with many and without crashes.
 IN_MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)
 
-
-def record(clock: int, value: bytes | None = b"value") -> Record:
-    """A record of one writer."""
-    return Record(Version(clock, b"writer"), value)
+#: The tables of chordtx 0.1.0, and one record.
+_FIRST_VERSION = (
+    "PRAGMA journal_mode = WAL",
+    "CREATE TABLE records (row INTEGER PRIMARY KEY, place INTEGER NOT NULL, key BLOB NOT NULL,"
+    " record BLOB NOT NULL)",
+    "CREATE UNIQUE INDEX records_by_place ON records (place, key)",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "INSERT INTO records (place, key, record) VALUES (1, x'6b6579', x'00')",
+    "PRAGMA application_id = 0x63687478",
+    "PRAGMA user_version = 1",
+)
 
 
 class Threads:
@@ -32,12 +39,8 @@ class Threads:
 
     def __call__(self, work: Callable[[], None]) -> Deferred[None]:
         if self.at_once:
-            try:
-                return succeed(work())
-            except Exception:
-                failed: Deferred[None] = Deferred()
-                failed.errback()
-                return failed
+            work()
+            return succeed(None)
         done: Deferred[None] = Deferred()
         self.waiting.append((work, done))
         return done
@@ -54,36 +57,24 @@ class Threads:
                 done.callback(None)
 
 
-class Disk:
-    """One store, its clock and its threads."""
+def opened(path: Path, subnet: str = "demo", clock: Clock | None = None) -> DataFolder:
+    """A folder whose commits are done at once.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.clock = Clock()
-        self.threads = Threads()
-        self.database = Database(path)
-        self.store = DiskStore(self.database, self.threads, self.clock.callLater)
-
-    def commit(self) -> None:
-        """Whatever is due happens, to the end."""
-        self.clock.advance(10)
-        while self.threads.waiting:
-            self.threads.run()
-            self.clock.advance(10)
-
-    def crash(self) -> None:
-        """What was not committed is gone."""
-        self.threads.waiting.clear()
-        self.database.close()
-
-    def opened_again(self) -> Disk:
-        """After :meth:`crash`, or a close."""
-        return Disk(self.path)
+    :param clock: tells it when to try again; one that stands still when None.
+    """
+    return DataFolder(str(path), subnet, Threads(at_once=True), (clock or Clock()).callLater)
 
 
-def opened(path: Path, subnet: str = "demo") -> DataFolder:
-    """A folder whose commits are done at once, when their time has come."""
-    return DataFolder(str(path), subnet, Threads(at_once=True), Clock().callLater)
+def close(folder: DataFolder) -> None:
+    """Close it; all is stored."""
+    assert result(Deferred.fromCoroutine(folder.close())) == [None]
+
+
+def make_first_version(path: Path) -> None:
+    """A file as chordtx 0.1.0 has left it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in _FIRST_VERSION:
+            connection.execute(statement)
 
 
 def result(deferred: Deferred[Any] | None) -> list[Any]:

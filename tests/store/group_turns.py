@@ -16,8 +16,8 @@ from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
 from chordtx.group.record import Record
 from chordtx.group.replica import Aside, Replica, Save, Stored
 from chordtx.group.state import Client, Done, Header, State
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_reading import Loaded
+from chordtx.store.database import Database
+from chordtx.store.reading import Loaded
 
 WALL_MS = 1_700_000_000_000
 Commit = Callable[[NodeId, Mapping[int, Save]], None]
@@ -136,12 +136,12 @@ def held_by(groups: Groups) -> dict[int, tuple[Stored, State | None]]:
     return {partition: held(group.replica) for partition, group in groups.groups.items()}
 
 
-def loaded_from(database: GroupDatabase) -> dict[int, tuple[Stored, State | None]]:
+def loaded_from(database: Database) -> dict[int, tuple[Stored, State | None]]:
     """What is on disk, by partition."""
     return {partition: (stored, state) for partition, stored, state, _ in database.load()}
 
 
-def asides_from(database: GroupDatabase) -> dict[int, dict[int, Aside]]:
+def asides_from(database: Database) -> dict[int, dict[int, Aside]]:
     """What is on disk of other histories, by partition and mark, where there is any."""
     return {partition: asides for partition, _, _, asides in database.load() if asides}
 

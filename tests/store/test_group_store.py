@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThreadPool
@@ -21,9 +23,8 @@ from chordtx.group.rank import NodeId
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
 from chordtx.store import group_store
-from chordtx.store.disk import LAZY_SECONDS
-from chordtx.store.group_database import GroupDatabase
-from chordtx.store.group_store import GroupStore, InlineGroupStore
+from chordtx.store.database import Database
+from chordtx.store.group_store import LAZY_SECONDS, GroupStore, InlineGroupStore
 from tests.store.disks import IN_MEMORY, Threads, result
 from tests.store.group_turns import (
     BALLOT,
@@ -37,7 +38,7 @@ from tests.store.group_turns import (
     state_of,
     stored,
 )
-from tests.store.test_group_database import flip
+from tests.store.test_store_database import flip
 
 
 class Saving:
@@ -47,7 +48,7 @@ class Saving:
         self.path = path
         self.clock = Clock()
         self.threads = Threads()
-        self.database = GroupDatabase(path)
+        self.database = Database(path)
         self.store = GroupStore(self.database, self.threads, self.clock.callLater)
         self.loaded = list(self.store.load())
         self._commit = self.database.commit
@@ -294,6 +295,73 @@ def test_no_thread_is_as_good_as_no_disk(
     assert told == [None]
 
 
+class Anything:
+    """A store to which anything happens, in any order.
+
+    :ivar given: the saves in their order. :ivar told: which of them were told to be on disk, by number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.saving = Saving(path)
+        self.given: list[Save] = []
+        self.told: list[int] = []
+
+    def save(self, *keys: bytes) -> None:
+        number = len(self.given)
+        self.given.append(save(number, *keys, value=b"%d" % number))
+        self.saving.store.save({1: self.given[-1]}).addCallback(lambda _: self.told.append(number))
+
+    def happens(self, what: str) -> None:
+        saving = self.saving
+        if what == "wait":
+            saving.clock.advance(LAZY_SECONDS)
+        elif what == "the disk fails":
+            saving.fail()
+        elif what == "the disk works":
+            saving.mend()
+        elif what == "commit":
+            saving.threads.run()
+        else:
+            saving.database.close()
+            self.saving = Saving(saving.path)
+            found = self.saving.loaded[0][1].rank.sequence + 1 if self.saving.loaded else 0
+            assert found >= len(self.told)
+            del self.given[found:]
+            self.told = list(range(found))
+
+    def check(self) -> None:
+        """What was told is on disk, in order, and nothing that was not given."""
+        assert self.told == list(range(len(self.told)))
+        on_disk = self.saving.on_disk()
+        saved = on_disk[1][0].rank.sequence + 1 if on_disk else 0
+        assert saved == len(self.told)
+        assert not saved or on_disk[1][1] == state_of(*self.given[:saved])
+
+
+HAPPENS = st.sampled_from(["commit", "commit", "wait", "the disk fails", "the disk works", "crash"])
+KEYS = st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=2, unique=True)
+
+
+@settings(max_examples=60)
+@given(st.lists(HAPPENS | KEYS, max_size=30))
+def test_what_is_told_is_on_disk_whatever_happens(happenings: list[Any]) -> None:
+    with TemporaryDirectory(dir=IN_MEMORY) as name:
+        anything = Anything(Path(name) / "groups.sqlite")
+        for each in happenings:
+            if isinstance(each, str):
+                anything.happens(each)
+            else:
+                anything.save(*each)
+            anything.check()
+        anything.saving.mend()
+        for _ in range(3):
+            anything.happens("wait")
+            anything.happens("commit")
+        assert len(anything.told) == len(anything.given)
+        anything.check()
+        anything.saving.database.close()
+
+
 # Starting
 
 
@@ -415,7 +483,7 @@ def test_inline_is_saved_when_it_returns(path: Path) -> None:
 
 def test_inline_tries_again_too(path: Path) -> None:
     clock = Clock()
-    database = GroupDatabase(path)
+    database = Database(path)
     store = InlineGroupStore(database, clock.callLater)
     pages = database._writer.execute("PRAGMA page_count").fetchone()[0]
     database._writer.execute(f"PRAGMA max_page_count = {pages}")
@@ -503,7 +571,7 @@ async def test_commits_run_in_a_thread(running_reactor: Any, path: Path) -> None
     def run(work: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(running_reactor, running_reactor.getThreadPool(), work)
 
-    store = GroupStore(GroupDatabase(path), run, running_reactor.callLater)
+    store = GroupStore(Database(path), run, running_reactor.callLater)
     list(store.load())
     saves = [save(sequence, b"key %d" % (sequence % 7)) for sequence in range(100)]
     told: list[int] = []
@@ -514,6 +582,6 @@ async def test_commits_run_in_a_thread(running_reactor: Any, path: Path) -> None
             await last
     assert told == list(range(100))
     await store.close()
-    database = GroupDatabase(path)
+    database = Database(path)
     assert loaded_from(database) == {1: (stored(99), state_of(*saves))}
     database.close()

@@ -8,35 +8,46 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from chordtx.errors import StorageFailed
-from chordtx.store import DataFolder
-from chordtx.store.database import Database
+from chordtx.store.folder import RECORDS, DataFolder
+from chordtx.store.group_store import LAZY_SECONDS
 from chordtx.store.journal import commits_passed_over
-from tests.store.disks import Disk, opened, record, result
-from tests.store.writing import value
+from tests.store.disks import close, make_first_version, opened, result
+from tests.store.group_turns import save, state_of, stored
+from tests.store.writing import PARTITION, numbered
 
-RECORDS = "records.sqlite"
 ROOT = Path(__file__).parents[2]
 COUNT = 500
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+NEW_NODE = "start the node as a new one"
 
 
-def close(folder: DataFolder) -> None:
-    from twisted.internet.defer import Deferred
+def loaded(folder: DataFolder) -> dict[int, Any]:
+    """What is in it, by partition."""
+    return {partition: (stored, state) for partition, stored, state, _ in folder.store.load()}
 
-    assert result(Deferred.fromCoroutine(folder.close())) == [None]
+
+def opened_and_read(path: Path, subnet: str) -> None:
+    """What a node does at its start."""
+    folder = opened(path, subnet)
+    try:
+        loaded(folder)
+    finally:
+        close(folder)
 
 
 def refusal(path: Path, subnet: str = "demo") -> str:
-    """Why the folder is refused, in one line."""
+    """Why the folder is refused, in one line: when it is opened, or at the latest when it is read."""
     with pytest.raises(StorageFailed) as raised:
-        opened(path, subnet)
+        opened_and_read(path, subnet)
     said = str(raised.value)
     assert "\n" not in said
     assert str(path) in said
@@ -51,41 +62,86 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some" / "where"
 
 
+#: What is in :func:`filled`.
+SAVE = save(1, *(b"%d" % number for number in range(COUNT)), value=b"x" * 300)
+WHOLE = {1: (stored(1), state_of(SAVE))}
+
+
 @pytest.fixture
 def filled(path: Path) -> Path:
     """A folder with records, closed."""
     folder = opened(path)
-    for number in range(COUNT):
-        folder.store.merge(b"%d" % number, record(1, b"x" * 300))
+    folder.store.save({1: SAVE}, folder.noted("some id", [], None, b"met"))
     close(folder)
     return path
 
 
 def test_a_new_folder_is_its_owners_alone(path: Path) -> None:
     folder = opened(path)
-    folder.store.merge(b"key", record(1))
+    folder.store.save({1: save(1, b"key")})
     assert path.stat().st_mode & 0o777 == 0o700
-    assert {file.name: file.stat().st_mode & 0o077 for file in path.iterdir()}.keys() >= {
-        "lock",
-        "format",
-        RECORDS,
-    }
+    assert {file.name for file in path.iterdir()} >= {"lock", "format", RECORDS, f"{RECORDS}-wal"}
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
-    assert (folder.node_id, folder.peers) == (None, [])
-    assert (folder.seen_ms, folder.age_ms, folder.doubt_ms) == (None, None, None)
+    assert (folder.node_id, folder.peers, folder.ring, folder.met) == (None, [], None, None)
+    assert folder.starts == 1
     close(folder)
 
 
 def test_what_was_noted_is_known_again(path: Path) -> None:
     folder = opened(path)
-    folder.note("some id", ["a:1", "[::1]:2"], 12345, 678, 90)
-    folder.store.merge(b"key", record(1))
+    folder.store.save(
+        {1: save(1, b"key")}, folder.noted("some id", ["a:1", "[::1]:2"], b"ring", b"whom it met")
+    )
     close(folder)
     folder = opened(path)
     assert (folder.node_id, folder.peers) == ("some id", ["a:1", "[::1]:2"])
-    assert (folder.seen_ms, folder.age_ms, folder.doubt_ms) == (12345, 678, 90)
-    assert folder.store.get(b"key") == record(1)
+    assert (folder.ring, folder.met) == (b"ring", b"whom it met")
+    assert folder.starts == 2
+    assert loaded(folder) == {1: (stored(1), state_of(save(1, b"key")))}
     close(folder)
+
+
+def test_without_a_ring_the_one_before_is_kept(path: Path) -> None:
+    """A node that looks for its ring again has not forgotten which one it is."""
+    folder = opened(path)
+    folder.store.save({}, folder.noted("id", [], b"ring", b""))
+    folder.store.save({}, folder.noted("id", ["a:1"], None, b""))
+    close(folder)
+    folder = opened(path)
+    assert (folder.ring, folder.peers) == (b"ring", ["a:1"])
+    close(folder)
+
+
+def test_starts_are_counted_once_they_are_noted(path: Path) -> None:
+    for _ in range(2):
+        folder = opened(path)
+        assert folder.starts == 1
+        close(folder)
+    for starts in (1, 2, 3):
+        folder = opened(path)
+        assert folder.starts == starts
+        folder.store.save({}, folder.noted("id", [], None, b""))
+        close(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("subnet", b"\xff"),
+        ("node_id", b"\xff"),
+        ("peers", b"{"),
+        ("peers", b"5"),
+        ("starts", b""),
+        ("starts", b"many"),
+    ],
+)
+def test_what_makes_no_sense_beside_the_records_is_refused(path: Path, name: str, value: bytes) -> None:
+    folder = opened(path)
+    folder.store.save({}, {**folder.noted("id", [], None, b""), name: value})
+    close(folder)
+    said = refusal(path)
+    assert "makes no sense" in said
+    assert NEW_NODE in said
 
 
 def test_one_node_at_a_time(path: Path) -> None:
@@ -101,7 +157,12 @@ def test_one_process_at_a_time(path: Path) -> None:
     folder = opened(path)
     program = f"from tests.store.disks import opened; from pathlib import Path; opened(Path({str(path)!r}))"
     ended = subprocess.run(
-        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "in use by another node" in ended.stderr
     close(folder)
@@ -119,11 +180,25 @@ def test_a_newer_format_is_refused(filled: Path) -> None:
     assert "run a newer chordtx" in said
 
 
+def test_a_folder_of_the_first_version_is_refused(path: Path) -> None:
+    """It says what to do; and that version can still read it then."""
+    path.mkdir(parents=True, mode=0o700)
+    make_first_version(path / RECORDS)
+    (path / "format").write_text("chordtx data, format 1\n")
+    for _ in range(2):
+        said = refusal(path)
+        assert "is of chordtx 0.1.0" in said
+        assert "dump them with that version, move the folder away, and load them with this one" in said
+    assert (path / "format").read_text() == "chordtx data, format 1\n"
+    with closing(sqlite3.connect(path / RECORDS)) as connection:
+        assert connection.execute("SELECT key FROM records").fetchall() == [(b"key",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
 def test_another_programs_database_is_refused(path: Path) -> None:
     path.mkdir(parents=True)
-    connection = sqlite3.connect(path / RECORDS)
-    connection.execute("CREATE TABLE theirs (a)")
-    connection.close()
+    with closing(sqlite3.connect(path / RECORDS)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
     assert "another program's" in refusal(path)
 
 
@@ -165,27 +240,33 @@ def test_a_damaged_file_is_refused(filled: Path, harm: Callable[[Path], None]) -
     said = refusal(filled)
     assert "is damaged" in said
     assert "move the folder away" in said
+    assert NEW_NODE in said
     shutil.rmtree(filled)
     close(opened(filled))
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_no_changed_bytes_go_unnoticed(filled: Path, seed: int) -> None:
-    """Wherever they are: the file is refused, or the records that are left are those that were there."""
+    """Wherever they are: the folder is refused, or its partition is whole, or known to be lost."""
     file, rng = filled / RECORDS, Random(seed)
     data = bytearray(file.read_bytes())
     for _ in range(rng.choice([1, 5])):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     file.write_bytes(data)
-    refused = False
     try:
         folder = opened(filled)
     except StorageFailed:
-        refused = True
-    if not refused:
-        assert all(folder.store.get(key) == record(1, b"x" * 300) for key in folder.store.keys())
-        assert len(folder.store) + folder.store.damaged >= COUNT
-        close(folder)
+        return
+    try:
+        found = loaded(folder)
+    except StorageFailed:
+        pass
+    else:
+        if folder.store.lost:
+            assert [(found.is_lost, state) for found, state in found.values()] == [(True, None)]
+        else:
+            assert found == WHOLE
+    close(folder)
 
 
 # The log of writes
@@ -194,17 +275,27 @@ def test_no_changed_bytes_go_unnoticed(filled: Path, seed: int) -> None:
 @pytest.fixture
 def crashed(path: Path) -> Path:
     """A folder after a crash: its records stand in SQLite's log, one commit each."""
-    path.mkdir(parents=True)
-    database = Database(path / RECORDS)
-    disk = Disk(path / RECORDS)
+    folder = opened(path)
     for number in range(20):
-        disk.store.merge(b"%d" % number, record(1))
-        disk.commit()
+        folder.store.save({1: save(number, b"%d" % number)})
     copy = path.with_name("copy")
     shutil.copytree(path, copy)
-    disk.crash()
-    database.close()
+    copy.chmod(0o700)
+    close(folder)
     return copy
+
+
+def kept(path: Path) -> list[bytes]:
+    """The keys in a folder, in the order in which :func:`crashed` has written them."""
+    folder = opened(path)
+    ((_, state),) = loaded(folder).values()
+    close(folder)
+    return sorted(state.records, key=int)
+
+
+def keys(count: int) -> list[bytes]:
+    """The first ones of :func:`crashed`."""
+    return [b"%d" % number for number in range(count)]
 
 
 def frames(log: Path) -> int:
@@ -215,18 +306,14 @@ def test_the_log_is_read_after_a_crash(crashed: Path) -> None:
     log = crashed / f"{RECORDS}-wal"
     assert frames(log) > 20
     assert commits_passed_over(log) == 0
-    folder = opened(crashed)
-    assert len(folder.store) == 20
-    close(folder)
+    assert kept(crashed) == keys(20)
 
 
 @pytest.mark.parametrize("cut", [1, 24, 4000, 4119])
 def test_a_torn_end_of_the_log_is_left_out(crashed: Path, cut: int) -> None:
     log = crashed / f"{RECORDS}-wal"
     os.truncate(log, log.stat().st_size - cut)
-    folder = opened(crashed)
-    assert len(folder.store) == 19
-    close(folder)
+    assert kept(crashed) == keys(19)
 
 
 def test_a_last_commit_written_in_part_is_left_out(crashed: Path) -> None:
@@ -236,9 +323,7 @@ def test_a_last_commit_written_in_part_is_left_out(crashed: Path) -> None:
     data[-100] ^= 1
     log.write_bytes(data)
     assert commits_passed_over(log) == 1
-    folder = opened(crashed)
-    assert len(folder.store) == 19
-    close(folder)
+    assert kept(crashed) == keys(19)
 
 
 @pytest.mark.parametrize("where", [5, 20, 32 + 4120 * 3 + 10, 32 + 4120 * 5 + 500])
@@ -247,8 +332,10 @@ def test_damage_before_acknowledged_commits_is_refused(crashed: Path, where: int
     data = bytearray(log.read_bytes())
     data[where] ^= 1
     log.write_bytes(data)
-    assert "records that were acknowledged" in refusal(crashed)
-    assert "records that were acknowledged" in refusal(crashed)  # looking at it has changed nothing
+    said = refusal(crashed)
+    assert "what was acknowledged cannot be read from its log" in said
+    assert NEW_NODE in said
+    assert refusal(crashed) == said  # looking at it has changed nothing
 
 
 def test_no_log_is_no_damage(tmp_path: Path) -> None:
@@ -274,12 +361,13 @@ def test_all_that_was_acknowledged_survives_kill_9(path: Path, lines: int) -> No
     process.stdout.close()
     process.wait()
     folder = opened(path)
-    for number in acknowledged:
-        kept = folder.store.get(b"%d" % number)
-        assert kept is not None
-        assert kept.value == value(number)
-    assert folder.store.damaged == 0
+    found, state = loaded(folder)[PARTITION]
     close(folder)
+    assert folder.store.lost == {}
+    saved = found.rank.sequence + 1  # some that nobody was told of are there too
+    assert acknowledged == list(range(len(acknowledged)))
+    assert saved >= len(acknowledged) >= lines
+    assert state == state_of(*map(numbered, range(saved)))
 
 
 @pytest.fixture
@@ -296,30 +384,32 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def test_a_full_disk_is_told_and_passes(small_disk: Path) -> None:
+def test_a_full_disk_holds_answers_back_until_it_has_room(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(1 << 20))
-    folder = opened(small_disk / "data")
-    store, clock, acknowledged, failed = folder.store, folder.store._call_later.__self__, 0, None
-    while failed is None:
-        store.merge(b"%d" % acknowledged, record(1, b"x" * 10_000))
-        told: list[Any] = result(store.synced())
-        clock.advance(0)
-        if told == [None]:
-            acknowledged += 1
-        else:
-            failed = told[0]
-    assert isinstance(failed, StorageFailed)
-    assert acknowledged > 10
-    assert store.get(b"0") == record(1, b"x" * 10_000)
-    assert store.get(b"%d" % acknowledged) == record(1, b"x" * 10_000)
-    again = result(store.synced())
+    clock = Clock()
+    folder = opened(small_disk / "data", clock=clock)
+    saves: list[Any] = []
+    told = [None]
+    while told == [None]:
+        saves.append(save(len(saves), b"%d" % len(saves), value=b"x" * 10_000))
+        told = result(folder.store.save({1: saves[-1]}))
+    assert told == []
+    assert folder.store.is_failing
+    assert len(saves) > 10
+    found = loaded(folder)
+    assert found[1][1] == state_of(*saves[:-1])
+    saves.append(save(len(saves), b"after"))
+    later = result(folder.store.save({1: saves[-1]}))
+    clock.advance(LAZY_SECONDS)
+    assert (told, later) == ([], [])
     ballast.unlink()
-    clock.advance(10)
-    assert again == [None]
+    clock.advance(LAZY_SECONDS)
+    assert (told, later) == ([None], [None])
     close(folder)
     folder = opened(small_disk / "data")
-    assert len(folder.store) == acknowledged + 1
+    found = loaded(folder)
+    assert found[1][1] == state_of(*saves)
     close(folder)
 
 

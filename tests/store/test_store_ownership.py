@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from chordtx.errors import StorageFailed
-from tests.store.disks import opened, record, result
+from tests.store.disks import close, opened
+from tests.store.group_turns import save
 
 FILES = [
     "lock",
@@ -43,8 +43,8 @@ def refusal(path: Path) -> str:
 def close_again(path: Path) -> None:
     """It can be used."""
     folder = opened(path)
-    folder.store.merge(b"key", record(1))
-    assert result(Deferred.fromCoroutine(folder.close())) == [None]
+    folder.store.save({1: save(1, b"key")})
+    close(folder)
 
 
 @pytest.fixture

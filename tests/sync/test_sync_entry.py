@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chordtx.errors import ProtocolError
-from chordtx.records import COUNTER_BITS, Record, Version
 from chordtx.sync.entry import Entry, Rules, joined
 from chordtx.sync.lease import LEASE_SECONDS, NO_LEASE, Lease
+from chordtx.sync.record import Record
+from chordtx.sync.version import COUNTER_BITS, Version
 
 OWNERS = (b"A", b"B", b"C")
 NOW = 1_700_000_000

@@ -1,0 +1,87 @@
+"""What operators see of a node and its ring, and what they may order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from chordtx.chord.status import status_of_groups, status_of_ring
+from chordtx.mesh import Address, MeshService
+from chordtx.ring import Contact
+
+if TYPE_CHECKING:
+    from chordtx.chord.health import Health
+    from chordtx.chord.hosting import Hosting
+    from chordtx.chord.kept_folder import KeptFolder
+    from chordtx.chord.operating import Operating
+    from chordtx.chord.ring_identity import RingIdentity
+    from chordtx.chord.walk import RingWalk
+    from chordtx.config import ChordSettings
+    from chordtx.legacy import LegacyPeers
+    from chordtx.ring import RingNode
+
+
+class RingView(MeshService):
+    """What of :class:`~chordtx.ChordService` is for operators."""
+
+    if TYPE_CHECKING:
+        _chord_settings: ChordSettings
+        _hosting: Hosting | None
+        _identity: RingIdentity | None
+        _kept: KeptFolder
+        _legacy: LegacyPeers
+        _operating: Operating
+        _ring: RingNode
+        _walk: RingWalk
+
+    @property
+    def next(self) -> Contact | None:
+        """The next node along the walk, None in a ring of one."""
+        return self._ring.successor
+
+    @property
+    def prev(self) -> Contact | None:
+        """The node before on the walk, None while unknown."""
+        return self._ring.predecessor
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """This node's view, fit for JSON: id, address, ring, neighbours, arc, groups, records, peers."""
+        return super().status
+
+    def _own_status(self) -> dict[str, Any]:
+        return {
+            "leeching": not self._ring.is_member,
+            **status_of_ring(self._ring),
+            **status_of_groups(self._identity, self._hosting),
+            **self._kept.status,
+        }
+
+    def _status_summary(self) -> dict[str, Any]:
+        """:attr:`status`, with the number of peers instead of each, and the legacy peers that it hosts."""
+        return {**self.status, "peers": len(self.routing_table), "legacy_peers": self._legacy.hosted()}
+
+    def health(self, expected: int = 0, without: str | None = None) -> Deferred[Health]:
+        """Whether every partition has a leader and a full group.
+
+        :param expected: how many nodes ought to be there. :param without: id of a node that is to be stopped:
+            whether every group would have a majority without it is looked at, too.
+        """
+        return self._run(self._operating.health(expected, without))
+
+    def ring(self) -> Deferred[list[dict[str, Any]]]:
+        """The ring, walked once.
+
+        :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
+        """
+        return self._run(self._walk.walk())
+
+    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
+        """Ask one node: for its ``status``; or, if it runs on this machine, to ``leave`` or ``recover``.
+
+        :param peer: its address. :returns: fires with what it answers.
+        """
+        seconds = 2 * self._chord_settings.leave_timeout_seconds
+        linked = self._run(self._connect(Address.parse(peer)))
+        return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
