@@ -4,7 +4,6 @@ would have it, and by nothing else; and a checker that tries everything agrees."
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, permutations
 from math import inf
 from random import Random
 from typing import Any
@@ -25,6 +24,7 @@ from chordtx.group.operations import (
     TOUCH,
 )
 from chordtx.sim.group_history import Call, explains
+from tests.sim import orders
 
 KINDS = (GET, SET, DELETE, COMPARE_AND_SET, INCREMENT, TAKE)
 DID, NOTHING_THERE = (DONE, None), (ABSENT, None)
@@ -207,12 +207,7 @@ def mutated(rng: Random, calls: list[Call]) -> list[Call]:
 def is_explained_by_any_order(calls: Sequence[Call]) -> bool:
     certain = [each for each in calls if each.ended is not None]
     open_ends = [each for each in calls if each.ended is None and each.kind != GET]
-    return any(
-        is_right(order)
-        for count in range(len(open_ends) + 1)
-        for happened in combinations(open_ends, count)
-        for order in permutations([*certain, *happened])
-    )
+    return orders.is_explained_by_any_order(certain, open_ends, is_right)
 
 
 def is_right(order: Sequence[Call]) -> bool:

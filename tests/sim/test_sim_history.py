@@ -4,7 +4,6 @@ with which this one agrees."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, permutations
 from math import inf
 from random import Random
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from chordtx.sim import history
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
+from tests.sim import orders
 
 
 def get(value: object, began_at: float, ended_at: float = inf) -> Operation:
@@ -127,12 +127,7 @@ def is_explained_by_any_order(operations: Sequence[Operation]) -> bool:
     """The plain way: each choice of writes without an answer that happened, in each order."""
     certain = [op for op in operations if op.is_answered]
     open_ends = [op for op in operations if not op.is_answered and op.kind is not Kind.GET]
-    return any(
-        is_right(order)
-        for count in range(len(open_ends) + 1)
-        for happened in combinations(open_ends, count)
-        for order in permutations([*certain, *happened])
-    )
+    return orders.is_explained_by_any_order(certain, open_ends, is_right)
 
 
 def is_right(order: Sequence[Operation]) -> bool:
