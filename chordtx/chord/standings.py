@@ -85,10 +85,12 @@ class Standings:
 
     def tell_all(self) -> None:
         """Tell everybody: something has changed."""
-        self._told_hears = self._node.own_standing().hears
+        own = self._node.own_standing()
+        self._told_hears = own.hears
+        told = own.to_wire()
         for link in list(self._node.links()):
             if link.ours:
-                self.tell(link)
+                link.send(flags.STANDING, told)
 
     def link_closed(self, link: MeshConnection) -> None:
         """A link is gone."""
