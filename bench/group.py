@@ -71,27 +71,34 @@ class Ring:
 
     def on(self, id: bytes, what: Callable[[Groups], None]) -> None:
         """One turn of a node, and all turns that follow from it."""
-        self._turn(id, what)
-        while self._under_way:
-            by, to, entries = self._under_way.popleft()
+        nodes, under_way, now = self.nodes, self._under_way, self.time
+        wall_ms = int(now * 1000) + 10**12
+        node = nodes[id]
+        node.groups.begin(now, wall_ms)
+        what(node.groups)
+        self._end(id, node)
+        while under_way:
+            by, to, entries = under_way.popleft()
             if self.has_frames and by != to:
                 entries = from_wire(to_wire(entries), _LIMITS, 1 << 20)
-            self._turn(to, lambda groups, by=by, entries=entries: groups.received(by, entries))  # type: ignore[misc]
+            node = nodes[to]
+            node.groups.begin(now, wall_ms)
+            node.groups.received(by, entries)
+            self._end(to, node)
 
-    def _turn(self, id: bytes, what: Callable[[Groups], None]) -> None:
-        node = self.nodes[id]
-        groups = node.groups
-        groups.begin(self.time, int(self.time * 1000) + 10**12)
-        what(groups)
-        ended = groups.end()
-        if node.database is not None and ended.saves:
-            node.database.commit(ended.saves, {})
-        for outgoing in (ended.at_once, ended.lazily, ended.when_synced):
-            for to, entries in outgoing.items():
-                self._under_way.append((id, to, entries))
-        if ended.answers:
-            self.answers += len(ended.answers)
-            self.stamp = ended.answers[-1][2].stamp
+    def _end(self, id: bytes, node: Node) -> None:
+        saves, at_once, lazily, when_synced, answers, _ = node.groups.end()
+        if saves and node.database is not None:
+            node.database.commit(saves, {})
+        for to, entries in at_once.items():
+            self._under_way.append((id, to, entries))
+        for to, entries in lazily.items():
+            self._under_way.append((id, to, entries))
+        for to, entries in when_synced.items():
+            self._under_way.append((id, to, entries))
+        if answers:
+            self.answers += len(answers)
+            self.stamp = answers[-1][2].stamp
 
     def sets(self, count: int, batch: int) -> None:
         """So many sets, so many in one turn."""

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from chordtx.group.state import Change
 
+#: What they take in memory, beside keys and values.
+_BATCH_OVERHEAD_BYTES, _CHANGE_OVERHEAD_BYTES = 64, 128
+
 
 class Batch(NamedTuple):
     """Changes that were sent together.
@@ -31,23 +34,29 @@ class ChangeLog:
     :ivar batches: in order.
     """
 
-    __slots__ = ("_bytes", "_bytes_max", "batches")
+    __slots__ = ("_bytes", "_bytes_max", "_sizes", "batches")
 
     def __init__(self, bytes_max: int) -> None:
         self.batches: deque[Batch] = deque()
+        self._sizes: deque[int] = deque()
         self._bytes = 0
         self._bytes_max = bytes_max
 
     def append(self, batch: Batch) -> None:
         """It was sent."""
         self.batches.append(batch)
-        self._bytes += _size(batch)
+        size = _BATCH_OVERHEAD_BYTES
+        for change in batch.changes:
+            size += _CHANGE_OVERHEAD_BYTES + len(change.key) + len(change.value)
+        self._sizes.append(size)
+        self._bytes += size
 
     def trim(self, commit: int) -> None:
         """What is too much goes, if it is committed."""
         batches = self.batches
         while self._bytes > self._bytes_max and batches and batches[0].last <= commit:
-            self._bytes -= _size(batches.popleft())
+            batches.popleft()
+            self._bytes -= self._sizes.popleft()
 
     def since(self, sequence: int) -> list[Batch] | None:
         """All that follows a sequence; None when that is not known any more."""
@@ -55,7 +64,3 @@ class ChangeLog:
         if sequence < 0 or not batches or sequence < batches[0].after:
             return None
         return [batch for batch in batches if batch.after >= sequence]
-
-
-def _size(batch: Batch) -> int:
-    return 64 + sum(128 + len(change.key) + len(change.value) for change in batch.changes)

@@ -60,7 +60,7 @@ from chordtx.group.operations import (
     arguments_from_wire,
     is_finite,
 )
-from chordtx.group.rank import ARRAYS, COUNT_MAX, ballot_from_wire, epoch_from_wire, rank_from_wire
+from chordtx.group.rank import ARRAYS, COUNT_MAX, ballot_from_wire, epoch_from_wire, named, rank_from_wire
 from chordtx.group.record import Record, record_from_wire
 from chordtx.group.state import (
     Client,
@@ -79,8 +79,6 @@ _QUICK_ARRAY_MAX = 512
 _MEMBERS_BYTES_PER_ARRAY = 8
 #: More than this is sent in several frames.
 FRAME_BYTES = 1 << 20
-
-_named = tuple.__new__
 
 Entries = list[tuple[int, Message]]
 
@@ -139,7 +137,7 @@ def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
     for change in changes:
         if len(change[3]) > value_bytes_max or len(change[1]) > KEY_BYTES_MAX:
             raise ProtocolError("a change with too large a key or value")
-    return _named(
+    return named(
         Accept,
         (ballot_from_wire(ballot), epoch_from_wire(epoch), after, now_ms, changes, fields.seconds(sent)),
     )
@@ -151,7 +149,7 @@ def _accepted(row: tuple[Any, ...], _: int) -> Accepted:
         raise ProtocolError("a sequence is a number from -1 on")
     if type(wall_ms) is not int or not 0 <= wall_ms <= COUNT_MAX or type(full) is not bool:
         raise ProtocolError("an acknowledgement ends with a time and a flag")
-    return _named(
+    return named(
         Accepted,
         (ballot_from_wire(ballot), epoch_from_wire(epoch), sequence, fields.seconds(sent), wall_ms, full),
     )
@@ -299,7 +297,7 @@ def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
     arguments = arguments_from_wire(kind, told, value_bytes_max)
     if fields.count(answered) >= fields.count(number) and kind not in READS:
         raise ProtocolError("nobody asks for a change after having had its answer")
-    return _named(
+    return named(
         Operation,
         (fields.client_id(client), number, answered, rank_from_wire(stamp), kind, fields.key(key), arguments),
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from math import inf
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chordtx.config import GroupSettings
 from chordtx.group.configuration import Member
@@ -32,7 +32,7 @@ from chordtx.group.messages import (
     Yours,
     not_leader,
 )
-from chordtx.group.rank import FIRST_RANK, Ballot, NodeId
+from chordtx.group.rank import FIRST_RANK, Ballot, NodeId, named
 from chordtx.group.record import cost_bytes
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.state import State, first_state
@@ -146,16 +146,19 @@ class Groups:
                 self._node_received(by, message)
                 continue
             group, kind = groups.get(partition), type(message)
-            if kind in _FOR_ITSELF and not is_said_for_itself(by, message):
-                continue
-            if group is None:
-                if kind not in _OPENING:
-                    continue
-                group = self._make(partition)
             if kind is Accepted:
+                if group is None:
+                    continue
                 self._tick_soon(partition)
-            elif kind is not Accept:  # by which nothing begins that time has to do with
-                active.add(partition)
+            else:
+                if kind in _FOR_ITSELF and ballot_of(message).node != by:
+                    continue
+                if group is None:
+                    if kind not in _OPENING:
+                        continue
+                    group = self._make(partition)
+                if kind is not Accept:  # by which nothing begins that time has to do with
+                    active.add(partition)
             handlers[kind](group, by, message)
 
     def _node_received(self, by: NodeId, message: object) -> None:
@@ -269,7 +272,7 @@ class Groups:
             turn.to_confirm.clear()
         saves = self._saves() if turn.unsaved else {}
         # What is given away is not touched again: it may wait for a disk while the next turns go on.
-        ended = Ended(saves, turn.at_once, turn.lazily, turn.when_synced, turn.answers, turn.news)
+        ended = named(Ended, (saves, turn.at_once, turn.lazily, turn.when_synced, turn.answers, turn.news))
         turn.at_once, turn.lazily = {}, {}
         turn.when_synced, turn.answers, turn.news = {}, [], []
         return ended
@@ -302,9 +305,6 @@ class Groups:
         return saves
 
 
-def is_said_for_itself(by: NodeId, message: object) -> bool:
-    """Whether a message that only a ballot's own node may send comes from that one."""
-    if type(message) is Install:
-        return message.rank.ballot.node == by
-    ballot: Ballot = message[0]  # type: ignore[index]
-    return ballot.node == by
+def ballot_of(message: Any) -> Ballot:
+    """Of a message that only a ballot's own node may send."""
+    return message.rank.ballot if type(message) is Install else message.ballot

@@ -33,7 +33,7 @@ from chordtx.group.messages import (
 from chordtx.group.operations import GET, READS, WRITTEN, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
 from chordtx.group.prompt import Prompt
-from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank
+from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank, named
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
@@ -157,7 +157,7 @@ class Leader:
     @property
     def committed_rank(self) -> Rank:
         """Of the newest state that a majority has."""
-        return Rank(self._epoch, self.ballot, self.commit)
+        return named(Rank, (self._epoch, self.ballot, self.commit))
 
     # Beginning
 
@@ -260,7 +260,7 @@ class Leader:
         waiting, commit, stamp = self._waiting, self.commit, self.committed_rank
         while waiting and waiting[0].sequence <= commit:
             _, who, answer = waiting.popleft()
-            self._turn.answer(who, self._partition, answer._replace(stamp=stamp))
+            self._turn.answer(who, self._partition, named(Answer, (*answer[:-1], stamp)))
 
     def _send_missing(self, member: NodeId, have: int) -> None:
         """A member has had the time to acknowledge more than it has."""
@@ -295,10 +295,9 @@ class Leader:
         else:
             self._answer(who, operation, BUSY, None)
 
-    def _answer(
-        self, who: object, operation: Operation, status: int, detail: Any, rank: Rank = NO_RANK
-    ) -> None:
-        answer = Answer(operation.client, operation.number, status, detail, rank, self.committed_rank)
+    def _answer(self, who: object, operation: Operation, status: int, detail: Any) -> None:
+        stamp = self.committed_rank
+        answer = named(Answer, (operation.client, operation.number, status, detail, NO_RANK, stamp))
         self._turn.answer(who, self._partition, answer)
 
     def _change(self, who: object, operation: Operation) -> None:
@@ -322,19 +321,17 @@ class Leader:
             return
         before = state.records.get(key)
         now_ms = self._now_of_batch()
-        rank = Rank(self._epoch, self.ballot, self.newest + 1)
-        after, result = operations.change(
-            kind, before, Moment(rank, now_ms, self._settings.value_bytes_max), arguments
-        )
-        if after is before:
-            change = Change(kind, key, KEEP, b"", 0, client, number, answered, result)
-        elif after is None:
-            change = Change(kind, key, REMOVE, b"", 0, client, number, answered, result)
-        else:
-            told = WRITTEN if result[1] is after.value else result
-            change = Change(kind, key, STORE, after.value, after.expires_ms, client, number, answered, told)
+        rank = named(Rank, (self._epoch, self.ballot, self.newest + 1))
+        moment = named(Moment, (rank, now_ms, self._settings.value_bytes_max))
+        after, result = operations.change(kind, before, moment, arguments)
+        effect, value, expires, told = KEEP if after is before else REMOVE, b"", 0, result
+        if after is not None and after is not before:
+            effect, value, expires = STORE, after.value, after.expires_ms
+            told = WRITTEN if result[1] is value else result
+        change = named(Change, (kind, key, effect, value, expires, client, number, answered, told))
         self._make(change, rank, now_ms, before)
-        self._waiting.append(_Waiting(rank.sequence, who, Answer(client, number, *result, rank, NO_RANK)))
+        answer = named(Answer, (client, number, *result, rank, NO_RANK))
+        self._waiting.append(named(_Waiting, (rank.sequence, who, answer)))
 
     def _answer_again(self, who: object, operation: Operation, done: Done) -> None:
         """An operation that was done: its result, once it is committed."""
@@ -490,7 +487,7 @@ class Leader:
 
     def _make_own(self, kind: int, about: Any) -> None:
         now_ms = self._now_of_batch()
-        rank = Rank(self._epoch, self.ballot, self.newest + 1)
+        rank = named(Rank, (self._epoch, self.ballot, self.newest + 1))
         self._make(Change(kind, b"", KEEP, b"", 0, b"", 0, 0, about), rank, now_ms, None)
 
     def expire(self, keys: list[bytes]) -> None:

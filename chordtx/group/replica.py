@@ -45,7 +45,7 @@ from chordtx.group.messages import (
     Promise,
     Refused,
 )
-from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank, named
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
 from chordtx.group.turn import Turn
@@ -267,7 +267,7 @@ class Replica:
         rank = self.rank
         for change in told.changes:
             sequence += 1
-            rank = Rank(epoch, ballot, sequence)
+            rank = named(Rank, (epoch, ballot, sequence))
             apply(change, rank, now_ms, touched)
         self.rank = rank
         self._turn.unsaved.add(self.partition)
@@ -277,14 +277,15 @@ class Replica:
         assert self.state is not None
         self.state.apply(change, rank, now_ms, self.touched)
         self.rank = rank
-        self._granted = Granted(rank.ballot, self._turn.now + self._settings.lease_seconds)
+        self._granted = named(Granted, (rank.ballot, self._turn.now + self._settings.lease_seconds))
         self._turn.unsaved.add(self.partition)
 
     def _acknowledge(self, by: NodeId, ballot: Ballot, epoch: Epoch, sent: float) -> None:
         turn, rank = self._turn, self.rank
-        self._granted = Granted(ballot, turn.now + self._settings.lease_seconds)
+        self._granted = named(Granted, (ballot, turn.now + self._settings.lease_seconds))
         sequence = rank.sequence if rank.ballot == ballot and rank.epoch == epoch else -1
-        turn.send(by, self.partition, Accepted(ballot, epoch, sequence, sent, turn.wall_ms, turn.is_full))
+        told = named(Accepted, (ballot, epoch, sequence, sent, turn.wall_ms, turn.is_full))
+        turn.send(by, self.partition, told)
 
     # Whole states
 

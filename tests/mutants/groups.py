@@ -194,8 +194,12 @@ MUTANTS = (
         "an operation that changes nothing is answered at once",
         (
             (
-                '            change = Change(kind, key, KEEP, b"", 0, client, number, answered, result)\n        elif',
-                "            self._answer(who, operation, *result, rank)\n            return\n        elif",
+                "        if after is not None and after is not before:\n",
+                "        if after is before:\n"
+                "            answer = Answer(client, number, *result, rank, self.committed_rank)\n"
+                "            self._turn.answer(who, self._partition, answer)\n"
+                "            return\n"
+                "        if after is not None and after is not before:\n",
             ),
         ),
     ),
@@ -230,7 +234,7 @@ MUTANTS = (
         "a record's version does not tell whose ballot it is of",
         (
             (
-                "record = Record(change.value, change.expires_ms, rank, now_ms)",
+                "record = named(Record, (change.value, change.expires_ms, rank, now_ms))",
                 "record = Record(change.value, change.expires_ms, "
                 "rank._replace(ballot=rank.ballot._replace(node=b'')), now_ms)",
             ),
@@ -389,8 +393,8 @@ MUTANTS = (
         "an acknowledgement does not wait for the disk",
         (
             (
-                "        turn.send(by, self.partition, Accepted(",
-                "        turn.send_at_once((by,), self.partition, Accepted(",
+                "        turn.send(by, self.partition, told)",
+                "        turn.send_at_once((by,), self.partition, told)",
             ),
         ),
     ),
@@ -427,7 +431,7 @@ MUTANTS = (
         "watermark_early",
         "state.py",
         "what was done is forgotten though its client waits for the answer",
-        (("if each <= answered]", "if each <= number]"),),
+        (("if each <= answered:", "if each <= number:"),),
     ),
     Mutant(
         "copy_of_what_moves",
