@@ -34,8 +34,10 @@ _GIVEN_AT_ONCE = 16
 _GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
+#: Leads that are as they ought to be are looked at again this often.
+_LOOK_SECONDS = 1.0
 #: What nobody waits for is gathered for this long.
-_LAZY_SECONDS = 0.03
+_LAZY_SECONDS = 0.1
 
 Answered = Callable[[Answer], None]
 
@@ -125,6 +127,7 @@ class Hosting:
         self._ending: IDelayedCall | None = None
         self._is_due = False
         self._ended_at = -inf
+        self._next_look = -inf
         self._timer: IDelayedCall | None = None
         self._wanted: dict[int, tuple[Member, ...]] = {}
         self._changing: set[int] = set()
@@ -154,6 +157,7 @@ class Hosting:
         """Keep these beside the groups, by name: with what this turn saves, in one commit."""
         if self._store is not None:
             self._values.update(values)
+            self._begin()
             self._wants_end()
 
     def stop(self) -> None:
@@ -300,6 +304,7 @@ class Hosting:
             return False
         if group.configuration.members != members or group.is_changing:
             self._wanted[partition] = members
+            self._begin()
             self._wants_end()
         else:
             self._wanted.pop(partition, None)
@@ -318,17 +323,34 @@ class Hosting:
                 group.change_members(members)
                 self._changing.add(partition)
 
-    def hand_over_leads(self) -> None:
-        """Groups that another member is preferred to lead are handed to that one, some at a time; and where
-        nobody leads, this node tries to."""
+    def look_at_leads(self) -> None:
+        """See to it that somebody leads each group, and that it is whom all prefer. To be called often: it
+        looks again soon where there was something to do, and later where there was not."""
+        now = self._lease_seconds()
+        if now >= self._next_look:
+            self._seek_leaders()
+            self._next_look = now + (0.0 if self._hand_over_leads() else _LOOK_SECONDS)
+
+    def _seek_leaders(self) -> None:
+        """Where nobody leads, this node tries to."""
         self._begin()
-        handed = wanted = 0
+        is_there: dict[NodeId, bool] = {self.me.id: False}  # who follows itself follows nobody
+        alone = [each for each, group in self.groups.groups.items() if self._is_left_alone(group, is_there)]
+        for partition in alone:
+            if (group := self.groups.group(partition)) is not None:
+                group.want_leader()
+        if alone:
+            self._wants_end()
+
+    def _hand_over_leads(self) -> int:
+        """Groups that another member is preferred to lead are handed to that one, some at a time.
+
+        :returns: how many.
+        """
+        self._begin()
+        handed = 0
         for partition, group in self.groups.groups.items():
             leader = group.leader
-            if leader is None and self._is_left_alone(group):
-                self.groups.group(partition)
-                group.want_leader()
-                wanted += 1
             if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
                 continue
             preferred = self._preferred(partition, group.configuration)
@@ -338,16 +360,19 @@ class Hosting:
                 handed += 1
                 if handed >= CHANGES_MAX:
                     break
-        if handed or wanted:
+        if handed:
             self._wants_end()
+        return handed
 
-    def _is_left_alone(self, group: Group) -> bool:
+    def _is_left_alone(self, group: Group, is_there: dict[NodeId, bool]) -> bool:
         """Whether nobody leads, and nobody tries to, as far as this node can see: whom it has promised to
         follow is itself, or is not there."""
-        promised, is_member = group.replica.promised.node, self.me.id in group.configuration.ids
-        if not is_member or group.candidate is not None or group.tries.at is not None:
+        if group.leader is not None or group.candidate is not None or group.tries.at is not None:
             return False
-        return promised == self.me.id or not self._links.is_linked(promised)
+        promised = group.replica.promised.node
+        if promised not in is_there:
+            is_there[promised] = self._links.is_linked(promised)
+        return not is_there[promised] and self.me.id in group.configuration.ids
 
     def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
         """Who is to lead. It is asked again and again for all groups, and changes with their members only."""
@@ -422,7 +447,8 @@ class Hosting:
         return groups
 
     def _wants_end(self) -> None:
-        """End this turn: with the work of links that goes on, or with this turn of the reactor."""
+        """End this turn, which :meth:`_begin` began: with the work of links that goes on, or with this turn of
+        the reactor."""
         if self._links.are_working():
             self._is_due = True
         elif self._ending is None and not self._is_stopped:
@@ -434,7 +460,7 @@ class Hosting:
         if self._is_due:
             self._is_due = False
             if self._ending is None and not self._is_stopped:
-                if self._lease_seconds() - self._ended_at < _BUSY_SECONDS:
+                if self.groups.turn.now - self._ended_at < _BUSY_SECONDS:
                     self._ending = self._reactor.callLater(0, self._end)
                 else:
                     self._end()
@@ -449,7 +475,7 @@ class Hosting:
 
     def _end_turn(self) -> None:
         self._is_full = self.is_full
-        groups = self._begin()
+        groups = self.groups  # the time of the last event is that of the turn's end
         self._ended_at = groups.turn.now
         if self._wanted or self._changing:
             self._start_changes()
@@ -515,6 +541,7 @@ class Hosting:
 
     def _woken(self) -> None:
         self._timer = None
+        self._begin()
         self._wants_end()
 
 

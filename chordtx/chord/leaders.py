@@ -42,6 +42,8 @@ class Leaders:
         self._contact_of = contact_of
         self._chain_length = chain_length
         self._known: dict[int, Contact] = {}
+        self._chains: dict[Contact, tuple[Contact, ...]] = {}  # of this epoch of the arcs
+        self._chains_epoch = -1
 
     def known(self, partition: int) -> Contact | None:
         """Who leads, as far as it is known here."""
@@ -110,9 +112,24 @@ class Leaders:
     def _known_chain(self, position: int) -> tuple[Contact, ...]:
         """The same without asking anybody; empty when too little is known."""
         arcs = self._routing.arcs
-        contact = arcs.owner(position)
+        owner = arcs.owner(position)
+        if owner is None:
+            return ()
+        if self._chains_epoch != arcs.epoch:
+            self._chains_epoch = arcs.epoch
+            self._chains.clear()
+        known = self._chains.get(owner)
+        if known is None:
+            known = self._chains[owner] = self._followed(owner)
+        return known
+
+    def _followed(self, owner: Contact) -> tuple[Contact, ...]:
+        arcs, contact = self._routing.arcs, owner
         chain: dict[Contact, None] = {}
-        while contact is not None and contact not in chain and len(chain) < self._chain_length:
+        while contact not in chain and len(chain) < self._chain_length:
             chain[contact] = None
-            contact = arcs.following(contact.id)
-        return tuple(chain) if contact is not None else ()
+            following = arcs.following(contact.id)
+            if following is None:
+                return ()
+            contact = following
+        return tuple(chain)

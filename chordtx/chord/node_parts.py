@@ -29,7 +29,7 @@ from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.ring.partitions import partition_of
 from chordtx.ring.space import apart
-from chordtx.wire import Message, encode_id, flags
+from chordtx.wire import Message, encode_id
 
 if TYPE_CHECKING:
     from chordtx.chord.service import ChordService
@@ -349,7 +349,7 @@ class NodeParts:
         number = int.from_bytes(to, "big")
         link = self._service._contacts.link(number)
         if link is not None and not link.closed:
-            link.send(flags.GROUPS, frame)
+            link.light.send_groups(frame)
             return
         contact = self.contact_of(number)
         if contact is not None:

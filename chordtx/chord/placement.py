@@ -20,6 +20,7 @@ from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.group.configuration import MEMBERS_MAX, Member
+from chordtx.group.rank import NodeId
 from chordtx.mesh import Address, MeshConnection
 from chordtx.ring import Contact, RingNode, distance, usable_contacts
 from chordtx.ring.partitions import owned_partitions
@@ -278,14 +279,17 @@ class Placement:
             return
         self._fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
         by_owner: dict[Contact, list[int]] = {}
+        ids_of: dict[Contact, frozenset[NodeId]] = {}  # there are few rows, and many partitions
         for partition in hosting.kept:
             try:
                 row = await self._leaders.row(partition)
             except ChordError:
                 return
             group = hosting.group(partition)
-            ids = [node_id_of(contact.id) for contact in row]
-            if group is None or group.configuration.ids == frozenset(ids):
+            ids = ids_of.get(row[0])
+            if ids is None:
+                ids = ids_of[row[0]] = frozenset(node_id_of(contact.id) for contact in row)
+            if group is None or group.configuration.ids == ids:
                 continue
             if not group.is_leading:
                 if hosting.me.id not in ids:

@@ -147,7 +147,7 @@ class ChordService(RingDict, RingView):
             flags.STANDING: self._standings.received,
             flags.REFUSAL: self._standings.refusal_received,
             flags.ANNOUNCE: self._announcements.received,
-            flags.GROUPS: lambda link, message: self._serving.groups_received(link, message),
+            flags.GROUPS: lambda link, message: self._serving.groups_received(link, *message.payload[1:]),
         }
 
     def _put_together(self) -> None:
@@ -347,7 +347,7 @@ class ChordService(RingDict, RingView):
     def _place(self) -> None:
         self._placement.look()
         if self._hosting is not None and not self._leaving and not self._stopping:
-            self._hosting.hand_over_leads()
+            self._hosting.look_at_leads()
 
     # Leaving
 
@@ -485,6 +485,10 @@ class ChordService(RingDict, RingView):
     def _ping_interval_seconds(self, connection: MeshConnection) -> float:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         return self.settings.ping_interval_seconds * self._placement.patience_with(connection.id_10)
+
+    def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        self._serving.groups_received(connection, frame)
 
     def _links_worked(self) -> None:
         """See :class:`~chordtx.MeshService`."""

@@ -17,7 +17,6 @@ from chordtx.group.messages import NOT_LEADER, Answer
 from chordtx.group.rank import NODE_ID_BYTES_MAX, NodeId
 from chordtx.mesh import MeshConnection
 from chordtx.ring import Contact
-from chordtx.wire import Message
 
 
 class Node(Protocol):
@@ -51,19 +50,19 @@ class Serving:
         self._limits = limits
         self._value_bytes_max = value_bytes_max
 
-    def groups_received(self, link: MeshConnection, message: Message) -> None:
+    def groups_received(self, link: MeshConnection, *frame: Any) -> None:
         """``groups [0x45, frame]``: what members of groups tell one another.
 
         :raises ProtocolError: when it is nothing like that.
         """
-        if not link.ours or len(message.payload) != 2 or type(message.payload[1]) is not bytes:
+        if not link.ours or len(frame) != 1 or type(frame[0]) is not bytes:
             raise ProtocolError("what groups tell comes from nodes of ours, as bytes")
         node = self._node
         hosting, identity, standing = node.hosting(), node.identity(), node.standing_of(link.id_10)
         if hosting is None or identity is None or standing is None or not node.has_place(link):
             return
         if standing.ring == identity:
-            entries = from_wire(message.payload[1], self._limits, self._value_bytes_max, identity.partitions)
+            entries = from_wire(frame[0], self._limits, self._value_bytes_max, identity.partitions)
             hosting.received(node_id_of(link.id_10), entries)
 
     def pass_on(self, caller: MeshConnection, to: Any, *told: Any) -> Deferred[list[Any]]:

@@ -26,12 +26,13 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Asker, Calls
 from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, methods_from_wire
 from chordtx.mesh.inflow import Inflow
+from chordtx.mesh.light import LightSender
 from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.quota import Quota
 from chordtx.mesh.roundtrip import RoundTrip
-from chordtx.wire import Codec, ExpandsTooMuch, Message, flags
+from chordtx.wire import Codec, ExpandsTooMuch, Light, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0
 _PING_TIMEOUT_SECONDS = 60.0
@@ -71,6 +72,7 @@ class MeshConnection(Protocol):
     :ivar clock_ahead_seconds: its wall clock less our monotonic time, by its latest call or answer.
     :ivar arc_start: where its arc starts (48 bytes) by its latest answer, None while unknown.
     :ivar has_parted: it ends because one side wants it to, and is not to be made again.
+    :ivar light: sends what is between our own nodes.
     :ivar closed: nothing is sent or read any more, though the transport may take a moment to go.
     """
 
@@ -97,9 +99,10 @@ class MeshConnection(Protocol):
         self.close_reason: Exception | None = None
         settings = owner.settings
         self.roundtrip = RoundTrip(settings.silence_timeout_seconds_min, settings.silence_timeout_seconds_max)
+        self.light = LightSender(self, owner._own_arc_start)
         self.calls = Calls(
-            self._send_calls,
-            self._send_replies,
+            self.light.send_calls,
+            self.light.send_replies,
             lambda: owner._wants_flush(self),
             settings.calls_pending_max,
             owner._limited_log,
@@ -191,6 +194,7 @@ class MeshConnection(Protocol):
         # First the owner: calls that fail now can be made again over a link that takes this one's place.
         self.owner._connection_closed(self, error)
         self.calls.lost(error)
+        self.light.stop()
         self.settle(error)
         # Nobody holds the link any more, none of its parts either: so it is gone, and all that it held.
         self._handshake = self.transport = None
@@ -311,6 +315,11 @@ class MeshConnection(Protocol):
         for part in self._codec.encode_parts(message, plain):
             self._outbox.write(part)
 
+    def write(self, data: bytes) -> None:
+        """See :class:`~chordtx.mesh.light.LightLink`."""
+        if not self.closed:
+            self._outbox.write(data)
+
     def call(self, method: str, *arguments: Any, timeout_seconds: float) -> Deferred[list[Any]]:
         """Ask one of our own nodes; see :meth:`chordtx.mesh.calls.Calls.call`."""
         return self.calls.call(self.owner.reactor.seconds(), timeout_seconds, method, *arguments)
@@ -417,8 +426,18 @@ class MeshConnection(Protocol):
 
     # What comes
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message | Light) -> None:
         """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        if isinstance(message, Message):
+            self._deliver(message)
+        elif message.flag == flags.CALL:
+            self.calls.calls_received(message.content, message.decoded_bytes)
+        elif message.flag == flags.REPLY:
+            self._answered(message.content)
+        else:
+            self.owner._groups_received(self, message.content)
+
+    def _deliver(self, message: Message) -> None:
         flag = message.payload[0]
         if self.id is None:
             if self._handshake is not None:
@@ -499,8 +518,11 @@ class MeshConnection(Protocol):
         if arc_start is not None and not (isinstance(arc_start, bytes) and len(arc_start) == 48):
             raise ProtocolError("an arc starts at 48 bytes")
         self.arc_start = arc_start
-        self.owner._arc_told(self)
-        seconds = self.calls.replies_received(payload[2], self._liveness.heard_at)
+        self._answered(payload[2])
+
+    def _answered(self, replies: Any) -> None:
+        self.owner._arc_told(self)  # that it was not told anew says that it is the same
+        seconds = self.calls.replies_received(replies, self._liveness.heard_at)
         if seconds is not None:
             self.roundtrip.measured(seconds)
 
@@ -566,7 +588,8 @@ class MeshConnection(Protocol):
 
     def _opened(self, greeting: Greeting, ours: bool) -> None:
         self._stop_timer()
-        self._codec.greeted()
+        self._codec.greeted(ours=ours)
+        self.light.peer_reads_light = self._handshake is not None and self._handshake.peer_reads_light
         self.id = greeting.id
         self.id_10 = greeting.id_10
         self.address = greeting.address
@@ -574,11 +597,3 @@ class MeshConnection(Protocol):
         self.ours = ours
         self._offered(greeting.methods)
         self.owner._connection_opened(self)
-
-    # Calls
-
-    def _send_calls(self, calls: list[Any]) -> None:
-        self.send(flags.CALL, calls)
-
-    def _send_replies(self, replies: list[Any]) -> None:
-        self.send(flags.REPLY, self.owner._own_arc_start(), replies)

@@ -28,7 +28,9 @@ from chordtx.errors import ProtocolError, WrongSubnet
 from chordtx.mesh.address import Address
 from chordtx.wire import Message, decode_id, encode_id, flags
 
-EXTENSION_VERSION = 1
+#: 2: we read light frames. A peer with another number is a node of ours too, and gets what it reads.
+EXTENSION_VERSION = 2
+_READS_LIGHT_FRAMES = 2
 _METHODS_MAX = 64
 _PROTOCOL_ID_CHARACTERS_MAX = 64
 
@@ -201,6 +203,7 @@ class Handshake:
     :param send_hello: sends ``hello``. :param send_handshake: sends our handshake in the given dialect.
     :param opened: called once with the peer's greeting and whether it is one of our own nodes.
     :param refused: called once with the reason, when the peer must go.
+    :ivar peer_reads_light: whether the peer is a node of ours that reads light frames.
     """
 
     def __init__(
@@ -216,6 +219,7 @@ class Handshake:
         core = _Core(our_id, protocol_id, outgoing, send_hello, send_handshake, opened, refused)
         self._inputs = _machine(core)
         self._ours = False
+        self.peer_reads_light = False
 
     def connected(self) -> None:
         """The transport is up."""
@@ -229,6 +233,7 @@ class Handshake:
         payload = message.payload
         if payload[0] == flags.HELLO and len(payload) >= 2 and type(payload[1]) is int and not self._ours:
             self._ours = True
+            self.peer_reads_light = payload[1] >= _READS_LIGHT_FRAMES
             self._inputs.hello_received(payload[1])
         elif payload[0] == flags.HANDSHAKE and len(payload) == 5:
             self._inputs.greeting_received(Greeting.from_message(message))

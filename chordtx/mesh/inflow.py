@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from chordtx.mesh.pool import Pool
 from chordtx.mesh.quota import Quota
 from chordtx.mesh.turns import Turns
-from chordtx.wire import Codec, ExpandsTooMuch, Message
+from chordtx.wire import Codec, ExpandsTooMuch, Light, Message
 
 _READ_AHEAD_BYTES = 128 * 1024
 #: An unfinished frame counts among those of all links from here on: 1,000 links with less hold little.
@@ -35,7 +35,7 @@ class InflowLink(Protocol):
         :returns: whether there are more that may be served now.
         """
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message | Light) -> None:
         """A message came. May raise anything."""
 
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
@@ -173,7 +173,7 @@ class Inflow:
 
     def _read_one(self, link: InflowLink) -> bool:
         try:
-            message = self._codec.next_message()
+            message = self._codec.next_received()
         except ExpandsTooMuch as error:
             self._spend(error.bytes_max, link)
             link.expands_too_much(error)

@@ -64,6 +64,9 @@ class ConnectionOwner:
         """A message came over an open link."""
         raise NotImplementedError
 
+    def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
+        """What members of groups tell came over an open link, from one of our own nodes, it is said."""
+
     def _wants_flush(self, connection: MeshConnection) -> None:
         """Call ``connection.calls.flush()`` at the end of this turn of the reactor."""
         raise NotImplementedError

@@ -6,9 +6,9 @@ Data goes bytes -> frame -> message and back; :class:`Codec` holds the whole way
 from __future__ import annotations
 
 from chordtx.wire import flags
-from chordtx.wire.codec import Codec, must_fit
+from chordtx.wire.codec import Codec, Light, must_fit
 from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, offered, preference
-from chordtx.wire.frame import FrameReader, frame
+from chordtx.wire.frame import FrameReader, frame, light_frame
 from chordtx.wire.identity import decode_id, encode_id, node_id, protocol_id
 from chordtx.wire.message import Message
 from chordtx.wire.packing import scan
@@ -18,6 +18,7 @@ __all__ = [
     "Codec",
     "ExpandsTooMuch",
     "FrameReader",
+    "Light",
     "Message",
     "check_value",
     "compress",
@@ -26,6 +27,7 @@ __all__ = [
     "encode_id",
     "flags",
     "frame",
+    "light_frame",
     "must_fit",
     "node_id",
     "offered",

@@ -16,20 +16,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
+from chordtx.wire import flags
 from chordtx.wire.compression import ExpandsTooMuch, compress, decompress, preference
 from chordtx.wire.frame import FrameReader, frame, frame_header
 from chordtx.wire.message import ID_BYTES, Message
-from chordtx.wire.packing import TooMany, costs_little, scan
+from chordtx.wire.packing import TooMany, costs_little, scan, unpack_message
 
 #: Of what is longer than this, a sample is compressed first: to see whether the whole is worth the time.
 _SAMPLED_BYTES_MIN = 128 * 1024
 _SAMPLE_BYTES = 16 * 1024
 #: A sample that stays longer than this share of itself does not pay.
 _WORTH_SHARE_MAX = 0.9
+
+
+class Light(NamedTuple):
+    """What a light frame holds: a message between two of our own nodes, without sender, time and checksum.
+
+    :ivar flag: CALL, REPLY or GROUPS. :ivar content: a list of calls or replies; of GROUPS, bytes.
+    :ivar decoded_bytes: about what it takes in memory.
+    """
+
+    flag: int
+    content: Any
+    decoded_bytes: int
 
 
 class Codec:
@@ -60,10 +73,13 @@ class Codec:
         """Bytes received that no message has been made of yet."""
         return self._reader.pending_bytes
 
-    def greeted(self) -> None:
-        """The handshake is through: frames may be long, and compressed, from now on."""
+    def greeted(self, *, ours: bool = False) -> None:
+        """The handshake is through: frames may be long, and compressed, from now on.
+
+        :param ours: whether the peer is one of our own nodes, which may send light ones.
+        """
         self._has_greeted = True
-        self._reader.allow(self._limits.frame_bytes_max)
+        self._reader.allow(self._limits.frame_bytes_max, light=ours)
 
     def receive_data(self, data: bytes) -> None:
         """Take what came from the peer, torn anywhere. Read all messages before giving more."""
@@ -73,16 +89,27 @@ class Codec:
         """Forget what was received: nothing more is read."""
         self._reader.discard()
 
+    def next_received(self) -> Message | Light | None:
+        """What came next, or ``None`` until more bytes come.
+
+        :raises ExpandsTooMuch: as :meth:`next_message`. :raises ProtocolError: as there.
+        """
+        data = self._reader.next_frame()
+        if data is None:
+            return None
+        return self._light(data) if self._reader.is_light else self._message(data)
+
     def next_message(self) -> Message | None:
-        """The next message, or ``None`` until more bytes come.
+        """The next message of a peer that sends no light frames, or ``None`` until more bytes come.
 
         :raises ExpandsTooMuch: when a compressed message costs too much for its length. The next ones can be
             read all the same.
         :raises ProtocolError: when what came is none; the connection is then of no more use.
         """
         data = self._reader.next_frame()
-        if data is None:
-            return None
+        return None if data is None else self._message(data)
+
+    def _message(self, data: bytes) -> Message:
         id, body = data[:ID_BYTES], data[ID_BYTES:]
         if sha256(body).digest() == id:
             return Message.from_checked(id, body, self._limits)
@@ -90,6 +117,15 @@ class Codec:
             raise ProtocolError("a first message whose checksum does not match: it has to be plain")
         del body
         return self._expanded(data)
+
+    def _light(self, data: bytes) -> Light:
+        flag, body = (data[0] if data else None), data[1:]
+        if flag == flags.GROUPS:
+            return Light(flag, body, len(body))
+        if flag == flags.CALL or flag == flags.REPLY:
+            content, decoded_bytes = unpack_message(body, self._limits)
+            return Light(flag, content, decoded_bytes)
+        raise ProtocolError("a light frame holds calls, replies, or what groups tell")
 
     def peer_offers(self, methods: Iterable[Any], never_plain: bool = False) -> None:
         """The peer named, in its handshake or to renegotiate, what it takes; unknown numbers are ignored.

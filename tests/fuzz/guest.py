@@ -11,8 +11,9 @@ from typing import Any
 
 from attrs import frozen
 
-from chordtx.wire import Message, compression, flags
+from chordtx.wire import Message, compression, flags, light_frame
 from chordtx.wire.frame import frame
+from chordtx.wire.packing import pack
 from tests.fuzz.grammar import RENEGOTIATED, RESULTS, groups_frame, methods_of, payloads_of
 from tests.fuzz.words import Words
 from tests.fuzz.world import World
@@ -97,7 +98,7 @@ class Guest(Stranger):
         """See :class:`~tests.mesh.fuzz.Stranger`."""
         text = self.dialect.text
         if self.kind == "ours":
-            self.say(flags.HELLO, 1)
+            self.say(flags.HELLO, 1)  # 2 would have its calls answered in what it cannot read
         address = self._address if self._is_storing else ["127.0.0.1", 0]
         self.say(flags.HANDSHAKE, text(self.id), text(self.node._protocol_id), address, [19, 17, 32])
         ring = getattr(self.node, "_identity", None)
@@ -143,6 +144,7 @@ class Guests:
             (0.05, self._glue),
             (0.04, self._say_anything),
             (0.03, self._cost),
+            (0.05, self._be_light),
             (0.03, self._pass_on),
             (0.02, self._claim_length),
             (0.02, self._end_in_the_middle),
@@ -284,6 +286,19 @@ class Guests:
         if rng.random() < 0.7:
             data = compression.compress(data, rng.choice(COMPRESSIONS))
         guest.write(frame(data))
+
+    def _be_light(self, guest: Guest, words: Words) -> None:
+        """A light frame: as one of ours would send it, or anything."""
+        rng = words.rng
+        flag = rng.choice([flags.CALL, flags.REPLY, flags.GROUPS, rng.randrange(256)])
+        if flag == flags.GROUPS:
+            body = groups_frame(words)
+        else:
+            entry = (rng.randrange(9), *rng.choice([("ping",), (0,), (odd_value(rng),)]))
+            body = pack(self._changed(([entry],), rng)[0])
+        body = rng.choice([body, body, body[1:], broken_bytes(body, rng), b""])
+        data = light_frame(flag, body)
+        guest.write(data if rng.random() < 0.9 else data[:4] + data[5:])
 
     def _pass_on(self, guest: Guest, words: Words) -> None:
         """A broadcast that somebody else is to have made."""

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from chordtx.config import Limits, MeshSettings
 from chordtx.mesh import Dialect, MeshService
-from chordtx.wire import Codec, Message, flags, node_id, preference, protocol_id
+from chordtx.wire import Codec, Light, Message, flags, node_id, preference, protocol_id
 from chordtx.wire.frame import frame
 
 HOST = "127.0.0.1"
@@ -28,7 +28,8 @@ NOW = 1_700_000_000
 class ManualPeer(Protocol):
     """A peer that says what the test makes it say, and keeps what it hears.
 
-    :ivar messages: what came, parsed. :ivar lost: whether the link is gone.
+    :ivar messages: what came, parsed. :ivar light: what came in light frames.
+    :ivar lost: whether the link is gone.
     """
 
     def __init__(self, dialect: Dialect = Dialect.BIN, subnet: str = "mesh", name: str = "manual") -> None:
@@ -41,7 +42,9 @@ class ManualPeer(Protocol):
         self.received_bytes = 0
         self.lost = False
         self.greets_by_itself = False
+        self.light: list[Light] = []
         self._codec = Codec(Limits(), preference())
+        self._codec.greeted(ours=True)
 
     def connectionMade(self) -> None:
         if self.greets_by_itself:
@@ -50,8 +53,11 @@ class ManualPeer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.received_bytes += len(data)
         self._codec.receive_data(data)
-        while (message := self._codec.next_message()) is not None:
-            self.messages.append(message)
+        while (came := self._codec.next_received()) is not None:
+            if isinstance(came, Message):
+                self.messages.append(came)
+            else:
+                self.light.append(came)
 
     def connectionLost(self, reason: Any = None) -> None:
         self.lost = True
@@ -88,9 +94,9 @@ class ManualPeer(Protocol):
         text = self.dialect.text
         self.say(flags.HANDSHAKE, text(self.id), text(self.protocol_id), self.address, self.methods)
 
-    def say_hello(self) -> None:
-        """Say that this is one of our own nodes."""
-        self.say(flags.HELLO, 1)
+    def say_hello(self, version: int = 1) -> None:
+        """Say that this is one of our own nodes. :param version: from 2 on one that reads light frames."""
+        self.say(flags.HELLO, version)
 
     def end(self) -> None:
         """Close the link at once."""
@@ -140,15 +146,15 @@ class Mesh:
         return nodes
 
     async def peer(self, node: MeshService, kind: str = "bin", **options: Any) -> ManualPeer:
-        """A peer that connected to ``node``; ``bin`` or ``str`` is an old one, ``ours`` one of our own, and
-        ``silent`` one that has said nothing yet."""
+        """A peer that connected to ``node``; ``bin`` or ``str`` is an old one, ``ours`` one of our own,
+        ``light`` one that reads light frames, and ``silent`` one that has said nothing yet."""
         dialect = Dialect.STR if kind == "str" else Dialect.BIN
         peer = ManualPeer(dialect, name=f"peer {len(self.peers)}", **options)
         self.peers.append(peer)
         await connectProtocol(TCP4ClientEndpoint(self.reactor, HOST, node.out_addr[1]), peer)
-        if kind == "ours":
+        if kind in ("ours", "light"):
             await self.until(lambda: peer.heard(flags.HELLO), "a hello")
-            peer.say_hello()
+            peer.say_hello(2 if kind == "light" else 1)
         if kind != "silent":
             peer.greet()
             await self.until(lambda: peer.id in node.routing_table or peer.lost, "a handshake")

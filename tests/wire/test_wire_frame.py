@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chordtx.errors import ProtocolError
-from chordtx.wire import FrameReader, frame
+from chordtx.wire import FrameReader, frame, light_frame
 
 BYTES_MAX = 1 << 24
 
@@ -104,3 +104,36 @@ def test_what_is_discarded_holds_no_memory() -> None:
     reader.discard()
     assert reader.pending_bytes == 0
     assert reader.next_frame() is None
+
+
+def test_a_light_frame_has_the_highest_bit_of_its_length_set() -> None:
+    assert light_frame(0x41, b"body").hex() == "80000005" + "41" + b"body".hex()
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 1000])
+def test_light_frames_come_between_others_once_they_may(piece_bytes: int) -> None:
+    reader = FrameReader(BYTES_MAX)
+    reader.allow(BYTES_MAX, light=True)
+    stream = frame(b"one") + light_frame(7, b"two") + frame(b"") + light_frame(8, b"")
+    found = []
+    for place in range(0, len(stream), piece_bytes):
+        reader.receive_data(stream[place : place + piece_bytes])
+        while (data := reader.next_frame()) is not None:
+            found.append((reader.is_light, data))
+    assert found == [(False, b"one"), (True, b"\x07two"), (False, b""), (True, b"\x08")]
+
+
+def test_a_light_frame_is_far_too_long_where_none_may_come() -> None:
+    reader = FrameReader(BYTES_MAX)
+    reader.receive_data(light_frame(7, b"two"))
+    with pytest.raises(ProtocolError, match="a frame of 2147483652 bytes"):
+        reader.next_frame()
+
+
+def test_a_light_frame_may_be_no_longer_than_others() -> None:
+    reader = FrameReader(10)
+    reader.allow(10, light=True)
+    reader.receive_data(light_frame(7, b"x" * 9) + light_frame(7, b"x" * 10)[:5])
+    assert reader.next_frame() == b"\x07" + b"x" * 9
+    with pytest.raises(ProtocolError, match="a frame of 11 bytes, of 10"):
+        reader.next_frame()
