@@ -129,6 +129,7 @@ class Hosting:
         self._ended_at = -inf
         self._next_look = -inf
         self._timer: IDelayedCall | None = None
+        self._wakes_at = inf
         self._wanted: dict[int, tuple[Member, ...]] = {}
         self._changing: set[int] = set()
         self._lazily: Outgoing = {}
@@ -176,7 +177,8 @@ class Hosting:
         """What another node has sent."""
         self._begin()
         self.groups.received(by, entries)
-        self._wants_end()
+        if not self.groups.is_at_rest:
+            self._wants_end()
 
     def do(self, answered: Answered, partition: int, operation: Operation) -> Answer | None:
         """A client's operation.
@@ -447,8 +449,8 @@ class Hosting:
         return groups
 
     def _wants_end(self) -> None:
-        """End this turn, which :meth:`_begin` began: with the work of links that goes on, or with this turn of
-        the reactor."""
+        """End this turn, which :meth:`_begin` began: with the work of links that goes on, or with this turn
+        of the reactor."""
         if self._links.are_working():
             self._is_due = True
         elif self._ending is None and not self._is_stopped:
@@ -531,13 +533,16 @@ class Hosting:
     def _schedule(self) -> None:
         """Be woken when the groups want to be, at the latest."""
         seconds = self.groups.seconds_to_wake()
-        timer = self._timer
         if seconds is None or self._is_stopped:
             return
-        if timer is None:
+        wakes_at = self.groups.turn.now + seconds
+        if self._timer is None:
             self._timer = self._reactor.callLater(seconds, self._woken)
-        elif timer.getTime() > self._reactor.seconds() + seconds:
-            timer.reset(seconds)
+        elif wakes_at < self._wakes_at:
+            self._timer.reset(seconds)
+        else:
+            return
+        self._wakes_at = wakes_at
 
     def _woken(self) -> None:
         self._timer = None
@@ -549,12 +554,20 @@ def _are_the_same(some: Entries, others: Entries) -> bool:
     return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
-def waiting_for_answer() -> tuple[Deferred[Answer], Answered]:
-    """A Deferred, and what fires it."""
-    waiting: Deferred[Answer] = Deferred()
+class LateAnswer:
+    """An :data:`Answered` that fires a Deferred. Most answers are there at once: then there is none."""
 
-    def answered(answer: Answer) -> None:
-        if not waiting.called:
-            waiting.callback(answer)
+    __slots__ = ("_waiting",)
 
-    return waiting, answered
+    def __init__(self) -> None:
+        self._waiting: Deferred[Answer] | None = None
+
+    def waiting(self) -> Deferred[Answer]:
+        """Fires with the answer. To be called once, in the turn in which it was asked for."""
+        self._waiting = Deferred()
+        return self._waiting
+
+    def __call__(self, answer: Answer) -> None:
+        """The answer is there."""
+        if self._waiting is not None and not self._waiting.called:
+            self._waiting.callback(answer)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.hosting import Hosting, waiting_for_answer
+from chordtx.chord.hosting import Hosting, LateAnswer
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.config import Limits
@@ -89,10 +89,10 @@ class Serving:
         if type(partition) is not int or not 0 <= partition < identity.partitions:
             raise ProtocolError("there is no such partition")
         operation = operation_from_wire(told, self._value_bytes_max)
-        waiting, answered = waiting_for_answer()
-        answer = hosting.do(answered, partition, operation)
+        late = LateAnswer()
+        answer = hosting.do(late, partition, operation)
         if answer is None:
-            return waiting.addCallback(_told)
+            return late.waiting().addCallback(_told)
         if answer.status == NOT_LEADER and answer.detail is None:
             leader = self._leaders.known(partition)
             if leader is not None and leader.id != self._node.own_id():

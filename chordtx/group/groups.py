@@ -86,6 +86,7 @@ class Groups:
         self._wakes: list[tuple[float, int]] = []
         self._wake_at: dict[int, float] = {}
         self._next_tick = float("-inf")
+        self._to_tick = (0, 0)
 
     # Beginning
 
@@ -190,11 +191,12 @@ class Groups:
         if group is None:
             self.turn.answer(who, partition, not_leader(operation, None))
             return
-        if group.leader is not None:
-            self._tick_soon(partition)
-        else:
-            self._active.add(partition)
         group.do(who, operation)
+        leader = group.leader
+        if leader is None:
+            self._active.add(partition)
+        elif leader.has_waiting:
+            self._tick_soon(partition)
 
     def _tick_soon(self, partition: int) -> None:
         """Something that happens often has happened to a leader: what it leaves behind is looked after."""
@@ -257,9 +259,15 @@ class Groups:
 
     # The end of a turn
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing has come of this turn so far: it need not be ended."""
+        return self.turn.is_empty and self._to_tick == (len(self._active), len(self._soon))
+
     def end(self) -> Ended:
         """What is to be done."""
         turn = self.turn
+        self._to_tick = (len(self._active), len(self._soon))
         if turn.unflushed:
             self._flush()
         if not self._has_disk:  # what it tells itself waits for nothing

@@ -9,7 +9,7 @@ before.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from chordtx.config import GroupSettings
 from chordtx.group import operations
@@ -39,6 +39,7 @@ from chordtx.group.replica import Replica
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
 from chordtx.group.turn import Turn
 from chordtx.group.uncommitted import Uncommitted
+from chordtx.group.waiting import LateRead, Read, Waiting
 
 #: A majority is to have the state that it begins with, first: nothing is served yet.
 INSTALLING = "installing"
@@ -53,37 +54,6 @@ _RESEND_SECONDS = 0.5
 #: No more goes into one message, unless one change alone is larger: a frame has a limit.
 _BATCH_BYTES = 1 << 20
 _BATCH_CHANGES = 1000
-
-
-class _Waiting(NamedTuple):
-    """An answer that waits for its change to be committed."""
-
-    sequence: int
-    who: object
-    answer: Answer
-
-
-class _Read(NamedTuple):
-    """A read that waits until the lead is certain.
-
-    :ivar above: a majority has to answer a confirm with a number above this one.
-    """
-
-    above: int
-    who: object
-    operation: Operation
-
-
-class _Late(NamedTuple):
-    """A read that waits for changes to be committed.
-
-    :ivar after: their sequence. :ivar now_ms: what was expired by then is removed by them.
-    """
-
-    after: int
-    now_ms: int
-    who: object
-    operation: Operation
 
 
 class Leader:
@@ -132,9 +102,9 @@ class Leader:
         self._batch: list[Change] = []
         self._batch_bytes = 0
         self.log = ChangeLog(settings.log_bytes_max)
-        self._waiting: deque[_Waiting] = deque()
-        self._reads: list[_Read] = []
-        self._late: list[_Late] = []
+        self._waiting: deque[Waiting] = deque()
+        self._reads: list[Read] = []
+        self._late: list[LateRead] = []
         self._held: list[tuple[object, Operation]] = []
         self._uncommitted = Uncommitted()
         self._keys: list[bytes] | None = None
@@ -331,7 +301,7 @@ class Leader:
         change = named(Change, (kind, key, effect, value, expires, client, number, answered, told))
         self._make(change, rank, now_ms, before)
         answer = named(Answer, (client, number, *result, rank, NO_RANK))
-        self._waiting.append(named(_Waiting, (rank.sequence, who, answer)))
+        self._waiting.append(named(Waiting, (rank.sequence, who, answer)))
 
     def _answer_again(self, who: object, operation: Operation, done: Done) -> None:
         """An operation that was done: its result, once it is committed."""
@@ -341,7 +311,7 @@ class Leader:
         if is_committed:
             self._turn.answer(who, self._partition, answer)
         else:
-            self._waiting.append(_Waiting(rank.sequence, who, answer))
+            self._waiting.append(Waiting(rank.sequence, who, answer))
             if len(self._waiting) > 1 and self._waiting[-2].sequence > rank.sequence:
                 self._waiting = deque(sorted(self._waiting, key=lambda each: each.sequence))
 
@@ -391,9 +361,9 @@ class Leader:
         now = self._turn.now
         self._pairs.read_with(self.others)
         if now < self._held_lease.until or self.is_leased():
-            self._read_committed(who, operation, self._time.now_ms())
+            self._read_committed(who, operation)
         else:
-            self._reads.append(_Read(self._pairs.latest_number, who, operation))
+            self._reads.append(Read(self._pairs.latest_number, who, operation))
             self._turn.to_confirm.update(self.others)
             self._turn.reading.add(self._partition)
 
@@ -418,6 +388,11 @@ class Leader:
         """Whether reads wait for a confirm."""
         return bool(self._reads)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether operations wait for anything."""
+        return bool(self._waiting or self._reads or self._late or self._held)
+
     def forgotten_by(self, member: NodeId) -> None:
         """A member does not follow any more, as far as it says: it is asked how far it is."""
         self.acknowledged.pop(member, None)
@@ -433,22 +408,25 @@ class Leader:
         for read in reads:
             if read.above < newest:
                 self._progress = self._turn.now
-                self._read_committed(read.who, read.operation, self._time.now_ms())
+                self._read_committed(read.who, read.operation)
 
-    def _read_committed(self, who: object, operation: Operation, now_ms: int) -> None:
+    def _read_committed(self, who: object, operation: Operation, now_ms: int | None = None) -> None:
         """From the newest committed state, for the lead is certain at this moment.
 
-        :param now_ms: what is expired by then is removed by a change first, or another leader, whose time is
-            less far, might still find it.
+        :param now_ms: what is expired by then, or by now, is removed by a change first, or another leader,
+            whose time is less far, might still find it.
         """
         key = operation.key
         if operation.kind == GET:
             record = self._uncommitted.record(key, self.state.records)
-            if is_expired(record, now_ms):
-                self._read_late(who, operation, now_ms, [key])
-            else:
-                self._answer(who, operation, *operations.get(record))
+            if record is not None and record.expires_ms:
+                now_ms = self._time.now_ms() if now_ms is None else now_ms
+                if is_expired(record, now_ms):
+                    self._read_late(who, operation, now_ms, [key])
+                    return
+            self._answer(who, operation, *operations.get(record))
             return
+        now_ms = self._time.now_ms() if now_ms is None else now_ms
         records = self._uncommitted.records(self.state.records)
         expired = [each for each, record in records.items() if is_expired(record, now_ms)]
         if expired:
@@ -469,7 +447,7 @@ class Leader:
         if self.stage == LEADING:
             self.expire(expired)
         if self.newest > self.commit:
-            self._late.append(_Late(self.newest, now_ms, who, operation))
+            self._late.append(LateRead(self.newest, now_ms, who, operation))
         else:
             self._held.append((who, operation))  # sealed: the next epoch removes it
 

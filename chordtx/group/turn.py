@@ -68,6 +68,20 @@ class Turn:
         self.is_sending: Callable[[NodeId], bool] = _never
         self.unflushed: list[Callable[[], None]] = []
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be done at its end."""
+        return not (
+            self.unflushed
+            or self.when_synced
+            or self.at_once
+            or self.lazily
+            or self.answers
+            or self.news
+            or self.unsaved
+            or self.to_confirm
+        )
+
     def heard_full(self, node: NodeId, is_full: bool) -> None:
         """A node says whether it is full."""
         if is_full:

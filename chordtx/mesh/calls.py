@@ -47,6 +47,9 @@ _TEXT_CHARACTERS_MAX = 500
 _BUNDLE_BYTES = 1 << 20
 _BUNDLE_CALLS = 1000
 _CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
+#: Of many calls or answers in one frame, so many are handled before what came of them is sent: so the other
+#: side works at the same time.
+_TOGETHER = 16
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
 
@@ -125,6 +128,7 @@ class Calls:
         self.unserved: deque[list[Any]] = deque()
         self._unserved_bytes = 0
         self._serving: dict[int, Deferred[Any]] = {}
+        self._served = 0
         self._lost: Exception | None = None
 
     def call(self, now: float, timeout_seconds: float, method: str, *arguments: Any) -> Deferred[list[Any]]:
@@ -214,16 +218,20 @@ class Calls:
         if entry is not None:
             entry[0].failed(entry[1], Failure(error))
 
-    def replies_received(self, replies: Any, now: float) -> float | None:
+    def replies_received(
+        self, replies: Any, now: float, send_calls: Callable[[], None] | None = None
+    ) -> float | None:
         """Hand out the answers of one frame.
 
+        :param send_calls: sends what was asked because of answers, to whomever: called now and then, so that
+            who is asked does not wait for the last of many.
         :returns: the round trip of the youngest call that was answered, in seconds.
         :raises ProtocolError: when the frame is malformed.
         """
         if not isinstance(replies, list):
             raise ProtocolError("replies are a list")
         asked_last: float | None = None
-        for reply in replies:
+        for place, reply in enumerate(replies, 1):
             if not isinstance(reply, list) or len(reply) < 2 or type(reply[0]) is not int:
                 raise ProtocolError("a reply is [number, status, ...]")
             entry = self._waiting.pop(reply[0], None)
@@ -234,6 +242,8 @@ class Calls:
                 entry[0].answered(entry[1], reply[2:])
             else:
                 entry[0].failed(entry[1], Failure(_error(reply)))
+            if not place % _TOGETHER and send_calls is not None:
+                send_calls()
         return None if asked_last is None else now - asked_last
 
     def calls_received(self, calls: Any, size_bytes: int) -> None:
@@ -271,6 +281,9 @@ class Calls:
         except Exception as error:
             self._fail(Failure(error), number)
             return
+        self._served += 1
+        if self._served >= _TOGETHER:
+            self._answer_early()
         if type(result) is list:  # as most: asked first, for the other check is a slow one
             self._queue(self._replies, [number, OK, *result])
         elif isinstance(result, Deferred):
@@ -278,6 +291,14 @@ class Calls:
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
             self._succeed(result, number)
+
+    def _answer_early(self) -> None:
+        """A get that came with many sets does not wait for all of them."""
+        self._served = 0
+        if self._replies and self._serving:
+            is_gathering = self.are_gathering
+            self.flush()
+            self.are_gathering = is_gathering
 
     def _begin(self, name: Any, arguments: list[Any], methods: dict[str, Method], caller: Any) -> Any:
         method = methods.get(name) if isinstance(name, str) else None

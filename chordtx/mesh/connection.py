@@ -522,7 +522,7 @@ class MeshConnection(Protocol):
 
     def _answered(self, replies: Any) -> None:
         self.owner._arc_told(self)  # that it was not told anew says that it is the same
-        seconds = self.calls.replies_received(replies, self._liveness.heard_at)
+        seconds = self.calls.replies_received(replies, self._liveness.heard_at, self.owner._flush_calls)
         if seconds is not None:
             self.roundtrip.measured(seconds)
 

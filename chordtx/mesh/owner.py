@@ -67,6 +67,9 @@ class ConnectionOwner:
     def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
         """What members of groups tell came over an open link, from one of our own nodes, it is said."""
 
+    def _flush_calls(self) -> None:
+        """Flush the calls of all links that have asked for it, at once."""
+
     def _wants_flush(self, connection: MeshConnection) -> None:
         """Call ``connection.calls.flush()`` at the end of this turn of the reactor."""
         raise NotImplementedError

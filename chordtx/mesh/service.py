@@ -567,6 +567,10 @@ class MeshService(Messaging, Service):
         """What came over some link was handled: send what that has given."""
         self._rounds.flush()
 
+    def _flush_calls(self) -> None:
+        """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
+        self._rounds.flush()
+
     def _wants_flush(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._rounds.wants_flush(connection)

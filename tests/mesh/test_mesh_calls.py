@@ -88,6 +88,47 @@ def test_answers_that_are_gathered_wait_for_a_flush_that_need_not_be_asked_for()
     assert len(flushes) == 1
 
 
+def test_an_answer_that_is_there_does_not_wait_for_all_that_came_with_its_call() -> None:
+    waiting: list[Deferred[list[Any]]] = []
+
+    def wait(_: Any) -> Deferred[list[Any]]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    pair = Pair({"wait": wait, "ping": lambda caller: []})
+    names = ["wait", "ping", *["wait"] * 38]
+    pair.there.gather_answers()
+    pair.serve([[number, name] for number, name in enumerate(names)])
+    assert pair.replies_sent == [[[1, OK]]]
+    assert pair.there.are_gathering
+    for each in waiting:
+        each.callback([])
+    pair.there.flush()
+    assert [len(replies) for replies in pair.replies_sent] == [1, 39]
+
+
+def test_answers_that_are_all_there_leave_together() -> None:
+    pair = Pair({"ping": lambda caller: []})
+    pair.serve([[number, "ping"] for number in range(40)])
+    assert pair.replies_sent == []
+    pair.there.flush()
+    assert [len(replies) for replies in pair.replies_sent] == [40]
+
+
+def test_what_is_asked_because_of_answers_is_sent_before_the_last_of_many_is_handed_out() -> None:
+    pair = Pair({"ping": lambda caller: []})
+    for _ in range(40):
+        answer = pair.here.call(0.0, 5.0, "ping")
+        answer.addCallback(lambda _: pair.here.call(0.0, 5.0, "ping"))
+    pair.here.flush()
+    (calls,) = pair.calls_sent
+    pair.calls_sent.clear()
+    pair.here.replies_received([[number, OK] for number, _ in calls], 0.0, pair.here.flush)
+    assert [len(calls) for calls in pair.calls_sent] == [16, 16]
+    pair.here.flush()
+    assert len(pair.calls_sent[-1]) == 8
+
+
 def test_round_trip_is_that_of_the_youngest_call() -> None:
     pair = Pair({"ping": lambda caller: []})
     pair.call("ping", now=1.0)

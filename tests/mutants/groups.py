@@ -177,8 +177,8 @@ MUTANTS = (
         "a confirm that was sent before the read came counts for it",
         (
             (
-                "_Read(self._pairs.latest_number, who, operation)",
-                "_Read(self._pairs.latest_number - 2, who, operation)",
+                "Read(self._pairs.latest_number, who, operation)",
+                "Read(self._pairs.latest_number - 2, who, operation)",
             ),
         ),
     ),
