@@ -115,10 +115,12 @@ class GroupDisk:
     """What a host keeps of its groups when its process ends.
 
     :param path: of the database; a folder in memory will do, for nothing is really synced here.
+    :ivar full_for: how many reasons there are that it takes nothing more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.full_for = 0
         self._database: Database | None = None
 
     @property
@@ -131,6 +133,12 @@ class GroupDisk:
         assert self._database is None, "it is in use"
         self._database = Database(self.path)
         return self._database
+
+    def write(self, work: Callable[[], None]) -> None:
+        """Do a commit. :raises StorageFailed: when the disk is full."""
+        if self.full_for:
+            raise StorageFailed(f"{self.path}: no space is left", str(self.path), "no space is left")
+        work()
 
     def closed(self) -> None:
         """A process has ended and closed its database."""
@@ -158,18 +166,19 @@ class GroupDisk:
 class SimulatedThread:
     """Stands in for the thread in which a store commits: a commit takes a while of simulated time.
 
-    :param call_later: of the process, which is never called once that has ended.
+    :param call_later: of the process, which is never called once that has ended. :param disk: written to.
     :ivar under_way: does the commit that has begun and is not on disk yet.
     """
 
-    def __init__(self, call_later: CallLater, rng: Random) -> None:
+    def __init__(self, call_later: CallLater, rng: Random, disk: GroupDisk) -> None:
         self._call_later = call_later
         self._rng = rng
+        self._disk = disk
         self.under_way: Callable[[], None] | None = None
 
     def __call__(self, work: Callable[[], None]) -> Deferred[None]:
         """Do it, when its time is over. It is a store's ``run_in_thread``."""
-        self.under_way = work
+        self.under_way = lambda: self._disk.write(work)
         done: Deferred[None] = Deferred()
         self._call_later(_SYNC_SECONDS * (0.5 + self._rng.random()), lambda: self._do(work, done))
         return done
@@ -177,7 +186,7 @@ class SimulatedThread:
     def _do(self, work: Callable[[], None], done: Deferred[Any]) -> None:
         self.under_way = None
         try:
-            work()
+            self._disk.write(work)
         except Exception:
             done.errback()
         else:

@@ -156,6 +156,7 @@ def _copy_of_part(part: Any) -> Any:
         copy.reached[mark] = dict(reached)
     for mark, history in copy.histories.items():
         values = {key: list(each) for key, each in history.values.items()}
-        made = type(history)(history.accepted, history.accepted_ballot, history.known, values)
+        lines = history.accepted.copy(), history.accepted_ballot, history.known.copy()
+        made = type(history)(*lines, values)
         copy.histories[mark] = made
     return copy

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 from attrs import define, field
@@ -58,6 +59,41 @@ class Committed(NamedTuple):
     rank: Rank
 
 
+class Line:
+    """Steps that only become more. :param what: they are, for the text of a violation."""
+
+    def __init__(self, what: str) -> None:
+        self.steps: Steps = ()
+        self._what = what
+        self._ids: set[tuple[bytes, int]] = set()
+
+    def copy(self) -> Line:
+        """One that may go its own way."""
+        copy = Line(self._what)
+        copy.steps, copy._ids = self.steps, self._ids.copy()
+        return copy
+
+    def extend(self, steps: Steps) -> Steps:
+        """They are these by now, or were before.
+
+        :returns: the new ones.
+        :raises Violation: when some of them were others, or one is there twice.
+        """
+        before = self.steps
+        if before[: len(steps)] == steps:
+            return ()
+        if steps[: len(before)] != before:
+            raise Violation(f"S2 {self._what}: {before} and then {steps}")
+        new = steps[len(before) :]
+        for step in new:
+            if step.client:
+                if (step.client, step.number) in self._ids:
+                    raise Violation(f"S5 twice in {steps}")
+                self._ids.add((step.client, step.number))
+        self.steps = steps
+        return new
+
+
 @define
 class _History:
     """Of one mark.
@@ -66,9 +102,9 @@ class _History:
     :ivar known: what leaders know to be committed. :ivar values: of each key, since when.
     """
 
-    accepted: Steps = ()
+    accepted: Line = field(factory=lambda: Line("accepted"))
     accepted_ballot: Ballot = FIRST_RANK.ballot
-    known: Steps = ()
+    known: Line = field(factory=lambda: Line("committed"))
     values: dict[bytes, list[Committed]] = field(factory=dict)
 
 
@@ -102,6 +138,20 @@ class GroupWatch:
                 self.leaders += 1
                 self.epochs = max(self.epochs, leader.configuration.epoch.number)
                 part.leads(leader)
+
+    def learn(self, partition: int, leader: Leader) -> None:
+        """A leader that has stopped has made this before."""
+        self._parts[partition].learn(leader)
+
+    def saw_margin(self, margin: float | None, leader: NodeId) -> None:
+        """How far a lease is from breaking, in true time (:func:`lease_margin`).
+
+        :raises Violation: when it is too long.
+        """
+        if margin is not None:
+            self.lease_margin = min(self.lease_margin, margin)
+            if margin < 0:
+                raise Violation(f"S4 the lease of {leader!r} is counted {-margin} too long")
 
     def synced(self, partition: int, id: NodeId, stored: Stored) -> None:
         """A node's disk has this."""
@@ -139,7 +189,7 @@ class GroupWatch:
     def is_known(self, partition: int, rank: Rank) -> bool:
         """Whether leaders know a change to be committed."""
         known = self._parts[partition].histories[rank.epoch.mark].known
-        return any(step.rank == rank for step in known)
+        return any(step.rank == rank for step in known.steps)
 
 
 class _Partition:
@@ -170,7 +220,8 @@ class _Partition:
             first = Rank(epoch, ballot, leader.first)
             self._made(first, leader.base, leader.state.now_ms)
             upto = leader.first
-        for sent in leader.log.batches:
+        new = list(takewhile(lambda sent: sent.last > upto, reversed(leader.log.batches)))
+        for sent in reversed(new):
             for sequence, change in enumerate(sent.changes, sent.after + 1):
                 if sequence > upto:
                     rank = Rank(epoch, ballot, sequence)
@@ -217,8 +268,8 @@ class _Partition:
         if present != configuration:
             raise Violation(f"S3 {configuration.epoch}: {present} and {configuration}")
         if rank not in self.states:
-            self.states[rank] = state.copy()
             self._must_be_made_by_changes(rank, state)
+            self.states[rank] = state.copy()
         elif self.states[rank] != state:
             raise Violation(f"S1 {rank}: {_told(self.states[rank])} and {_told(state)}")
 
@@ -231,9 +282,8 @@ class _Partition:
         if sequence < 0:
             return
         history = self.histories[rank.epoch.mark]
-        longer = _extended(history.accepted, self.steps_of(rank._replace(sequence=sequence)), "accepted")
-        if longer != history.accepted:
-            history.accepted, history.accepted_ballot = longer, rank.ballot
+        if history.accepted.extend(self.steps_of(rank._replace(sequence=sequence))):
+            history.accepted_ballot = rank.ballot
 
     def steps_of(self, rank: Rank) -> Steps:
         """All that led to a state, in order."""
@@ -254,7 +304,17 @@ class _Partition:
 
     def _must_be_made_by_changes(self, rank: Rank, state: State) -> None:
         made: dict[bytes, bytes] = {}
-        for step in self.steps_of(rank):
+        at, changes = rank, []
+        while at in self.parents and at not in self.states:  # from the latest state that was looked at before
+            changes += [(self.changes[at], at)] if at in self.changes else []
+            at = self.parents[at]
+        before = self.states.get(at)
+        if before is None:
+            steps = self.steps_of(rank)
+        else:
+            made = {key: record.value for key, record in before.records.items()}
+            steps = tuple(step for change in reversed(changes) for step in _steps_of(*change))
+        for step in steps:
             if step.has_effect:
                 if step.value is None:
                     made.pop(step.key, None)
@@ -269,17 +329,15 @@ class _Partition:
         if leader.commit < leader.first:
             return
         history = self.histories[leader.configuration.epoch.mark]
-        longer = _extended(history.known, self.steps_of(leader.committed_rank), "committed")
-        for step in longer[len(history.known) :]:
+        for step in history.known.extend(self.steps_of(leader.committed_rank)):
             if step.has_effect:
                 rank = NO_RANK if step.value is None else step.rank
                 history.values.setdefault(step.key, []).append(Committed(moment, step.value, rank))
-        history.known = longer
 
     def leads(self, leader: Leader) -> None:
         """A leader serves. One that learns late, overtaken by a greater ballot, can only lose."""
         history = self.histories[leader.configuration.epoch.mark]
-        accepted = history.accepted
+        accepted = history.accepted.steps
         if leader.ballot >= history.accepted_ballot:
             mine = self.steps_of(leader.committed_rank)
             if mine[: len(accepted)] != accepted:
@@ -293,17 +351,6 @@ def _steps_of(change: Change, rank: Rank) -> Iterable[Step]:
         return []
     value = change.value if change.effect == STORE else None
     return [Step(change.client, change.number, change.key, value, change.effect != KEEP, rank)]
-
-
-def _extended(shorter: Steps, longer: Steps, what: str) -> Steps:
-    if shorter[: len(longer)] == longer:
-        return shorter
-    if longer[: len(shorter)] != shorter:
-        raise Violation(f"S2 {what}: {shorter} and then {longer}")
-    ids = [(step.client, step.number) for step in longer if step.client]
-    if len(set(ids)) < len(ids):
-        raise Violation(f"S5 twice in {longer}")
-    return longer
 
 
 def _told(state: State) -> str:

@@ -25,7 +25,7 @@ from chordtx.group.state import Client, Done, State, first_state
 from chordtx.group.turn import Outgoing
 from chordtx.sim.group_clients import Clients
 from chordtx.sim.group_disk import StoredOnDisk
-from chordtx.sim.group_watch import GroupWatch, Violation, lease_margin
+from chordtx.sim.group_watch import GroupWatch, lease_margin
 from chordtx.store.reading import Loaded
 
 #: Lease clocks run at 9 to 11 ticks for 10 of true time: 1 - 0.19 is a little less than 9/11.
@@ -242,10 +242,7 @@ class GroupWorld:
         members = {id: self.group(id, partition) for id in leader.configuration.ids}
         rates = {id: host.rate for id, host in self.hosts.items()}
         margin = lease_margin(leader, members, rates, clocks)
-        if margin is not None:
-            self.watch.lease_margin = min(self.watch.lease_margin, margin)
-            if margin < 0:
-                raise Violation(f"S4 the lease of {leader.me.id!r} is counted {-margin} too long")
+        self.watch.saw_margin(margin, leader.me.id)
 
     # Events
 

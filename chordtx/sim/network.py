@@ -31,6 +31,9 @@ from zope.interface import implementer
 from chordtx.sim.virtual import NodeReactor, VirtualTime
 
 BUFFER_BYTES = 64 * 1024
+#: Where connections are refused, some are; the others are reset within so many times the usual delay.
+_REFUSED_SHARE = 0.4
+_HANDSHAKE_DELAYS = 4.0
 _FIRST_EPHEMERAL_PORT = 49152
 _JITTER = 0.3
 _ORDER_SECONDS = 1e-7
@@ -55,15 +58,16 @@ class Network:
         self._cuts: dict[tuple[str, str], int] = {}
         self._slow: dict[tuple[str, str], float] = {}
         self._down: dict[str, None] = {}
+        self._refusing: dict[str, int] = {}
         self.transports: dict[Transport, None] = {}
         self._next_port = _FIRST_EPHEMERAL_PORT
 
     # Processes
 
-    def process(self, host: str) -> NodeReactor:
-        """A new process on a host: after an earlier one there has ended."""
+    def process(self, host: str, rate: float = 1.0) -> NodeReactor:
+        """A new process on a host: after an earlier one there has ended. :param rate: of its clock."""
         self._down.pop(host, None)
-        reactor = self._processes[host] = NodeReactor(self.time, self, host)
+        reactor = self._processes[host] = NodeReactor(self.time, self, host, rate)
         return reactor
 
     def kill(self, host: str, is_silent: bool) -> None:
@@ -99,6 +103,14 @@ class Network:
         for transport in list(self.transports):
             if transport.reactor.host == source and transport.wire.target_host == target:
                 transport.wire.release()
+
+    def refuse(self, host: str) -> None:
+        """From now on connections to a host are refused, or reset before or in the handshake."""
+        self._refusing[host] = self._refusing.get(host, 0) + 1
+
+    def accept(self, host: str) -> None:
+        """Undo one :meth:`refuse`."""
+        self._refusing[host] -= 1
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing gets through that way."""
@@ -161,7 +173,8 @@ class Network:
         if host in self._down or self.is_cut(source, host) or self.is_cut(host, source):
             return  # nobody answers: it times out
         port = self._ports.get((host, connector.port))
-        if port is None:
+        is_refusing = self._refusing.get(host, 0) > 0
+        if port is None or (is_refusing and self.rng.random() < _REFUSED_SHARE):
             self._answer(connector, lambda: connector.fail(ConnectionRefusedError()))
             return
         self._next_port += 1
@@ -180,6 +193,9 @@ class Network:
 
         self.time.call_at(self.time.now, accepted, port.reactor)
         self._answer(connector, lambda: connector.connected(client))
+        if is_refusing:
+            after = self.rng.random() * _HANDSHAKE_DELAYS * self.delay(source, host)
+            self.time.call_later(after, server.abortConnection)
 
     def _answer(self, connector: Connector, f: Callable[[], None]) -> None:
         delay = self.delay(connector.host, connector.reactor.host)

@@ -1,7 +1,9 @@
 """What goes wrong in one run: data, drawn from the seed before anything runs.
 
 A run is a row of episodes. After each there is time for the ring to be whole again, since two nodes that are
-gone at once are as many as a group of five can lose before others have taken their places.
+gone at once are as many as a group of five can lose before others have taken their places. But beside many an
+episode there is a second one at the same time: any, where there are disks; without disks never one of those
+by which nodes go (:data:`GOING`) beside another one.
 
 Wall clocks are set in one of two ways: a few, to something that is off by up to a day, ahead or behind; or
 all of them, ahead by hours. No operation may notice, but for records that expire.
@@ -29,12 +31,33 @@ class Fault(enum.Enum):
     NON_TRANSITIVE = "two hosts do not reach each other, but all others"
     SPLIT = "the network falls apart"
     CLOCK = "wall clocks are set"
+    SUSPEND = "a process stands still for long"
+    OFF = "all processes end, and start again after days"
+    UNJOIN = "nodes store nothing any more, and then join again"
+    REFUSE = "connections to some hosts are refused, or break in the handshake"
+    FULL = "disks are full"
 
 
 #: After these nodes may have been taken for dead that live, which Zave's proof leaves out.
 FALSE_ALARMS = frozenset(
-    {Fault.SPLIT, Fault.ONE_WAY, Fault.NON_TRANSITIVE, Fault.PAUSE, Fault.SLOW, Fault.BREAK}
+    {
+        Fault.SPLIT,
+        Fault.ONE_WAY,
+        Fault.NON_TRANSITIVE,
+        Fault.PAUSE,
+        Fault.SLOW,
+        Fault.BREAK,
+        Fault.SUSPEND,
+        Fault.REFUSE,
+    }
 )
+#: By these nodes go, and without a disk take with them what they keep.
+GOING = frozenset({Fault.LEAVE, Fault.KILL, Fault.POWER, Fault.UNJOIN, Fault.SUSPEND, Fault.SPLIT})
+#: These need disks.
+ON_DISKS = frozenset({Fault.OFF, Fault.FULL})
+#: It comes once at most, after all episodes.
+_LAST = frozenset({Fault.OFF})
+_COMPANION_SHARE = 0.35
 
 
 @frozen
@@ -63,29 +86,42 @@ _SHAPES: dict[Fault, tuple[int, float, float, int]] = {
     Fault.SLOW: (3, 1.0, 8.0, 10),
     Fault.ONE_WAY: (1, 0.5, 8.0, 2),
     Fault.NON_TRANSITIVE: (1, 0.5, 8.0, 2),
-    Fault.SPLIT: (1, 1.0, 12.0, 1),
+    Fault.SPLIT: (2, 1.0, 40.0, 3),
     Fault.CLOCK: (2, 0.0, 0.0, 3),
+    Fault.SUSPEND: (1, 8.0, 60.0, 1),
+    Fault.UNJOIN: (2, 0.5, 12.0, 2),
+    Fault.REFUSE: (1, 1.0, 8.0, 3),
+    Fault.FULL: (1, 0.5, 8.0, 2),
 }
 
 
 def draw_episodes(
-    rng: Random, seconds: float, settle_seconds: float, without: frozenset[Fault]
+    rng: Random, seconds: float, settle_seconds: float, without: frozenset[Fault], *, has_disks: bool = True
 ) -> list[Episode]:
-    """The episodes of a run.
+    """The episodes of a run, in order of when they begin.
 
-    :param seconds: how long the run is. :param settle_seconds: from the end of one episode to the next.
-    :param without: kinds to leave out.
+    :param seconds: how long the run is. :param settle_seconds: from the end of one episode to the next, but
+        for those beside it.
+    :param without: kinds to leave out. :param has_disks: whether hosts have disks.
     """
-    kinds = [fault for fault in Fault if fault not in without]
-    weights = [_SHAPES[fault][0] for fault in kinds]
+    left_out = without | _LAST | (frozenset() if has_disks else ON_DISKS)
+    kinds = [fault for fault in Fault if fault not in left_out]
     episodes: list[Episode] = []
     at = 5.0
     while kinds:
-        fault = rng.choices(kinds, weights)[0]
-        _, shortest, longest, most = _SHAPES[fault]
-        lasts = rng.uniform(shortest, longest)
-        if at + lasts + settle_seconds > seconds:
+        some = [_drawn(rng, kinds, at)]
+        beside = [fault for fault in kinds if has_disks or not {some[0].fault, fault} <= GOING]
+        if beside and rng.random() < _COMPANION_SHARE:
+            some.append(_drawn(rng, beside, at + rng.uniform(-1.0, some[0].seconds)))
+        ends = max(episode.at + episode.seconds for episode in some)
+        if ends + settle_seconds > seconds:
             break
-        episodes.append(Episode(fault, at, lasts, rng.randint(1, most), rng.getrandbits(32)))
-        at += lasts + settle_seconds * rng.uniform(1.0, 1.5)
+        episodes += sorted(some, key=lambda episode: episode.at)
+        at = ends + settle_seconds * rng.uniform(1.0, 1.5)
     return episodes
+
+
+def _drawn(rng: Random, kinds: list[Fault], at: float) -> Episode:
+    fault = rng.choices(kinds, [_SHAPES[fault][0] for fault in kinds])[0]
+    _, shortest, longest, most = _SHAPES[fault]
+    return Episode(fault, at, rng.uniform(shortest, longest), rng.randint(1, most), rng.getrandbits(32))

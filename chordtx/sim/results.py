@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 from attrs import asdict
@@ -43,13 +44,16 @@ def _report(line: str) -> Report:
 def summed_up(reports: Iterable[Report]) -> list[str]:
     """Lines that tell of all of them: sums, faults by kind, and the seeds that failed."""
     total, faults, failed = Counter[str](), Counter[Fault](), []
-    count, seconds = 0, 0.0
+    count, seconds, margin = 0, 0.0, inf
     for report in reports:
         count += 1
         seconds += report.virtual_seconds
         total.update(report.outcomes)
         total["events"] += report.events
         total["nodes"] += report.nodes
+        total["looks at groups"] += report.looks
+        total["leaders"] += report.leaders
+        margin = min(margin, report.lease_margin_seconds)
         total["too hard to judge"] += report.too_hard
         faults.update(report.faults)
         if report.violations:
@@ -58,5 +62,6 @@ def summed_up(reports: Iterable[Report]) -> list[str]:
     return [
         f"{count} seeds, {seconds / 3600:.1f} virtual hours: {dict(total)}",
         f"faults: {by_name}",
+        f"the least margin of a lease: {margin:.3f} s",
         f"failed: {' '.join(map(str, failed)) or 'none'}",
     ]

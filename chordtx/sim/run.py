@@ -13,13 +13,20 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
-from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped
+from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import NODES_MAX, SKEW_SECONDS, Host, Options, World
 
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2
+_FEW_SHARE = 0.2
+_OFF_SHARE = 0.3
+_OFF_DAYS = (0.5, 4.0)
+_AFTER_OFF_SECONDS = 15.0
+_NOBODY_SECONDS = 5.0
+_LARGE_SHARE = 0.03
+_LARGE_BYTES = (10_000, 300_000)
 _TTL_SECONDS = (0.5, 6.0)
 # A record expires in the next whole millisecond; and the sum of clock and time to live is a float.
 _EXPIRY_STEP_SECONDS = 0.001
@@ -32,8 +39,8 @@ class ProcessEnded(ChordError):
     """The process of which something was asked ended meanwhile."""
 
 
-#: How a call may end among honest nodes whose disks have room.
-_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, ProcessEnded)
+#: How a call may end among honest nodes.
+_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, StorageFull, ProcessEnded)
 
 
 @define
@@ -43,6 +50,8 @@ class Report:
     :ivar violations: what was promised and not kept. :ivar digest: of the log.
     :ivar outcomes: how many calls ended in which way. :ivar well_seconds: how long it took at the end until
         the ring was true, and each partition had one leader and a full group.
+    :ivar looks: how often a group was looked at. :ivar leaders: how many ballots have led.
+    :ivar lease_margin_seconds: how far a lease was from breaking, at the least.
     :ivar too_hard: how many keys had too much going on at once to tell whether it was right.
     """
 
@@ -56,6 +65,9 @@ class Report:
     faults: Counter[Fault] = field(factory=Counter)
     outcomes: Counter[str] = field(factory=Counter)
     too_hard: int = 0
+    looks: int = 0
+    leaders: int = 0
+    lease_margin_seconds: float = float("inf")
 
 
 class Run:
@@ -94,6 +106,8 @@ class Run:
         report.virtual_seconds = world.time.now
         report.digest = world.digest
         report.faults = world.faults
+        report.looks, report.leaders = world.watch.looks, world.watch.leaders
+        report.lease_margin_seconds = world.watch.lease_margin
         return report
 
     def violated(self, what: str) -> None:
@@ -119,7 +133,7 @@ class Run:
     def _start(self) -> bool:
         """A small ring that is used while it grows, all at once or bit by bit."""
         world, rng = self.world, self._rng
-        count = self._options.nodes or 8 + int((NODES_MAX - 7) * rng.random() ** 3)
+        count = self._options.nodes or self._draw_count(rng)
         early = rng.randint(1, min(4, count))
         pause_seconds = rng.choice([0.0, 0.05, 0.3])
         for number in range(count):
@@ -127,10 +141,18 @@ class Run:
                 self._start_clients()
             world.add_host()
             world.run_for(rng.uniform(0.0, 2 * pause_seconds))
+        for _ in range(rng.choice([0, 1, 2])):
+            world.add_guest()
         if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
             self.violated(f"no ring formed: {world.differences()[:3]}")
             return False
         return True
+
+    def _draw_count(self, rng: Random) -> int:
+        """Now and then few; rings without disks are large enough that some may go."""
+        if rng.random() < _FEW_SHARE:
+            return rng.randint(1, 4) if self.world.has_disks else rng.randint(4, 7)
+        return 8 + int((NODES_MAX - 7) * rng.random() ** 3)
 
     def _start_clients(self) -> None:
         world = self.world
@@ -146,6 +168,10 @@ class Run:
         world.log("# the ring stands")
         world.schedule(world.episodes())
         world.run_for(self._options.seconds)
+        may_be_off = world.has_disks and Fault.OFF not in self._options.without
+        if may_be_off and self._rng.random() < _OFF_SHARE:
+            world.switch_off(self._rng.uniform(*_OFF_DAYS))
+            world.run_for(_AFTER_OFF_SECONDS)
 
     def _client_failed(self, failure: Any) -> None:
         self.violated(f"a client failed: {failure.getTraceback()}")
@@ -153,12 +179,11 @@ class Run:
     async def _client(self, name: str, rng: Random) -> None:
         while not self._is_over:
             await self.world.wait(rng.expovariate(1 / self._think_seconds()))
-            members = self.world.members()
-            if self._is_over or not members:
+            callers = self.world.callers()
+            if self._is_over or not callers:
+                await self.world.wait(_NOBODY_SECONDS)
                 continue
-            host = rng.choice(members)
-            if host.service is None or not host.service._joining.is_joined:
-                continue
+            host = rng.choice(callers)
             draw = rng.random()
             if draw < 0.1:
                 await self._write_field(name, host, rng)
@@ -178,8 +203,9 @@ class Run:
 
     async def _look_at_once(self, client: str, key: bytes, rng: Random) -> None:
         """Read what was just written, elsewhere."""
-        for host in rng.sample(self.world.members(), 2):
-            if host.service is not None and host.service._joining.is_joined:
+        callers = self.world.callers()
+        for host in rng.sample(callers, min(2, len(callers))):
+            if host.service is not None:
                 await self._operate(client, host, Kind.GET, key)
 
     def _some_key(self, rng: Random) -> bytes:
@@ -196,12 +222,19 @@ class Run:
         if kind is Kind.GET:
             work: Deferred[Any] = service.get(key)
         elif kind is Kind.SET:
-            work = service.set(key, value)
+            work = service.set(key, self._as_stored(value))
         else:
             work = service.delete(key)
         outcome = await self._outcome(host, service, work)
         self._ended(operation, outcome)
-        self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {outcome}")
+        told = f"{outcome[0]} and more" if isinstance(outcome, list) else outcome
+        self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {told}")
+
+    def _as_stored(self, number: int | None) -> Any:
+        """A number, or sometimes a large value that it can be told from."""
+        if self._rng.random() >= _LARGE_SHARE:
+            return number
+        return [number, bytes(self._rng.randint(*_LARGE_BYTES))]
 
     def _ended(self, operation: Operation, outcome: Any) -> None:
         kind = operation.kind
@@ -210,7 +243,8 @@ class Run:
         elif not isinstance(outcome, Exception):
             operation.ended_at = self.world.time.now
             if kind is not Kind.SET:
-                operation.value = outcome if kind is Kind.GET else True
+                number = outcome[0] if isinstance(outcome, list) else outcome
+                operation.value = number if kind is Kind.GET else True
         name = type(outcome).__name__ if isinstance(outcome, Exception) else "answered"
         self.report.outcomes[f"{kind.name.lower()} {name}"] += 1
 
@@ -253,7 +287,7 @@ class Run:
         self.world.log(f"{client} {host.name} BRIEF {key.decode()} {ttl:.1f} s -> {type(outcome).__name__}")
         self.report.outcomes[f"brief {type(outcome).__name__}"] += 1
         await self.world.wait(rng.uniform(0.0, 2 * ttl))
-        readers = [each for each in self.world.members() if each.service and each.service._joining.is_joined]
+        readers = self.world.callers()
         if isinstance(outcome, Exception) or not readers or self._is_over:
             return
         host = rng.choice(readers)
@@ -305,7 +339,8 @@ class Run:
 
     def _read_all(self) -> None:
         for key in self._keys:
-            for host in self._rng.sample(self.world.members(), 2):
+            members = self.world.members()
+            for host in self._rng.sample(members, min(2, len(members))):
                 assert host.service is not None
                 reading = Deferred.fromCoroutine(self._operate("the end", host, Kind.GET, key))
                 self._complete(reading)

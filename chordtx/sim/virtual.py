@@ -60,20 +60,20 @@ class VirtualCall:
 
     def getTime(self) -> float:
         """Twisted's: when it is due, by its reactor's clock."""
-        return self.at
+        return self.at if self.reactor is None else self.at * self.reactor.rate
 
     def reset(self, seconds: float) -> None:
         """Twisted's: let it happen that long from now instead."""
         self._must_be_active()
         assert self.reactor is not None
-        self.at = self.reactor.time.now + seconds
+        self.at = self.reactor.time.now + seconds / self.reactor.rate
         self.reactor.time.push(self)
 
     def delay(self, seconds: float) -> None:
         """Twisted's: let it happen that much later."""
         self._must_be_active()
         assert self.reactor is not None
-        self.at += seconds
+        self.at += seconds / self.reactor.rate
         self.reactor.time.push(self)
 
     def _must_be_active(self) -> None:
@@ -151,13 +151,14 @@ class WallClock:
 class NodeReactor:
     """What one simulated process takes for Twisted's reactor.
 
-    :param host: its address on the network.
+    :param host: its address on the network. :param rate: how fast its clock runs, beside true time.
     :ivar is_dead: nothing of it happens any more.
     :ivar is_paused: what is due waits until :meth:`resume`.
     """
 
-    def __init__(self, time: VirtualTime, network: Network, host: str) -> None:
+    def __init__(self, time: VirtualTime, network: Network, host: str, rate: float = 1.0) -> None:
         self.time = time
+        self.rate = rate
         self.network = network
         self.host = host
         self.is_dead = False
@@ -166,7 +167,7 @@ class NodeReactor:
 
     def seconds(self) -> float:
         """Twisted's: time that passes, from when the world began."""
-        return self.time.now
+        return self.time.now * self.rate
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
@@ -174,7 +175,7 @@ class NodeReactor:
         """Twisted's."""
         assert delay >= 0
         call = callable if not args and not kwargs else lambda: callable(*args, **kwargs)
-        return self.time.call_at(self.time.now + delay, call, self)
+        return self.time.call_at(self.time.now + delay / self.rate, call, self)
 
     def getDelayedCalls(self) -> list[VirtualCall]:
         """Twisted's; nobody here asks for them."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
+from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,11 +18,13 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from chordtx.chord import ChordService
+from chordtx.chord.leaders import node_id_of
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
+from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
 from chordtx.store.folder import DataFolder
 from chordtx.store.group_store import GroupStore
@@ -32,6 +35,8 @@ _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
 SKEW_SECONDS = 2.0
+#: Two clocks that only run forward differ by less than 5 % in rate: that is assumed of them.
+_DRIFT_MAX = 0.024
 _CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
 _ALL_CLOCKS_SHARE = 0.3
 _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
@@ -70,28 +75,32 @@ class Options:
 class Host:
     """One machine.
 
-    :ivar wall_clock: its time of day. :ivar disk: None keeps nothing when its process ends.
+    :ivar wall_clock: its time of day. :ivar rate: of the clock that only runs forward, beside true time.
+    :ivar disk: None keeps nothing when its process ends.
     :ivar service: None while no process runs.
     :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
         crashed. :ivar is_down: whether it crashed and is to come back.
+    :ivar is_guest: whether its node only uses the ring.
     :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.
     """
 
     name: str
     wall_clock: WallClock
+    rate: float
     disk: GroupDisk | None
     service: ObservedService | None = None
     folder: SimulatedFolder | None = None
     known: list[str] = field(factory=list)
     is_leaving: bool = False
     is_down: bool = False
+    is_guest: bool = False
     incarnation: int = 0
     when_ended: list[Callable[[], None]] = field(factory=list)
 
     @property
     def is_member(self) -> bool:
         """Whether its node runs, and is to stay."""
-        return self.service is not None and not self.is_leaving
+        return self.service is not None and not self.is_leaving and not self.is_guest
 
     @property
     def address(self) -> str:
@@ -110,7 +119,7 @@ class SimulatedFolder:
         self._disk = disk
         self._subnet = "sim"
         self.path = Path(disk.path.name)  # the same in each run
-        self.thread = SimulatedThread(reactor.callLater, rng)
+        self.thread = SimulatedThread(reactor.callLater, rng, disk)
         self.store = GroupStore(database, self.thread, reactor.callLater)
         self.node_id = values["node_id"].decode() if "node_id" in values else None
         self.peers = DataFolder.peers_of(values)
@@ -132,6 +141,13 @@ class ObservedService(ChordService):
     """A node as it is, but that the world is told what its ring looks like."""
 
     changed: Callable[[list[str]], None]
+    watch: ServiceWatch
+
+    def _host(self) -> None:
+        super()._host()
+        assert self._hosting is not None
+        clocks = lambda: (self._lease_clock(), self._wall_ms())  # noqa: E731
+        self.watch.hosted(self._hosting, self._kept.store, clocks, self.reactor.rate)
 
     def _ring_changed(self) -> None:
         self.changed(self._ring.check())
@@ -142,7 +158,8 @@ class World:
     """One run.
 
     :param folder: for the disks of its hosts.
-    :ivar hosts: all machines there ever were. :ivar faults: how many episodes of each kind there were.
+    :ivar hosts: all machines there ever were, but those of ``guests``, whose nodes only use the ring.
+     :ivar faults: how many episodes of each kind there were.
     """
 
     def __init__(
@@ -154,19 +171,22 @@ class World:
         self.time = VirtualTime(Random(f"{seed} order"))
         self._base_delays: dict[tuple[str, str], float] = {}
         self._delay_rng = Random(f"{seed} distances")
+        self._drift_rng = Random(f"{seed} drifts")
         self.network = Network(self.time, Random(f"{seed} delays"), self._delay_seconds)
         self.hosts: list[Host] = []
+        self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
         self._may_be_taken_for_dead = False
         self._clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.complained: Callable[[str], None] = lambda _: None
+        self.watch = ServiceWatch(lambda what: self.complained(what))
         self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
         self._print_line = print_line
         self._digest = sha256()
         self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
-        self._has_disks = self.rng.random() < 0.5
+        self.has_disks = self.rng.random() < 0.5
         self._folder = folder
 
     # The log
@@ -203,11 +223,27 @@ class World:
         skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
         clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
         name = f"10.0.{number // 250}.{number % 250 + 1}"
-        disk = GroupDisk(self._folder / name) if self._has_disks else None
-        host = Host(name, clock, disk)
+        disk = GroupDisk(self._folder / name) if self.has_disks else None
+        rate = 1.0 + self._drift_rng.uniform(-_DRIFT_MAX, _DRIFT_MAX)
+        host = Host(name, clock, rate, disk)
         self.hosts.append(host)
         self.boot(host)
         return host
+
+    def add_guest(self) -> None:
+        """One more machine, with a node that only uses the ring."""
+        name = f"10.9.0.{len(self.guests) + 1}"
+        guest = Host(name, WallClock(self.time, self._clocks_ahead_seconds), 1.0, None, is_guest=True)
+        self.guests.append(guest)
+        self.boot(guest)
+
+    def callers(self) -> list[Host]:
+        """Hosts whose node may be asked for something."""
+        return [
+            host
+            for host in (*self.members(), *self.guests)
+            if host.service is not None and host.service._joining.is_joined
+        ]
 
     def _draw_peers(self, host: Host) -> list[str]:
         """Addresses for a node to join through; some may be of nodes that have left, but never all."""
@@ -220,13 +256,13 @@ class World:
 
     def boot(self, host: Host) -> None:
         """Start the node of a host. One that was in a ring before knows whom it knew then."""
-        reactor = self.network.process(host.name)
+        reactor = self.network.process(host.name, host.rate)
         peers = [] if host.known else self._draw_peers(host)
         host.incarnation += 1
         rng = Random(f"{self.seed} {host.name} {host.incarnation}")
         service = host.service = ObservedService(
             reactor,
-            listen=f"tcp:{PORT}:interface={host.name}",
+            listen=None if host.is_guest else f"tcp:{PORT}:interface={host.name}",
             peers=peers,
             subnet="sim",
             settings=self._settings,
@@ -236,6 +272,7 @@ class World:
             open_folder=None if host.disk is None else lambda _: _opened(host, reactor, rng),
         )
         service.changed = partial(self._ring_looks, host)
+        service.watch = self.watch
         host.is_leaving = host.is_down = False
         self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
         service.startService()
@@ -253,6 +290,7 @@ class World:
         _silence(service)
         self._ended.append(service)
         host.service, host.is_down = None, True
+        self.watch.down(node_id_of(service.id_10))
         self._process_ended(host)
 
     def _process_ended(self, host: Host) -> None:
@@ -313,6 +351,7 @@ class World:
             self.log(f"{host.name} has left")
             if host.service is service:
                 host.service = None
+                self.watch.down(node_id_of(service.id_10))
                 self.network.kill(host.name, is_silent=False)
                 self._process_ended(host)
 
@@ -360,7 +399,9 @@ class World:
     def episodes(self) -> list[Episode]:
         """Those of this seed."""
         options = self.options
-        return draw_episodes(self.rng, options.seconds, options.settle_seconds, options.without)
+        return draw_episodes(
+            self.rng, options.seconds, options.settle_seconds, options.without, has_disks=self.has_disks
+        )
 
     def _begin(self, episode: Episode) -> None:
         self.faults[episode.fault] += 1
@@ -369,12 +410,32 @@ class World:
         begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
         begin(episode, Random(episode.draw))
 
+    def switch_off(self, days: float) -> None:
+        """All processes end, and some days later they start again, one after another."""
+        self.faults[Fault.OFF] += 1
+        self.log(f"# off for {days:.1f} days")
+        running = [host for host in (*self.hosts, *self.guests) if host.service is not None]
+        self.rng.shuffle(running)
+        for host in running:
+            if host.is_leaving:
+                host.is_leaving = False
+            self.crash(host, is_silent=self.rng.random() < 0.5)
+        self.run_for(days * 86_400.0)
+        for host in running:
+            self.boot(host)
+            self.run_for(self.rng.uniform(0.0, 2.0))
+
     def _end_later(self, episode: Episode, end: Callable[[], None]) -> None:
         self.time.call_later(episode.seconds, end)
 
-    def _some(self, episode: Episode, rng: Random, leave: int = 4) -> list[Host]:
-        members = self.members()
-        return rng.sample(members, max(0, min(episode.count, len(members) - leave)))
+    def _some(self, episode: Episode, rng: Random) -> list[Host]:
+        members, stay = self.members(), 1 if self.has_disks else 4
+        return rng.sample(members, max(0, min(episode.count, len(members) - stay)))
+
+    def _some_pairs(self, episode: Episode, rng: Random) -> list[tuple[str, str]]:
+        names = [host.name for host in self.members()]
+        some = [rng.sample(names, 2) for _ in range(episode.count if len(names) > 1 else 0)]
+        return [(one, other) for one, other in some]
 
     def _begin_join(self, episode: Episode, rng: Random) -> None:
         for _ in range(min(episode.count, NODES_MAX - len(self.members()))):
@@ -400,36 +461,64 @@ class World:
             reactor.is_paused = True
             self._end_later(episode, reactor.resume)
 
+    def _begin_suspend(self, episode: Episode, rng: Random) -> None:
+        self._begin_pause(episode, rng)
+
+    def _begin_unjoin(self, episode: Episode, rng: Random) -> None:
+        for host in self._some(episode, rng):
+            assert host.service is not None
+            self.log(f"{host.name} stores nothing any more")
+            host.is_leaving = True
+            host.service.unjoin().addErrback(lambda _: None)
+            self._end_later(episode, partial(self._join_again, host, host.service))
+
+    def _join_again(self, host: Host, service: ChordService) -> None:
+        if host.service is service:
+            self.log(f"{host.name} joins again")
+            host.is_leaving = False
+            service.join().addErrback(lambda _: None)
+
+    def _begin_refuse(self, episode: Episode, rng: Random) -> None:
+        for _ in range(10 * episode.count):
+            self.network.break_connection()
+        for host in rng.sample(self.members(), min(episode.count, len(self.members()))):
+            self.network.refuse(host.name)
+            self._end_later(episode, partial(self.network.accept, host.name))
+
+    def _begin_full(self, episode: Episode, rng: Random) -> None:
+        for host in self._some(episode, rng):
+            assert host.disk is not None
+            host.disk.full_for += 1
+            self._end_later(episode, partial(_has_room, host.disk))
+
     def _begin_break(self, episode: Episode, rng: Random) -> None:
         for _ in range(episode.count):
             self.network.break_connection()
 
     def _begin_slow(self, episode: Episode, rng: Random) -> None:
-        names = [host.name for host in self.members()]
-        for _ in range(episode.count):
-            source, target = rng.sample(names, 2)
+        for source, target in self._some_pairs(episode, rng):
             factor = rng.choice([10.0, 30.0, 100.0])
             self.network.slow_down(source, target, factor)
             self._end_later(episode, partial(self.network.slow_down, source, target, 1))
 
     def _begin_one_way(self, episode: Episode, rng: Random) -> None:
-        names = [host.name for host in self.members()]
-        self._cut(episode, [tuple(rng.sample(names, 2)) for _ in range(episode.count)])
+        self._cut(episode, self._some_pairs(episode, rng))
 
     def _begin_non_transitive(self, episode: Episode, rng: Random) -> None:
-        names = [host.name for host in self.members()]
-        pairs = [tuple(rng.sample(names, 2)) for _ in range(episode.count)]
+        pairs = self._some_pairs(episode, rng)
         self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
 
     def _begin_split(self, episode: Episode, rng: Random) -> None:
-        names = [host.name for host in self.members()]
+        """In two, or three. Guests are on one side or another."""
+        names = [host.name for host in (*self.members(), *self.guests)]
         rng.shuffle(names)
-        place = rng.randrange(1, len(names))
-        some, others = names[:place], names[place:]
-        self.log(f"{' '.join(some)} | {' '.join(others)}")
-        self._cut(episode, [way for a in some for b in others for way in ((a, b), (b, a))])
+        places = sorted(rng.sample(range(1, len(names)), min(max(1, episode.count - 1), len(names) - 1)))
+        parts = [names[a:b] for a, b in pairwise([0, *places, len(names)])]
+        self.log(" | ".join(" ".join(part) for part in parts))
+        pairs = [(a, b) for one, other in combinations(parts, 2) for a in one for b in other]
+        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
 
-    def _cut(self, episode: Episode, ways: list[Any]) -> None:
+    def _cut(self, episode: Episode, ways: list[tuple[str, str]]) -> None:
         for way in ways:
             self.network.cut(*way)
             self._end_later(episode, partial(self.network.mend, *way))
@@ -457,10 +546,15 @@ def _opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:
     return folder
 
 
+def _has_room(disk: GroupDisk) -> None:
+    disk.full_for -= 1
+
+
 def _draw_settings(rng: Random) -> ChordSettings:
     """Some that an operator may choose."""
     return ChordSettings(
         partition_bits=rng.choice([2, 3, 4]),
+        successors_max=rng.choice([4, 5, 8]),
         stabilize_interval_seconds=rng.choice([1.0, 2.0, 3.0]),
         announce_interval_seconds=60.0,
         mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),

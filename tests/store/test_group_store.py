@@ -502,7 +502,7 @@ def life(disk: GroupDisk, rng: Random, given: list[Save]) -> int:
     """
     clock = Clock()
     told: list[int] = []
-    thread = SimulatedThread(clock.callLater, rng)
+    thread = SimulatedThread(clock.callLater, rng, disk)
     store = GroupStore(disk.opened(), thread, clock.callLater)
     loaded = list(store.load())
     if loaded:
