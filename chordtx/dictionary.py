@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
@@ -232,7 +233,8 @@ class DictMixin:
             while (page := await self._run(_next(source))) is not None:
                 yield page
         finally:
-            await source.aclose()
+            with suppress(RuntimeError):  # it is in the middle of a page, for which nobody waits any more
+                await source.aclose()
 
     async def _get(self, key: bytes, default: Any) -> Any:
         packed = await self._read_packed(key)

@@ -189,6 +189,8 @@ class Run:
                 await self._write_field(name, host, rng)
             elif draw < 0.15:
                 await self._write_for_a_while(name, host, rng)
+            elif draw < 0.17:
+                await self._read_at_once(name, host)
             else:
                 kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]
                 key = self._some_key(rng)
@@ -230,6 +232,20 @@ class Run:
         told = f"{outcome[0]} and more" if isinstance(outcome, list) else outcome
         self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {told}")
 
+    async def _read_at_once(self, client: str, host: Host) -> None:
+        """All keys at once: of each it counts as a read."""
+        service = host.service
+        assert service is not None
+        began_at = self.world.time.now
+        found = await self._outcome(host, service, service.copy())
+        self.world.log(f"{client} {host.name} COPY -> {type(found).__name__}")
+        self.report.outcomes[f"copy {type(found).__name__}"] += 1
+        if not isinstance(found, Exception):
+            self.operations += [
+                Operation(client, Kind.GET, key, _number_in(found.get(key)), began_at, self.world.time.now)
+                for key in self._keys
+            ]
+
     def _as_stored(self, number: int | None) -> Any:
         """A number, or sometimes a large value that it can be told from."""
         if self._rng.random() >= _LARGE_SHARE:
@@ -243,8 +259,7 @@ class Run:
         elif not isinstance(outcome, Exception):
             operation.ended_at = self.world.time.now
             if kind is not Kind.SET:
-                number = outcome[0] if isinstance(outcome, list) else outcome
-                operation.value = number if kind is Kind.GET else True
+                operation.value = _number_in(outcome) if kind is Kind.GET else True
         name = type(outcome).__name__ if isinstance(outcome, Exception) else "answered"
         self.report.outcomes[f"{kind.name.lower()} {name}"] += 1
 
@@ -338,6 +353,9 @@ class Run:
                     self.violated(f"{key!r}: not linearizable: {wrong}")
 
     def _read_all(self) -> None:
+        """In quiet, when nothing may fail."""
+        self.world.run_for(max(_TTL_SECONDS) + _EXPIRY_SLACK_SECONDS)
+        begun = len(self.operations)
         for key in self._keys:
             members = self.world.members()
             for host in self._rng.sample(members, min(2, len(members))):
@@ -353,9 +371,33 @@ class Run:
             if missing:
                 self.violated(f"{key!r}: fields are lost: {missing}")
 
+        unanswered = [each for each in self.operations[begun:] if not each.is_answered]
+        if unanswered:
+            self.violated(f"{len(unanswered)} reads are not answered, though all is well")
+        self._list_all({each.key: each.value for each in self.operations[begun:]})
+
+    def _list_all(self, read: dict[bytes, Any]) -> None:
+        """What listings say is what was read."""
+        service: Any = self._rng.choice(self.world.members()).service
+        found: list[Any] = []
+        self._complete(service.copy().addBoth(found.append))
+        self._complete(service.count().addBoth(found.append))
+        listed, count = found
+        if not isinstance(listed, dict) or count != len(listed):
+            self.violated(
+                f"listings fail, or do not agree: {listed if isinstance(listed, Exception) else count}"
+            )
+        elif {key: _number_in(listed.get(key)) for key in read} != read:
+            self.violated("a listing is not what was read")
+
     def _complete(self, work: Deferred[Any]) -> None:
         while not work.called:
             self.world.run_for(0.05)
+
+
+def _number_in(stored: Any) -> Any:
+    """Which number was stored, be it in a large value."""
+    return stored[0] if isinstance(stored, list) else stored
 
 
 def run_seed(

@@ -56,7 +56,7 @@ class Options:
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
     :ivar without: faults that are left out.
-    :ivar settings: of all nodes; None draws them.
+    :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     """
 
     nodes: int | None = None
@@ -69,6 +69,7 @@ class Options:
     idle_factor: float = 12.0
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
+    disks: bool | None = None
 
 
 @define(eq=False)
@@ -186,7 +187,8 @@ class World:
         self._print_line = print_line
         self._digest = sha256()
         self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
-        self.has_disks = self.rng.random() < 0.5
+        drawn = self.rng.random() < 0.5
+        self.has_disks = drawn if options.disks is None else options.disks
         self._folder = folder
 
     # The log
