@@ -293,7 +293,7 @@ class Placement:
                 continue
             if not group.is_leading:
                 if hosting.me.id not in ids:
-                    hosting.ask_whether_gone(partition, ids)
+                    hosting.ask_whether_gone(partition, sorted(ids))
             elif row[0].id != self._ring.me.id:
                 by_owner.setdefault(row[0], []).append(partition)
         for owner, partitions in by_owner.items():

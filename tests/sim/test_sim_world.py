@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from chordtx.config import ChordSettings
+from chordtx.sim.plan import Episode, Fault
 from chordtx.sim.virtual import EPOCH_SECONDS
 from chordtx.sim.world import Host, Options, World
 
@@ -186,3 +188,92 @@ def test_lines_make_the_digest(tmp_path: Path) -> None:
     assert world.digest != other.digest
     other.log("something")
     assert world.digest == other.digest
+
+
+def test_a_ring_that_was_off_for_days_has_all_of_its_records(make: Make) -> None:
+    world = make(WITH_DISKS)
+    write(world)
+    before = {service_of(host).id for host in world.hosts}
+    world.switch_off(days=3.0)
+    assert world.time.now > 3 * 86_400
+    assert world.run_until(lambda: is_well(world), 60.0)
+    assert {service_of(host).id for host in world.hosts} == before
+    assert read(world, world.hosts[2]) == list(range(12))
+    assert world.faults[Fault.OFF] == 1
+
+
+def test_who_stores_nothing_any_more_joins_again(make: Make) -> None:
+    world = make(WITHOUT_DISKS)
+    write(world)
+    episode = Episode(Fault.UNJOIN, 0.0, 20.0, 1, 0)
+    world._begin_unjoin(episode, Random(1))
+    (host,) = [host for host in world.hosts if host.is_leaving]
+    assert world.run_until(lambda: not service_of(host)._ring.is_member, 15.0)
+    world.run_for(20.0)
+    assert host.is_member
+    assert world.run_until(lambda: is_well(world), 60.0)
+    assert read(world, host) == list(range(12))
+
+
+def test_a_full_disk_stores_nothing_and_then_again(make: Make) -> None:
+    world = make(WITH_DISKS, 3)
+    write(world)
+    for host in world.hosts[:2]:
+        host.disk.full_for = 1  # type: ignore[union-attr]
+    found: list[Any] = []
+    service_of(world.hosts[2]).set(b"key 0", "new").addBoth(found.append)
+    world.run_for(3.0)
+    assert found == []
+    for host in world.hosts[:2]:
+        host.disk.full_for = 0  # type: ignore[union-attr]
+    assert world.run_until(lambda: found == [None], 30.0)
+
+
+def test_connections_that_are_refused_are_made_in_the_end(make: Make) -> None:
+    world = make(WITHOUT_DISKS)
+    host = world.hosts[1]
+    world.network.refuse(host.name)
+    before = set(world.network.transports)
+    for _ in range(200):
+        world.network.break_connection()
+    world.run_for(5.0)
+    world.network.accept(host.name)
+    assert world.run_until(lambda: is_well(world), 60.0)
+    assert not before & set(world.network.transports)
+
+
+def test_guests_use_the_ring_and_keep_nothing(make: Make) -> None:
+    world = make(WITHOUT_DISKS)
+    write(world)
+    world.add_guest()
+    (guest,) = world.guests
+    assert world.run_until(lambda: guest in world.callers(), 30.0)
+    assert read(world, guest) == list(range(12))
+    assert guest not in world.members()
+    assert service_of(guest)._hosting is None
+
+
+def test_clocks_that_run_forward_differ_in_rate_by_less_than_is_assumed(make: Make) -> None:
+    world = make(WITHOUT_DISKS, 8)
+    rates = [host.rate for host in world.hosts]
+    assert 1.0 < max(rates) / min(rates) < 1.05
+    host = world.hosts[0]
+    assert service_of(host).reactor.seconds() == pytest.approx(world.time.now * host.rate)
+
+
+def test_a_lease_that_is_counted_too_long_is_seen(make: Make) -> None:
+    world = make(WITHOUT_DISKS, 3)
+    seen: list[str] = []
+    world.complained = seen.append
+    partition, group = next(
+        (partition, group)
+        for host in world.hosts
+        for partition, group in service_of(host)._hosting.groups.groups.items()
+        if group.is_leading
+    )
+    group.leader._held_lease.granted(group.leader.others[0], world.time.now + 9.0)
+    group.leader._held_lease.granted(group.leader.others[1], world.time.now + 9.0)
+    for number in range(40):
+        result(world, service_of(world.hosts[0]).set(b"other %d" % number, 1))
+    assert any(each.startswith(f"partition {partition}: S4 the lease of") for each in seen)
+    assert len(seen) == 1  # what follows from it says nothing
