@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak fuzz search mutants lint format docs bench clean
+.PHONY: help run test soak chaos fuzz search mutants lint format docs bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
 	@echo "make test    the tests, those with the published old peers included"
 	@echo "make soak    three minutes of killed processes under load"
+	@echo "make chaos   three minutes of processes whose network falls apart; needs root"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
 	@echo "make search  a million random steps of groups, and every order of small ones, on all processors"
 	@echo "make mutants plants faults in the groups, and sees that each is caught: some two minutes"
@@ -31,6 +32,11 @@ test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
 
 soak: $(VENV)/dev.stamp
 	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py
+
+CHAOS_ARGS ?= --seconds 180
+
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.processes.chaos $(CHAOS_ARGS)
 
 FUZZ_ARGS ?= --count 1000000 --jobs 2
 

@@ -19,7 +19,8 @@ _NAMED_MAX = 5
 class LedGroup:
     """One group, by the word of its leader.
 
-    :ivar members: their ids. :ivar ready: of those, who has everything that is committed and is linked.
+    :ivar members: their ids. :ivar ready: of those, who is linked and has all that was committed but just
+        now.
     """
 
     members: frozenset[NodeId]

@@ -269,17 +269,17 @@ class Hosting:
             group = self.groups.groups[partition]
             leader, members = group.leader, group.configuration.ids
             if leader is not None:
-                ready = {id for id in members if self._is_ready(id, leader)}
+                ready = {id for id in members if self._keeps_up(id, leader)}
                 led[partition] = LedGroup(members, frozenset(ready))
         return led
 
-    def _is_ready(self, id: NodeId, leader: Leader) -> bool:
-        if id == self.me.id:
-            return True
-        return leader.acknowledged.get(id, -1) >= leader.commit and self._links.is_linked(id)
+    def _keeps_up(self, id: NodeId, leader: Leader) -> bool:
+        return id == self.me.id or (leader.keeps_up(id) and self._links.is_linked(id))
 
     def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
-        return self._is_ready(id, leader) and self._links.may_lead(id)
+        """Who lacks nothing at this moment leads the soonest."""
+        has_all = leader.acknowledged.get(id, -1) >= leader.commit
+        return has_all and self._links.is_linked(id) and self._links.may_lead(id)
 
     @property
     def is_full(self) -> bool:

@@ -112,6 +112,7 @@ class Leader:
         self._learning: set[NodeId] = set()
         self._named: set[int] = set()
         self._last_tick = (turn.now, first)
+        self._expected = first
         self._expiries = Expiries(state.records)
         self._walls = walls
         self._time = PartitionTime(state.now_ms, self.configuration.ids, walls, turn)
@@ -545,10 +546,16 @@ class Leader:
         if now < since + _RESEND_SECONDS:
             return
         self._last_tick = (now, self.newest)
+        self._expected = newest
         for member in self.others:
             have = self.acknowledged.get(member, -1)
             if have < newest and not self._turn.is_sending(member):
                 self._send_missing(member, have)
+
+    def keeps_up(self, member: NodeId) -> bool:
+        """Whether a member has what was committed a while ago: of what is made all the time, some are told
+        later than others (:class:`~chordtx.group.prompt.Prompt`)."""
+        return self.acknowledged.get(member, -1) >= min(self._expected, self.commit)
 
     def _expire_due(self) -> None:
         """One change removes all whose time is over."""

@@ -50,6 +50,14 @@ class Life(Play):
             if not {sent.by, sent.to} & self.cut:
                 self.world.deliver(sent)
 
+    def live_without(self, without: bytes, seconds: float) -> None:
+        """So much time passes, and one node hears of nothing."""
+        for _ in range(round(seconds / RATE)):
+            self.world.time += 1
+            for id in self.world.hosts:
+                self.world.event(id, lambda groups: groups.tick())
+            self.settle_but(without)
+
     def settle_but(self, id: bytes) -> None:
         """All messages arrive, but those to one node, which are lost."""
         net = self.world.net
@@ -434,3 +442,30 @@ def test_what_a_turn_gave_away_gets_nothing_of_a_later_one() -> None:
     groups.create([0])
     assert groups.end().when_synced
     assert (first.at_once, first.when_synced, first.answers) == ({}, {}, [])
+
+
+def test_who_was_told_only_just_now_keeps_up_and_who_is_silent_for_long_does_not() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    group = life.world.group(life.leader())
+    assert group is not None
+    assert group.leader is not None
+    leader, late = group.leader, next(id for id in NODES if id != group.me.id)
+    life.put(b"A")
+    assert all(leader.keeps_up(id) for id in leader.others)
+
+    def put_without(client: bytes) -> None:
+        life.set(client, group.me.id)
+        life.settle_but(late)
+
+    put_without(b"B")
+    assert leader.acknowledged[late] < leader.commit
+    assert leader.keeps_up(late)
+    for number in range(15):
+        life.live_without(late, 0.1)
+        put_without(b"%d" % number)
+    assert not leader.keeps_up(late)
+    assert all(leader.keeps_up(id) for id in leader.others if id != late)
+    life.live(1.2)
+    assert leader.keeps_up(late)
+    life.end()
