@@ -313,6 +313,7 @@ def main() -> None:
     if not may_run():
         _say("this needs root, network namespaces, bridges and veth devices")
         sys.exit(NOT_HERE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(run(options.seconds, options.seed, Path(folder)))
 
