@@ -557,17 +557,21 @@ def _are_the_same(some: Entries, others: Entries) -> bool:
 class LateAnswer:
     """An :data:`Answered` that fires a Deferred. Most answers are there at once: then there is none."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_answer", "_waiting")
 
     def __init__(self) -> None:
+        self._answer: Answer | None = None
         self._waiting: Deferred[Answer] | None = None
 
     def waiting(self) -> Deferred[Answer]:
-        """Fires with the answer. To be called once, in the turn in which it was asked for."""
+        """Fires with the answer. To be called once."""
         self._waiting = Deferred()
+        if self._answer is not None:
+            self._waiting.callback(self._answer)
         return self._waiting
 
     def __call__(self, answer: Answer) -> None:
         """The answer is there."""
+        self._answer = answer
         if self._waiting is not None and not self._waiting.called:
             self._waiting.callback(answer)

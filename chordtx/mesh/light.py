@@ -61,8 +61,8 @@ class LightSender:
         """
         link = self._link
         if link is not None and not (self._may_be_light(link) and self._went_light(link, flags.CALL, calls)):
-            self._time_told_at = link.heard_at
             link.send(flags.CALL, calls)
+            self._time_told_at = link.heard_at
 
     def send_replies(self, replies: list[Any]) -> None:
         """Send one frame of replies.
@@ -74,8 +74,8 @@ class LightSender:
             return
         is_told = arc_start == self._arc_told and self._may_be_light(link)
         if not (is_told and self._went_light(link, flags.REPLY, replies)):
-            self._time_told_at, self._arc_told = link.heard_at, arc_start
             link.send(flags.REPLY, arc_start, replies)
+            self._time_told_at, self._arc_told = link.heard_at, arc_start
 
     def send_groups(self, frame: bytes) -> None:
         """Send what members of groups tell one another.

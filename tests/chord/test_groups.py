@@ -12,8 +12,12 @@ from attrs import evolve
 from twisted.internet.task import deferLater
 
 from chordtx import ChordService
+from chordtx.chord.hosting import LateAnswer
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajority, NotJoined
+from chordtx.group.messages import Answer
+from chordtx.group.operations import DONE
+from chordtx.group.rank import NO_RANK
 from tests.chord.nodes import QUICK, Nodes, address, everything
 
 KEYS = [b"key %d" % number for number in range(40)]
@@ -309,3 +313,17 @@ async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Pat
     with pytest.raises(NotJoined, match="newer than this one"):
         await old.when_joined()
     assert await all_there(members[0])
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_an_answer_comes_to_who_waits_for_it_be_it_early_or_late(is_early: bool) -> None:
+    late = LateAnswer()
+    found: list[Answer] = []
+    answer = Answer(b"client", 1, DONE, None, NO_RANK, NO_RANK)
+    if is_early:
+        late(answer)
+    late.waiting().addCallback(found.append)
+    if not is_early:
+        late(answer)
+    late(answer)  # once more says nothing
+    assert found == [answer]

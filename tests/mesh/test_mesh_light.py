@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from chordtx import Limits
-from chordtx.errors import ProtocolError
+from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.mesh.light import LIGHT_BYTES_MAX, LightSender
 from chordtx.wire import Codec, Light, flags, light_frame
 from chordtx.wire.packing import pack
@@ -97,6 +97,23 @@ def test_what_is_long_goes_in_a_message() -> None:
     link.sender.send_groups(b"x" * LIGHT_BYTES_MAX)
     link.sender.send_groups(b"x" * (LIGHT_BYTES_MAX + 1))
     assert link.is_light() == [False, True, False, True, False]
+
+
+def test_what_could_not_be_sent_has_told_nothing() -> None:
+    link = Link()
+    send = link.send
+
+    def refuses(*payload: Any) -> None:
+        raise ValueTooLarge("too large for a frame")
+
+    link.send = refuses  # type: ignore[method-assign]
+    for sends in (link.sender.send_replies, link.sender.send_calls):
+        with pytest.raises(ValueTooLarge):
+            sends(REPLIES)
+    link.send = send  # type: ignore[method-assign]
+    link.sender.send_calls(CALLS)
+    link.sender.send_replies(REPLIES)
+    assert link.is_light() == [False, False]
 
 
 def test_what_cannot_be_packed_is_told_to_who_asks() -> None:
