@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -268,6 +269,39 @@ class Peer:
 '''
     module = Module.parse("chordtx.mesh.peer", source)
     assert [offence for rule in RULES for offence in rule(module)] == []
+
+
+#: Two halves of one thing, which know one another by type alone.
+HALVES = frozenset(
+    {
+        ("chordtx.mesh.owner", "chordtx.mesh.connection"),
+        ("chordtx.chord.node_parts", "chordtx.chord.service"),
+    }
+)
+
+
+def circle_in(named: dict[str, Module]) -> list[str]:
+    """Modules of which each imports the next one, and the last one the first: be it by type alone."""
+    graph: dict[str, set[str]] = {name: set() for name in named}
+    for name, module in named.items():
+        for imported in imports(module.tree):
+            other = imported if imported in named else imported.rpartition(".")[0]
+            if other in named and other != name and (name, other) not in HALVES:
+                graph[name].add(other)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert circle_in({module.name: module for module in modules()}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    sources = {"a": "import b", "b": "def f():\n    from c import d", "c": "import a.x", "d": ""}
+    assert set(circle_in({name: Module.parse(name, source) for name, source in sources.items()})) == {*"abc"}
 
 
 def test_no_package_hides_twisted() -> None:

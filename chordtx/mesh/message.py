@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from chordtx.escaping import escaped
 from chordtx.wire import Message
 
-if TYPE_CHECKING:
-    from chordtx.mesh.messaging import Messaging
-
 _SENDER_CHARACTERS_MAX = 100  # an id has 66 at most
+
+
+class Replier(Protocol):
+    """Who sends replies: the service that a message came to."""
+
+    def send_to(self, peer: str, *args: Any) -> Deferred[None]:
+        """Whisper to a node. Fires when it is on its way."""
 
 
 class ReceivedMessage:
@@ -26,7 +30,7 @@ class ReceivedMessage:
 
     __slots__ = ("_mesh", "id", "packets", "sender", "time")
 
-    def __init__(self, message: Message, mesh: Messaging) -> None:
+    def __init__(self, message: Message, mesh: Replier) -> None:
         self.packets: tuple[Any, ...] = message.payload
         self.sender = escaped(message.sender_text, _SENDER_CHARACTERS_MAX)
         self.time = message.time

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from attrs import define
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTCP, IReactorTime
 from zope.interface import implementer
-
-if TYPE_CHECKING:
-    from chordtx.sim.network import Network
 
 #: What an exact wall clock shows when virtual time begins: some Unix time, in seconds. (The world and its
 #: monotonic time count from 0, where a float still tells apart what is a tenth of a microsecond apart.)
@@ -147,6 +144,18 @@ class WallClock:
         return EPOCH_SECONDS + self.time.now + self.offset_seconds
 
 
+class Connections(Protocol):
+    """What a reactor's connections and ports are made by (:class:`chordtx.sim.network.Network`)."""
+
+    def connect(
+        self, reactor: NodeReactor, host: str, port: int, factory: Any, timeout_seconds: float
+    ) -> Any:
+        """See ``connectTCP``."""
+
+    def listen(self, reactor: NodeReactor, port: int, factory: Any) -> Any:
+        """See ``listenTCP``."""
+
+
 @implementer(IReactorTime, IReactorTCP)
 class NodeReactor:
     """What one simulated process takes for Twisted's reactor.
@@ -156,7 +165,7 @@ class NodeReactor:
     :ivar is_paused: what is due waits until :meth:`resume`.
     """
 
-    def __init__(self, time: VirtualTime, network: Network, host: str, rate: float = 1.0) -> None:
+    def __init__(self, time: VirtualTime, network: Connections, host: str, rate: float = 1.0) -> None:
         self.time = time
         self.rate = rate
         self.network = network
