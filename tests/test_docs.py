@@ -404,3 +404,21 @@ def test_news_fragments_are_named_and_filled() -> None:
             assert FRAGMENT.fullmatch(path.name), path.name
             assert path.read_text().strip(), path.name
             assert "#" not in path.read_text(), path.name
+
+
+# The way of a set
+
+
+def test_the_way_of_a_set_names_functions_that_are_there() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    way = page.split("## A set, function by function")[1].split("\n## ")[0]
+    steps = re.findall(r"\| `([\w/]+\.py)` \| `(\w+)\.(\w+)` \|", way)
+    assert len(steps) >= 20
+    for path, kind, name in steps:
+        tree = ast.parse((ROOT / "chordtx" / path).read_text())
+        found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind]
+        assert found, f"{path} has no {kind}"
+        names = {
+            node.name for node in found[0].body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert name in names, f"{kind} in {path} has no {name}"
