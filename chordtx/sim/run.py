@@ -25,6 +25,7 @@ _OFF_SHARE = 0.3
 _OFF_DAYS = (0.5, 4.0)
 _AFTER_OFF_SECONDS = 15.0
 _NOBODY_SECONDS = 5.0
+_SLICE_SECONDS = 0.5
 _LARGE_SHARE = 0.03
 _LARGE_BYTES = (10_000, 300_000)
 _TTL_SECONDS = (0.5, 6.0)
@@ -96,8 +97,9 @@ class Run:
         try:
             if self._start():
                 self._work()
-                self._get_well()
-                self._judge()
+                if not self._is_decided:
+                    self._get_well()
+                    self._judge()
         finally:
             globalLogPublisher.removeObserver(self._logged)  # type: ignore[arg-type]
         world, report = self.world, self.report
@@ -167,11 +169,18 @@ class Run:
         world = self.world
         world.log("# the ring stands")
         world.schedule(world.episodes())
-        world.run_for(self._options.seconds)
+        ends_at = world.time.now + self._options.seconds
+        slice_seconds = _SLICE_SECONDS if self._options.stops else self._options.seconds
+        while world.time.now < ends_at and not self._is_decided:
+            world.run_for(min(slice_seconds, ends_at - world.time.now))
         may_be_off = world.has_disks and Fault.OFF not in self._options.without
-        if may_be_off and self._rng.random() < _OFF_SHARE:
+        if may_be_off and not self._is_decided and self._rng.random() < _OFF_SHARE:
             world.switch_off(self._rng.uniform(*_OFF_DAYS))
             world.run_for(_AFTER_OFF_SECONDS)
+
+    @property
+    def _is_decided(self) -> bool:
+        return self._options.stops and bool(self.report.violations)
 
     def _client_failed(self, failure: Any) -> None:
         self.violated(f"a client failed: {failure.getTraceback()}")

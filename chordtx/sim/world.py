@@ -57,6 +57,7 @@ class Options:
     :ivar idle_factor: how much longer they think at other times.
     :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
+    :ivar stops: whether a run is over with the first thing that is wrong.
     """
 
     nodes: int | None = None
@@ -70,6 +71,7 @@ class Options:
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None
+    stops: bool = False
 
 
 @define(eq=False)

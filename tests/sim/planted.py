@@ -60,6 +60,7 @@ def only(
         without=frozenset(Fault) - frozenset(faults),
         settings=SETTINGS,
         disks=disks,
+        stops=True,
     )
 
 
