@@ -32,6 +32,7 @@ CLIENTS_AT = (1, 4)
 NOT_HERE = 2
 _READY_SECONDS = 90.0
 _SETTLE_SECONDS = 4.0
+_LINES_TOLD = 15
 
 
 def may_run() -> bool:
@@ -155,7 +156,7 @@ class Ring:
         process.wait()
 
     def end(self) -> None:
-        """Kill all."""
+        """Kill all that still run."""
         for number in list(self.running):
             self.signal(number, signal.SIGCONT)
             self.kill(number)
@@ -286,7 +287,12 @@ def run(seconds: float, seed: int, folder: Path) -> int:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             chaos.one()
-        _until(is_healthy, "the ring is not healthy again")
+        try:
+            _until(is_healthy, "the ring is not healthy again")
+        except TimeoutError:
+            for log in (folder / "health.log", *sorted(folder.glob("node*.log"))):
+                _say(f"{log.name}\n" + "\n".join(log.read_text().splitlines()[-_LINES_TOLD:]))
+            raise
         stop.touch()
         ended = [client.wait(_READY_SECONDS) for client in clients]
         return _told(operations_in(logs), chaos, ended)

@@ -23,6 +23,8 @@ from chordtx import ChordError, ChordService, ChordSettings
 
 KEYS = [f"key {number}" for number in range(8)]
 WORKERS = 6
+#: Of the workers. They go on while all others wait for a write that does not end.
+READERS = 2
 THINK_SECONDS = 0.02
 
 
@@ -40,7 +42,7 @@ class Client:
         """Until it is to stop; then each key is read once more."""
         await DeferredList(
             [
-                Deferred.fromCoroutine(self._work(f"{self._name}.{number}", Random()))
+                Deferred.fromCoroutine(self._work(f"{self._name}.{number}", Random(), number < READERS))
                 for number in range(WORKERS)
             ],
             fireOnOneErrback=True,
@@ -48,9 +50,9 @@ class Client:
         for key in KEYS:
             await self._one(self._name, "GET", key, None)
 
-    async def _work(self, name: str, rng: Random) -> None:
+    async def _work(self, name: str, rng: Random, only_reads: bool) -> None:
         while not self._stop.exists():
-            kind = rng.choice(["GET", "SET"])
+            kind = "GET" if only_reads else rng.choice(["GET", "SET"])
             value = f"{self._name} {next(self._numbers)}" if kind == "SET" else None
             await self._one(name, kind, rng.choice(KEYS), value)
             await self._node.sleep(THINK_SECONDS * 2 * rng.random())
