@@ -150,7 +150,7 @@ class Group:
         mine = self.candidate
         if mine is not None and mine.ballot == told.ballot and (told.wait_seconds or mine.trial):
             self.tries.after(told.wait_seconds + self.tries.apart())
-        ballot = self._own_ballot()
+        ballot = self.own_ballot()
         if ballot is not None and told.promised > ballot:
             self.replica.promise(told.promised)
             self._check_overruled()
@@ -193,7 +193,7 @@ class Group:
         self.replica.learn(by, told)
 
     def _learned(self, by: NodeId, told: Learned) -> None:
-        if self._learning is not None and told.ballot == self._own_ballot():
+        if self._learning is not None and told.ballot == self.own_ballot():
             self._learning.learned(by)
             self._seal_when_learned()
 
@@ -496,14 +496,15 @@ class Group:
         leader.make_way_for(to)
         self.tries.after(self._settings.majority_timeout_seconds)  # that one may be gone; else it stops this
 
-    def _own_ballot(self) -> Ballot | None:
+    def own_ballot(self) -> Ballot | None:
+        """With which it leads, or is about to."""
         if self.leader is not None:
             return self.leader.ballot
         return None if self.candidate is None or self.candidate.trial else self.candidate.ballot
 
     def _check_overruled(self) -> None:
         """Told of a greater ballot, or of another history, it steps down for good."""
-        ballot = self._own_ballot()
+        ballot = self.own_ballot()
         if ballot is not None and self.replica.promised != ballot:
             self._step_down()
         elif self.candidate is not None and self.candidate.trial:

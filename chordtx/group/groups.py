@@ -32,7 +32,7 @@ from chordtx.group.messages import (
     Yours,
     not_leader,
 )
-from chordtx.group.rank import FIRST_RANK, Ballot, NodeId, named
+from chordtx.group.rank import FIRST_RANK, Ballot, Epoch, NodeId, named
 from chordtx.group.record import cost_bytes
 from chordtx.group.replica import Aside, Save, Stored
 from chordtx.group.state import State, first_state
@@ -166,10 +166,19 @@ class Groups:
         if isinstance(message, Confirm):
             self.confirming.received(by, message)
         elif isinstance(message, ConfirmAnswer):
+            self._release(by, message.followed or ())
             for partition in self.confirming.answered(by, message):
                 if partition in self.groups:
                     self.groups[partition].forgotten_by(by)
             self._read_on()
+
+    def _release(self, by: NodeId, followed: Iterable[tuple[int, int, Epoch]]) -> None:
+        """Who follows this node by a ballot that it has given up is told: else confirms for other partitions
+        would renew that lease for ever, and nobody could take its place."""
+        for partition, number, epoch in followed:
+            ballot, group = Ballot(number, self._id), self.groups.get(partition)
+            if group is None or group.own_ballot() != ballot:
+                self.turn.send_at_once((by,), partition, Yours(ballot, epoch.mark))
 
     def _read_on(self) -> None:
         for partition in list(self.turn.reading):

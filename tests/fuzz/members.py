@@ -92,12 +92,12 @@ class Telling:
         rng, near = self._rng, self._promised.number
         return rng.choice([*[near] * 20, *[near + 1] * 20, near + 2, 0, rng.getrandbits(40), COUNT_MAX])
 
-    def _own_ballot(self) -> Ballot:
+    def own_ballot(self) -> Ballot:
         return Ballot(self._number(), self._id)
 
     def ballot(self) -> Ballot:
         """One that was promised here, or another one."""
-        return self._rng.choice([self._promised, self._promised, self._own_ballot(), NO_BALLOT])
+        return self._rng.choice([self._promised, self._promised, self.own_ballot(), NO_BALLOT])
 
     def epoch(self) -> Epoch:
         """That of the group, or another one."""
@@ -123,7 +123,7 @@ class Telling:
         )
 
     def _own_rank(self) -> Rank:
-        return Rank(self.epoch(), self._own_ballot(), self._sequence())
+        return Rank(self.epoch(), self.own_ballot(), self._sequence())
 
     def _now(self) -> int:
         return self._rng.choice([self._now_ms, self._now_ms, 0, self._now_ms + 10**7, COUNT_MAX])
@@ -242,7 +242,7 @@ class Telling:
 
     def accept(self) -> Accept:
         """Changes, of this member's lead mostly."""
-        ballot = self._rng.choice([self._own_ballot(), self._promised])
+        ballot = self._rng.choice([self.own_ballot(), self._promised])
         changes = tuple(self._change() for _ in range(self._rng.randrange(4)))
         after = min(self._sequence(), COUNT_MAX - len(changes))
         return Accept(ballot, self.epoch(), after, self._now(), changes, self._seconds())
@@ -279,16 +279,16 @@ class Telling:
 
 
 _TELLS: list[Callable[[Telling], Message]] = [
-    lambda t: Prepare(t._own_ballot(), t.epoch(), t._rng.choice([None, t.ballot()]), t._may_be()),
+    lambda t: Prepare(t.own_ballot(), t.epoch(), t._rng.choice([None, t.ballot()]), t._may_be()),
     Telling.promise,
     lambda t: Refused(t.epoch().mark, t.ballot(), t.ballot(), t._rng.choice([0, 0.5, 1e300])),
     *[Telling.accept] * 3,
     *[Telling.install] * 2,
     Telling.accepted,
     lambda t: Newer(t.configuration()),
-    lambda t: Learn(t._own_ballot(), t.rank()),
+    lambda t: Learn(t.own_ballot(), t.rank()),
     lambda t: Learned(t.ballot(), t.rank()),
-    lambda t: Yours(t._rng.choice([t._own_ballot(), t.ballot()]), t.epoch().mark),
+    lambda t: Yours(t._rng.choice([t.own_ballot(), t.ballot()]), t.epoch().mark),
     lambda t: Gone(t.configuration()),
     lambda t: Compare(t.rank(), t._rng.choice(t._tree)),
     Telling.differs,

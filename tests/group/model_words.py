@@ -138,7 +138,7 @@ def real_node(group: Group) -> dict[str, Any]:
     is_committed = leader is not None and leader.commit >= leader.first
     found = {
         "role": role_of(group),
-        "ballot": _ballot(group._own_ballot()),
+        "ballot": _ballot(group.own_ballot()),
         "promised": _ballot(replica.promised),
         "rank": _rank(replica.rank),
         "configuration": _configuration(replica.configuration),

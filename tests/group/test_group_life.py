@@ -11,7 +11,8 @@ from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.groups import Groups
-from chordtx.group.messages import NODE_LEVEL, Confirm
+from chordtx.group.messages import NODE_LEVEL, Confirm, ConfirmAnswer, Yours
+from chordtx.group.rank import Epoch
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
 
 #: In the units of the world's lease clocks: 10 of them pass with each unit of its time.
@@ -468,4 +469,23 @@ def test_who_was_told_only_just_now_keeps_up_and_who_is_silent_for_long_does_not
     assert all(leader.keeps_up(id) for id in leader.others if id != late)
     life.live(1.2)
     assert leader.keeps_up(late)
+    life.end()
+
+
+def test_who_follows_a_lead_that_is_over_is_told_so_when_it_answers_for_other_partitions() -> None:
+    """Or its lease would be renewed for ever, and it would promise nothing to anybody."""
+    life = Life(*NODES)
+    life.live(0.3)
+    first = life.leader()
+    group = life.world.group(first)
+    assert group is not None
+    over = group.own_ballot()
+    assert over is not None
+    follower = next(id for id in NODES if id != first)
+    life.world.on_group(first, lambda group: group._step_down())
+    answer = [(NODE_LEVEL, ConfirmAnswer(1, ((0, over.number, Epoch(0)),)))]
+    life.world.event(first, lambda groups: groups.received(follower, answer))
+    assert [(sent.to, sent.message) for sent in life.world.net] == [(follower, Yours(over, 0))]
+    life.live(0.1)
+    assert life.leader() in NODES
     life.end()
