@@ -528,7 +528,7 @@ class Leader:
         :returns: whether it still leads: not when it has reached no majority for long.
         """
         now, settings = self._turn.now, self._settings
-        if not (self._waiting or self._reads or self._late or self._held) and self.stage == LEADING:
+        if not self.has_waiting and self.stage == LEADING:
             self._progress = now
         elif now - self._progress > settings.majority_timeout_seconds:
             return False
@@ -564,7 +564,7 @@ class Leader:
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None when nothing is due, ever."""
-        if self._waiting or self._reads or self._late or self._held or self.stage != LEADING:
+        if self.has_waiting or self.stage != LEADING:
             return _RESEND_SECONDS / 2
         if any(self.acknowledged.get(member, -1) < self.newest for member in self.others):
             return _RESEND_SECONDS

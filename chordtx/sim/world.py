@@ -421,8 +421,6 @@ class World:
         running = [host for host in (*self.hosts, *self.guests) if host.service is not None]
         self.rng.shuffle(running)
         for host in running:
-            if host.is_leaving:
-                host.is_leaving = False
             self.crash(host, is_silent=self.rng.random() < 0.5)
         self.run_for(days * 86_400.0)
         for host in running:

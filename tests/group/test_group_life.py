@@ -34,14 +34,17 @@ class Life(Play):
         super().__init__(*members, spares=spares, settings=SETTINGS, rate=RATE, **settings)
         self.cut: set[bytes] = set()
 
-    def live(self, seconds: float) -> None:
-        """So much time passes."""
+    def live(self, seconds: float, without: bytes | None = None) -> None:
+        """So much time passes. :param without: a node that hears of nothing meanwhile."""
         world = self.world
         for _ in range(round(seconds / RATE)):
             world.time += 1
             for id in world.hosts:
                 world.event(id, lambda groups: groups.tick())
-            self.settle()
+            if without is None:
+                self.settle()
+            else:
+                self.settle_but(without)
 
     def settle(self) -> None:
         """All messages arrive, but those from or to nodes that are cut off."""
@@ -50,14 +53,6 @@ class Life(Play):
             sent = net.pop(0)
             if not {sent.by, sent.to} & self.cut:
                 self.world.deliver(sent)
-
-    def live_without(self, without: bytes, seconds: float) -> None:
-        """So much time passes, and one node hears of nothing."""
-        for _ in range(round(seconds / RATE)):
-            self.world.time += 1
-            for id in self.world.hosts:
-                self.world.event(id, lambda groups: groups.tick())
-            self.settle_but(without)
 
     def settle_but(self, id: bytes) -> None:
         """All messages arrive, but those to one node, which are lost."""
@@ -463,7 +458,7 @@ def test_who_was_told_only_just_now_keeps_up_and_who_is_silent_for_long_does_not
     assert leader.acknowledged[late] < leader.commit
     assert leader.keeps_up(late)
     for number in range(15):
-        life.live_without(late, 0.1)
+        life.live(0.1, without=late)
         put_without(b"%d" % number)
     assert not leader.keeps_up(late)
     assert all(leader.keeps_up(id) for id in leader.others if id != late)

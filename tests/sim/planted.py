@@ -23,7 +23,7 @@ from chordtx.group.messages import Accepted, ConfirmAnswer, Learn, Learned
 from chordtx.group.partition_time import PartitionTime
 from chordtx.group.rank import NO_BALLOT, Ballot, Epoch, Rank
 from chordtx.group.replica import Replica, Stored
-from chordtx.group.state import Change, Client, State, Touched
+from chordtx.group.state import Change, Client, Header, State, Touched
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import Options
 from chordtx.store.group_store import GroupStore
@@ -300,8 +300,6 @@ def learners_learn_nothing(patch: Patch) -> None:
         self._turn.send(by, self.partition, Learned(told.ballot, told.rank))
         if self.state is None:
             configuration = Configuration(told.rank.epoch, (Member(self.me, True),))
-            from chordtx.group.state import Header
-
             self.take(told.rank, State(Header(configuration)))
 
     patch.setattr(Replica, "learn", learn)
