@@ -72,7 +72,7 @@ RESTARTED = only(Fault.KILL, Fault.PAUSE, nodes=4, settle_seconds=1.0, think_sec
 CLOCKS = only(Fault.CLOCK, Fault.KILL, Fault.PAUSE, nodes=6, settle_seconds=2.0)
 LEAVING = only(Fault.LEAVE, nodes=12, settle_seconds=1.0, think_seconds=0.04, disks=False)
 ASTRAY = only(Fault.JOIN, Fault.UNJOIN, Fault.BREAK, Fault.SPLIT, Fault.SLOW, nodes=7, settle_seconds=1.0)
-BUSY_CUT_OFF = evolve(CUT_OFF, think_seconds=0.03, settle_seconds=2.0)
+CROWDED = evolve(CUT_OFF, clients=40, keys=2)
 OF_FIVE = evolve(CUT_OFF, nodes=5, settings=evolve(SETTINGS, replicas=5))
 
 
@@ -375,7 +375,7 @@ PLANTED = [
     Planted(serves_before_a_majority_has_its_state, MOVING),
     Planted(forgets_what_was_done, BROKEN),
     Planted(answers_before_it_is_committed, CUT_OFF),
-    Planted(reads_what_is_not_committed, BUSY_CUT_OFF, 12),
+    Planted(reads_what_is_not_committed, CROWDED),
     Planted(answers_what_has_expired, MOVING),
     Planted(time_goes_back, CLOCKS),
     Planted(skips_a_change, BROKEN),
