@@ -25,7 +25,7 @@ from chordtx.errors import (
     StorageFull,
     ValueTooLarge,
 )
-from chordtx.group.frames import answer_from_wire
+from chordtx.group.frames import answer_from_wire, operation_to_wire
 from chordtx.group.messages import BUSY, FULL, NOT_LEADER, TOO_OLD, UNKNOWN, Answer, Operation
 from chordtx.group.operations import READS
 from chordtx.group.rank import NO_RANK, Rank
@@ -222,7 +222,7 @@ class _Asking:
         self._asked.add(leader.id)
         self._uncertain += 1
         if leader.id != node.own_id():
-            node.ask(self, leader, "do", (self._partition, *self._operation))
+            node.ask(self, leader, "do", (self._partition, *operation_to_wire(self._operation)))
             return
         hosting = node.hosting()
         if hosting is None:
@@ -240,7 +240,7 @@ class _Asking:
             return
         client, number, *_ = self._operation
         try:
-            answer = answer_from_wire([client, number, *results], self._client.value_bytes_max)
+            answer = answer_from_wire(results, client, number, self._client.value_bytes_max)
         except ProtocolError as error:
             self._try_again(peer, error)
         else:

@@ -12,7 +12,7 @@ from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.config import Limits
 from chordtx.errors import NotJoined, ProtocolError
-from chordtx.group.frames import from_wire, operation_from_wire
+from chordtx.group.frames import answer_to_wire, from_wire, operation_from_wire
 from chordtx.group.messages import NOT_LEADER, Answer
 from chordtx.group.rank import NODE_ID_BYTES_MAX, NodeId
 from chordtx.mesh import MeshConnection
@@ -82,7 +82,7 @@ class Serving:
         return await self._node.call(contact, "do", *told)
 
     def do(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
-        """``do(partition, *operation)`` -> ``[status, detail, rank, stamp]``."""
+        """``do(partition, *operation)`` -> ``[status, detail, rank]``."""
         hosting, identity = self._node.hosting(), self._node.identity()
         if hosting is None or identity is None:
             raise NotJoined("this node keeps nothing")
@@ -101,4 +101,4 @@ class Serving:
 
 
 def _told(answer: Answer) -> list[Any]:
-    return list(answer[2:])
+    return [*answer_to_wire(answer)]

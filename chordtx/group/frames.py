@@ -28,6 +28,7 @@ from chordtx.group.messages import (
     BUSY,
     NODE_LEVEL,
     NOT_LEADER,
+    TOO_OLD,
     Accept,
     Accepted,
     Answer,
@@ -60,7 +61,15 @@ from chordtx.group.operations import (
     arguments_from_wire,
     is_finite,
 )
-from chordtx.group.rank import ARRAYS, COUNT_MAX, ballot_from_wire, epoch_from_wire, named, rank_from_wire
+from chordtx.group.rank import (
+    ARRAYS,
+    COUNT_MAX,
+    NO_RANK,
+    ballot_from_wire,
+    epoch_from_wire,
+    named,
+    rank_from_wire,
+)
 from chordtx.group.record import Record, record_from_wire
 from chordtx.group.state import (
     Client,
@@ -77,6 +86,12 @@ _QUICK_ARRAY_MAX = 512
 
 #: Records and changes are many small arrays: of members there may be more than in a user's value.
 _MEMBERS_BYTES_PER_ARRAY = 8
+
+#: An operation is client, number, answered, stamp, and what is to be done: kind, key, arguments.
+_KIND, _CHANGE_FIELDS = 4, 7
+_READ_FIELDS = _CHANGE_FIELDS - _KIND
+#: Who reads.
+_NOBODY = bytes(16)
 #: More than this is sent in several frames.
 FRAME_BYTES = 1 << 20
 
@@ -287,37 +302,55 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
 # Clients
 
 
+def operation_to_wire(operation: Operation) -> Sequence[Any]:
+    """One operation by itself. Nobody remembers reads: they have no id on the wire."""
+    return operation[_KIND:] if operation.kind in READS else operation
+
+
 def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
-    """One operation by itself. :raises ProtocolError: when ``obj`` is none."""
-    if not isinstance(obj, ARRAYS) or len(obj) != 7:
-        raise ProtocolError("an operation is an array of seven")
-    client, number, answered, stamp, kind, key, told = obj
+    """The opposite of :func:`operation_to_wire`. :raises ProtocolError: when ``obj`` is no operation."""
+    if not isinstance(obj, ARRAYS) or len(obj) not in (_READ_FIELDS, _CHANGE_FIELDS):
+        raise ProtocolError("an operation is an array of three or seven")
+    kind, key, told = obj[-_READ_FIELDS:]
     if type(kind) is not int or not 0 <= kind < KINDS:
         raise ProtocolError("there is no such operation")
-    arguments = arguments_from_wire(kind, told, value_bytes_max)
-    if fields.count(answered) >= fields.count(number) and kind not in READS:
+    if (kind in READS) != (len(obj) == _READ_FIELDS):
+        raise ProtocolError("a change has an id, and a read has none")
+    key, arguments = fields.key(key), arguments_from_wire(kind, told, value_bytes_max)
+    if kind in READS:
+        return named(Operation, (_NOBODY, 0, 0, NO_RANK, kind, key, arguments))
+    client, number, answered, stamp = obj[:_KIND]
+    if fields.count(answered) >= fields.count(number):
         raise ProtocolError("nobody asks for a change after having had its answer")
-    return named(
-        Operation,
-        (fields.client_id(client), number, answered, rank_from_wire(stamp), kind, fields.key(key), arguments),
-    )
+    stamp = rank_from_wire(stamp)
+    return named(Operation, (fields.client_id(client), number, answered, stamp, kind, key, arguments))
 
 
-def answer_from_wire(obj: object, value_bytes_max: int) -> Answer:
-    """One answer by itself. :raises ProtocolError: when ``obj`` is none."""
-    if not isinstance(obj, ARRAYS) or len(obj) != 6:
-        raise ProtocolError("an answer is an array of six")
-    client, number, status, detail, rank, stamp = obj
+def answer_to_wire(answer: Answer) -> Sequence[Any]:
+    """What became of an operation, to who knows which one it was.
+
+    A change that is done is committed: its rank is the stamp, too. Reads, and what was not done, need none.
+    """
+    _, _, status, detail, rank, stamp = answer
+    told = stamp if status == TOO_OLD else rank if status <= TOO_LARGE else NO_RANK
+    return (status, detail) if told == NO_RANK else (status, detail, told)
+
+
+def answer_from_wire(obj: object, client: bytes, number: int, value_bytes_max: int) -> Answer:
+    """The opposite of :func:`answer_to_wire`.
+
+    :param client: whose operation it was, and its ``number``.
+    :raises ProtocolError: when ``obj`` is no answer.
+    """
+    if not isinstance(obj, ARRAYS) or len(obj) not in (2, 3):
+        raise ProtocolError("an answer is an array of two or three")
+    status, detail = obj[:2]
     if type(status) is not int or not (0 <= status <= TOO_LARGE or NOT_LEADER <= status <= BUSY):
         raise ProtocolError("there is no such status")
-    return Answer(
-        fields.client_id(client),
-        fields.count(number),
-        status,
-        _detail(detail, value_bytes_max),
-        rank_from_wire(rank),
-        rank_from_wire(stamp),
-    )
+    detail = _detail(detail, value_bytes_max)
+    stamp = rank_from_wire(obj[2]) if len(obj) > 2 else NO_RANK
+    rank = stamp if status <= TOO_LARGE else NO_RANK
+    return named(Answer, (client, number, status, detail, rank, stamp))
 
 
 def _detail(obj: object, value_bytes_max: int) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgpack
 import pytest
@@ -19,8 +19,10 @@ from chordtx.group.configuration import Configuration
 from chordtx.group.frames import (
     FRAME_BYTES,
     answer_from_wire,
+    answer_to_wire,
     from_wire,
     operation_from_wire,
+    operation_to_wire,
     to_frames,
     to_wire,
 )
@@ -28,6 +30,7 @@ from chordtx.group.messages import (
     BUSY,
     NODE_LEVEL,
     NOT_LEADER,
+    TOO_OLD,
     Accept,
     Accepted,
     Answer,
@@ -45,7 +48,7 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.operations import CONFLICT, DONE, GET, KINDS, LIST_ENTRIES_MAX, SET
+from chordtx.group.operations import CONFLICT, DONE, GET, KINDS, LIST_ENTRIES_MAX, READS, SET, TOO_LARGE
 from chordtx.group.rank import COUNT_MAX, NO_RANK, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
 from chordtx.group.record import Record
 from chordtx.group.state import KEEP, STORE, Change, Client, Done, Header
@@ -82,8 +85,16 @@ def read_operations(data: bytes) -> list[Operation]:
     return [operation_from_wire(each, VALUE_BYTES_MAX) for each in _listed(data)]
 
 
+def operations_frame(some: Iterable[Operation]) -> bytes:
+    return pack([operation_to_wire(each) for each in some])
+
+
 def read_answers(data: bytes) -> list[Answer]:
-    return [answer_from_wire(each, VALUE_BYTES_MAX) for each in _listed(data)]
+    return [answer_from_wire(each, b"c", 1, VALUE_BYTES_MAX) for each in _listed(data)]
+
+
+def answers_frame(some: Iterable[Answer]) -> bytes:
+    return pack([answer_to_wire(each) for each in some])
 
 
 def _listed(data: bytes) -> list[Any]:
@@ -96,7 +107,7 @@ def _listed(data: bytes) -> list[Any]:
 
 READERS: list[Callable[[bytes], Any]] = [read, read_operations, read_answers]
 some_operations, some_answers = st.lists(all_operations, max_size=3), st.lists(answers, max_size=3)
-any_frame = entries.map(to_wire) | some_operations.map(pack) | some_answers.map(pack)
+any_frame = entries.map(to_wire) | some_operations.map(operations_frame) | some_answers.map(answers_frame)
 
 
 def types_in(value: object) -> object:
@@ -128,16 +139,20 @@ def test_a_frame_of_many_comes_back_in_order(some: list[Entry]) -> None:
 
 @given(some_operations)
 def test_operations_come_back(some: list[Operation]) -> None:
-    back = read_operations(pack(some))
-    assert back == some
+    back = read_operations(operations_frame(some))
+    assert back == [without_id(each) if each.kind in READS else each for each in some]
     assert types_in(back) == types_in(some)
 
 
 @given(some_answers)
 def test_answers_come_back(some: list[Answer]) -> None:
-    back = read_answers(pack(some))
-    assert back == some
-    assert types_in(back) == types_in(some)
+    for answer, back in zip(some, read_answers(answers_frame(some)), strict=True):
+        assert back[:4] == (b"c", 1, answer.status, answer.detail)
+        if answer.status <= TOO_LARGE:
+            assert back[4:] == (answer.rank, answer.rank)
+        else:
+            assert back[4:] == (NO_RANK, answer.stamp if answer.status == TOO_OLD else NO_RANK)
+        assert types_in(back) == types_in(answer)
 
 
 def test_codes_stay_as_they_are() -> None:
@@ -200,9 +215,9 @@ def test_a_frame_with_another_part_is_refused_or_read(frame: bytes, data: st.Dat
     with suppress(ProtocolError):
         assert read(to_wire(some := read(changed))) == some
     with suppress(ProtocolError):
-        assert read_operations(pack(asked := read_operations(changed))) == asked
+        assert read_operations(operations_frame(asked := read_operations(changed))) == asked
     with suppress(ProtocolError):
-        assert read_answers(pack(told := read_answers(changed))) == told
+        assert read_answers(answers_frame(told := read_answers(changed))) == told
 
 
 SAMPLES: dict[Callable[[bytes], Any], bytes] = {
@@ -214,7 +229,7 @@ SAMPLES: dict[Callable[[bytes], Any], bytes] = {
         ]
     ),
     read_operations: pack([Operation(b"c", 1, 0, NO_RANK, SET, b"k", (packed(1), None))]),
-    read_answers: pack([Answer(b"c", 1, DONE, (packed(1), 0, rank(1)), rank(2), rank(3))]),
+    read_answers: pack([(DONE, (packed(1), 0, rank(1)), rank(2))]),
 }
 
 
@@ -295,6 +310,9 @@ OPERATION = Operation(b"c", 2, 1, NO_RANK, SET, b"k", (packed(1), None))
         OPERATION._replace(kind=KINDS),
         OPERATION._replace(kind=-1),
         OPERATION._replace(kind=True),
+        OPERATION._replace(kind=GET, arguments=()),
+        OPERATION[4:],
+        OPERATION[3:],
         OPERATION._replace(key=bytes(65_537)),
         OPERATION._replace(key="k"),
         OPERATION._replace(arguments=()),
@@ -310,20 +328,31 @@ def test_what_clients_do_not_ask_is_refused(wrong: Any) -> None:
         read_operations(pack([wrong]))
 
 
-def test_a_read_needs_no_number_of_its_own() -> None:
-    batch = [Operation(b"c", 0, 0, NO_RANK, GET, b"k", ())]
-    assert read_operations(pack(batch)) == batch
+def test_a_read_has_no_id_on_the_wire() -> None:
+    read = Operation(b"c", 0, 0, NO_RANK, GET, b"k", ())
+    assert read_operations(pack([(GET, b"k", ())])) == [without_id(read)]
+    assert operations_frame([read]) == pack([(GET, b"k", ())])
 
 
-ANSWER = Answer(b"c", 1, DONE, None, rank(1), rank(1))
+def without_id(read: Operation) -> Operation:
+    return read._replace(client=bytes(16), number=0, answered=0, stamp=NO_RANK)
+
+
+class Told(NamedTuple):
+    """An answer on the wire."""
+
+    status: Any
+    detail: Any
+    rank: Any
+
+
+ANSWER = Told(DONE, None, rank(1))
 ENTRY = (b"k", None, 0, rank(1))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        ANSWER._replace(client=b""),
-        ANSWER._replace(number=-1),
         ANSWER._replace(status=5),
         ANSWER._replace(status=NOT_LEADER - 1),
         ANSWER._replace(status=BUSY + 1),
@@ -343,8 +372,9 @@ ENTRY = (b"k", None, 0, rank(1))
         ANSWER._replace(detail=([(b"k", bytes(65), 0, rank(1))], True)),
         ANSWER._replace(detail=([ENTRY] * (LIST_ENTRIES_MAX + 1), True)),
         ANSWER._replace(rank=None),
-        ANSWER._replace(stamp=(1, 2, 3)),
-        ANSWER[:-1],
+        ANSWER._replace(rank=(1, 2, 3)),
+        ANSWER[:1],
+        (*ANSWER, rank(1)),
         None,
     ],
 )
@@ -363,7 +393,7 @@ def test_what_leaders_do_not_answer_is_refused(wrong: Any) -> None:
         b"\x91\xc0",
         b"\x91\x90",
         b"\x91\x91\x00",
-        b"\x91\x92\x00\x63",
+        b"\x91\x92\x63\x00",
         b"\x91\x92\xc3\x00",
         b"\xc1",
         b"\xdd\xff\xff\xff\xff",
