@@ -16,7 +16,7 @@ import click
 from measuring import WORKLOADS, Samples, Workload
 from profiling import profile
 from reporting import Row, described, print_table, write_json
-from systems import PY2P, Bare, OldRing, Ring, System
+from systems import PY2P, Bare, BareServers, OldRing, Ring, System
 
 from chordtx.cli import running
 
@@ -41,6 +41,7 @@ class Bench:
         self._rounds = rounds
         self.notes: list[str] = []
         self._systems: list[System] = [Bare(reactor)]
+        self._systems += [BareServers(reactor, nodes) for nodes in rings if nodes > 1]
         self._systems += [Ring(reactor, nodes) for nodes in rings]
         if PY2P.with_suffix(".stamp").exists():
             small = [nodes for nodes in rings if nodes <= OLD_NODES_MAX]

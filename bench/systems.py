@@ -112,6 +112,43 @@ class Bare(_Dict):
         await self._pair.stop()
 
 
+class BareServers(_Dict):
+    """As many bare pairs as a ring has nodes, asked in turn: each process rests while the others work, and finds
+    little of what it needs in the processor's caches then."""
+
+    name = "bare pairs in turn"
+    _value = Bare._value
+
+    def __init__(self, reactor: Any, nodes: int) -> None:
+        super().__init__()
+        self.nodes = nodes
+        self._pairs = [BarePair(reactor) for _ in range(nodes)]
+
+    async def start(self) -> None:
+        """See :class:`System`."""
+        for pair in self._pairs:
+            await pair.start()
+            self._dict = pair.client
+            await self.fill()
+
+    def _get_next(self) -> Any:
+        self._go_on()
+        return super()._get_next()
+
+    def _set_next(self) -> Any:
+        self._go_on()
+        return super()._set_next()
+
+    def _go_on(self) -> None:
+        self._pairs.append(self._pairs.pop(0))
+        self._dict = self._pairs[0].client
+
+    async def stop(self) -> None:
+        """See :class:`System`."""
+        for pair in self._pairs:
+            await pair.stop()
+
+
 class Ring(_Dict):
     """``twistd chord`` processes, asked through a node in this process that stores nothing."""
 
