@@ -113,8 +113,8 @@ class Bare(_Dict):
 
 
 class BareServers(_Dict):
-    """As many bare pairs as a ring has nodes, asked in turn: each process rests while the others work, and finds
-    little of what it needs in the processor's caches then."""
+    """As many bare pairs as a ring has nodes, asked in turn: each process rests while the others work, and
+    then finds little of what it needs in the processor's caches."""
 
     name = "bare pairs in turn"
     _value = Bare._value
