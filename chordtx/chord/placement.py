@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from math import inf
+from operator import is_
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -96,7 +97,7 @@ class Placement:
         self._fellows: frozenset[int] = frozenset()
         self._said: tuple[Contact, ...] = ()
         self._near: frozenset[int] = frozenset()
-        self._near_by: tuple[Any, ...] = ()
+        self._near_by: tuple[object, object, object] = (None, None, None)
 
     # The row
 
@@ -105,7 +106,7 @@ class Placement:
         ring = self._ring
         by = (ring.successors, ring.predecessor, self._fellows)
         # It is asked for each link again and again, and these are the same objects until something changes.
-        if by != self._near_by:
+        if not all(map(is_, by, self._near_by)):
             self._near_by = by
             neighbours = (*ring.successors[:_NEAR_MAX], *filter(None, (ring.predecessor,)))
             self._near = self._fellows.union(contact.id for contact in neighbours)
