@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 #: From the top: a row imports from the rows above it, and from itself. ``sim`` runs everything.
 LAYERS = (
-    ("escaping", "errors", "config"),
+    ("escaping", "errors", "config", "values"),
     ("wire",),
     ("ring", "group"),
     ("store",),
@@ -33,7 +33,7 @@ LAYERS = (
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group"})
+PURE = frozenset({"escaping", "errors", "config", "values", "wire", "ring", "group"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",
