@@ -138,7 +138,8 @@ class RingDict(DictMixin):
         if answer.status == WRONG_TYPE:
             raise TypeError("a delta can only be applied to a map")
         if answer.status == TOO_LARGE:
-            raise ValueTooLarge("the map would be past the limits", answer.detail or 0, self._value_bytes_max)
+            size_bytes = answer.detail if type(answer.detail) is int else 0
+            raise ValueTooLarge("the map would be past the limits", size_bytes, self._value_bytes_max)
         return _blob(answer)
 
     async def _do_once_known(self, kind: int, key: bytes, arguments: tuple[Any, ...]) -> Answer:
