@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionRefusedError
@@ -15,6 +14,7 @@ from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.chord.routing import contact_of
+from chordtx.chord.service_protocol import Service
 from chordtx.errors import ChordError, NotJoined
 from chordtx.group.messages import Answer
 from chordtx.group.rank import NodeId
@@ -31,9 +31,6 @@ from chordtx.ring.partitions import partition_of
 from chordtx.ring.space import apart
 from chordtx.wire import Message, encode_id
 
-if TYPE_CHECKING:
-    from chordtx.chord.service import ChordService
-
 _BOOK_MAX = 4096
 _CLIENT_ID_BYTES = 16
 
@@ -41,7 +38,7 @@ _CLIENT_ID_BYTES = 16
 class NodeParts:
     """See the module. Each part says in a Protocol class which of these it needs."""
 
-    def __init__(self, service: ChordService) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
         self._for_legacy: LegacyParts | None = None
 
@@ -49,8 +46,7 @@ class NodeParts:
 
     def seconds(self) -> float:
         """A clock that only runs forward."""
-        seconds: float = self._service.reactor.seconds()
-        return seconds
+        return self._service.reactor.seconds()
 
     def lease_seconds(self) -> float:
         """The clock of leases."""
@@ -377,7 +373,7 @@ class _PassedOn:
 class LegacyParts(NodeParts):
     """What of a node its dealings with legacy peers need, beside."""
 
-    def __init__(self, service: ChordService) -> None:
+    def __init__(self, service: Service) -> None:
         NodeParts.__init__(self, service)
         settings = service._chord_settings
         self.reactor = service.reactor
