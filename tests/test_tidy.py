@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 #: From the top: a row imports from the rows above it, and from itself. ``sim`` runs everything.
 LAYERS = (
-    ("escaping", "errors", "config"),
+    ("escaping", "errors", "config", "values"),
     ("wire",),
     ("ring", "group"),
     ("store",),
@@ -33,7 +33,7 @@ LAYERS = (
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 #: Plain values and functions: they are given the time, the randomness and the bytes.
-PURE = frozenset({"escaping", "errors", "config", "wire", "ring", "group"})
+PURE = frozenset({"escaping", "errors", "config", "values", "wire", "ring", "group"})
 PURE_NEVER_IMPORTS = frozenset(
     {
         "asyncio",
@@ -271,22 +271,13 @@ class Peer:
     assert [offence for rule in RULES for offence in rule(module)] == []
 
 
-#: Two halves of one thing, which know one another by type alone.
-HALVES = frozenset(
-    {
-        ("chordtx.mesh.owner", "chordtx.mesh.connection"),
-        ("chordtx.chord.node_parts", "chordtx.chord.service"),
-    }
-)
-
-
 def circle_in(named: dict[str, Module]) -> list[str]:
     """Modules of which each imports the next one, and the last one the first: be it by type alone."""
     graph: dict[str, set[str]] = {name: set() for name in named}
     for name, module in named.items():
         for imported in imports(module.tree):
             other = imported if imported in named else imported.rpartition(".")[0]
-            if other in named and other != name and (name, other) not in HALVES:
+            if other in named and other != name:
                 graph[name].add(other)
     try:
         TopologicalSorter(graph).prepare()

@@ -12,8 +12,8 @@ nothing but the entry that is kept for a minute, for those who come back.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -45,7 +45,7 @@ class Node(Protocol):
     def tell(self, key: bytes, deleted: bool) -> None:
         """Call those who do."""
 
-    def tell_everyone(self, *payload: Any) -> Message:
+    def tell_everyone(self, *payload: object) -> Message:
         """Begin a broadcast."""
 
     def is_met_before(self, message: Message) -> bool:
@@ -54,7 +54,7 @@ class Node(Protocol):
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
 
 
@@ -66,7 +66,7 @@ class Announcements:
         self._interval_seconds = interval_seconds
         self._collected: dict[bytes, bool] = {}
         self._collected_bytes = 0
-        self._flushing: Deferred[None] | None = None
+        self._flushing: Deferred[object] | None = None
         self._is_for_all = False
 
     def announce(self, key: bytes, deleted: bool) -> None:
@@ -123,7 +123,7 @@ class Announcements:
         if message.type == flags.BROADCAST:
             self._node.tell(key, deleted=len(message.payload) == 3)
 
-    def _handle(self, message: Message, entries: list[Any]) -> None:
+    def _handle(self, message: Message, entries: Sequence[object]) -> None:
         old = [link for link in self._node.links() if not link.ours]
         if not old and not self._node.has_listeners():
             return
@@ -142,7 +142,7 @@ class Announcements:
         self._node.tell(key, deleted)
 
 
-def as_key(value: Any) -> bytes:
+def as_key(value: object) -> bytes:
     """A key as peers send it: bytes, or text that stands for its UTF-8.
 
     :raises ProtocolError: when it is neither.

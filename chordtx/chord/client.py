@@ -8,7 +8,7 @@ travels in one frame (:mod:`chordtx.mesh.calls`).
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -42,7 +42,7 @@ _CLIENT_ID_BYTES = 16
 class Node(Protocol):
     """What of a node an operation needs."""
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
         """Call a method of another node; ``asker`` is told what came of it."""
 
     def hosting(self) -> Hosting | None:
@@ -57,7 +57,7 @@ class Node(Protocol):
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
 
     def random(self) -> float:
@@ -108,7 +108,7 @@ class GroupClient:
         self._changes: dict[int, _Changes] = {}
         self._under_way: dict[_Asking, None] = {}
 
-    def do(self, partition: int, kind: int, key: bytes, arguments: tuple[Any, ...]) -> Deferred[Answer]:
+    def do(self, partition: int, kind: int, key: bytes, arguments: tuple[object, ...]) -> Deferred[Answer]:
         """Carry out one operation.
 
         :returns: fires with the answer of a leader: what became of the operation is in its status. Fails
@@ -156,7 +156,7 @@ class _Asking:
     )
 
     def __init__(
-        self, client: GroupClient, partition: int, kind: int, key: bytes, arguments: tuple[Any, ...]
+        self, client: GroupClient, partition: int, kind: int, key: bytes, arguments: tuple[object, ...]
     ) -> None:
         self._client = client
         self._partition = partition
@@ -234,7 +234,7 @@ class _Asking:
 
     # Being answered
 
-    def answered(self, peer: Contact, results: list[Any]) -> None:
+    def answered(self, peer: Contact, results: list[object]) -> None:
         """See :class:`~chordtx.mesh.calls.Asker`."""
         if self.done.called:
             return
@@ -276,7 +276,7 @@ class _Asking:
         else:
             self.fail(ProtocolError("an answer that nobody knows"))
 
-    def _redirected(self, peer: Contact, leader: Any) -> None:
+    def _redirected(self, peer: Contact, leader: object) -> None:
         self._client.leaders.forget(self._partition, peer)
         if isinstance(leader, bytes) and int.from_bytes(leader, "big") not in self._asked:
             self._client.node.background(self._follow(leader))

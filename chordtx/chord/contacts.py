@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -17,15 +17,31 @@ from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 from chordtx.wire import encode_id
 
+#: What an asker of another node, whose link was closed meanwhile, has done instead.
+Again = Callable[
+    [Failure, MeshConnection, Contact, str, tuple[object, ...], float], Failure | Deferred[list[object]]
+]
+
+
+class Node(Protocol):
+    """What of the service is needed to ask others."""
+
+    @property
+    def reactor(self) -> object:
+        """For the time."""
+
+    def _link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
+        """A link to whoever is reached there."""
+
 
 class Contacts:
     """One node's links, for its parts that think in contacts.
 
-    :param node: the service: makes links (``_link_to``).
+    :param node: the service.
     :param call_timeout_seconds: for one call, before it is given up.
     """
 
-    def __init__(self, node: Any, call_timeout_seconds: float) -> None:
+    def __init__(self, node: Node, call_timeout_seconds: float) -> None:
         self._node = node
         self._call_timeout_seconds = call_timeout_seconds
         self._links: dict[int, MeshConnection] = {}
@@ -81,8 +97,8 @@ class Contacts:
         return self._links.get(id)
 
     def call(
-        self, contact: Contact, method: str, *arguments: Any, timeout_seconds: float | None = None
-    ) -> Deferred[list[Any]]:
+        self, contact: Contact, method: str, *arguments: object, timeout_seconds: float | None = None
+    ) -> Deferred[list[object]]:
         """Ask a node of ours, connecting to it first where there is no link.
 
         A call whose link was closed because there is a better one is made again over that.
@@ -98,7 +114,7 @@ class Contacts:
         call.addErrback(self._call_again, link, contact, method, arguments, seconds)
         return call
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
         """As :meth:`call`, without a Deferred where there is a link: ``asker`` is told what came of it."""
         link = self._links.get(contact.id)
         if link is None or link.closed:
@@ -113,17 +129,17 @@ class Contacts:
         lost: MeshConnection,
         contact: Contact,
         method: str,
-        arguments: tuple[Any, ...],
+        arguments: tuple[object, ...],
         timeout_seconds: float,
-    ) -> Any:
+    ) -> Failure | Deferred[list[object]]:
         link = self._links.get(contact.id)
         if failure.check(PeerLost) and link is not None and link is not lost and not link.closed:
             return link.call(method, *arguments, timeout_seconds=timeout_seconds)
         return failure
 
     async def _connect_and_call(
-        self, contact: Contact, method: str, arguments: tuple[Any, ...], timeout_seconds: float
-    ) -> list[Any]:
+        self, contact: Contact, method: str, arguments: tuple[object, ...], timeout_seconds: float
+    ) -> list[object]:
         address = believed(Address(contact.host, contact.port), names=True)
         if address is None:
             raise NotJoined("a node that cannot be reached was named")
@@ -150,11 +166,11 @@ class _First:
 
     def __init__(
         self,
-        again: Callable[..., Any],
+        again: Again,
         link: MeshConnection,
         asker: Asker,
         method: str,
-        arguments: tuple[Any, ...],
+        arguments: tuple[object, ...],
         timeout_seconds: float,
     ) -> None:
         self._again = again
@@ -164,7 +180,7 @@ class _First:
         self._arguments = arguments
         self._timeout_seconds = timeout_seconds
 
-    def answered(self, peer: Contact, results: list[Any]) -> None:
+    def answered(self, peer: Contact, results: list[object]) -> None:
         self._asker.answered(peer, results)
 
     def failed(self, peer: Contact, failure: Failure) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -13,9 +13,10 @@ from chordtx.dictionary import DictMixin, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
-from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE
+from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE, Entry
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
+from chordtx.values import Value
 from chordtx.wire import check_value
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _PAGE_KEYS = 1000
 #: Partitions that are asked for their keys at once.
 _PARTITIONS_AT_ONCE = 64
+_ANOTHER_KIND = "an answer of another kind was expected"
 
 
 class RingDict(DictMixin):
@@ -45,11 +47,11 @@ class RingDict(DictMixin):
 
     # One operation each, by callbacks: to run a coroutine for each takes a fifth of the time of a get.
 
-    def get(self, key: bytes | str, default: Any = None) -> Deferred[Any]:
+    def get(self, key: bytes | str, default: object = None) -> Deferred[Value]:
         """The value of ``key``, or ``default`` when there is none."""
         return self._ask(operations.GET, self._as_key(key)).addCallback(self._value_or, default)
 
-    def __getitem__(self, key: bytes | str) -> Deferred[Any]:
+    def __getitem__(self, key: bytes | str) -> Deferred[Value]:
         """The value of ``key``; fails with KeyError when there is none."""
         known = self._as_key(key)
         return self._ask(operations.GET, known).addCallback(self._value_of, known)
@@ -58,7 +60,7 @@ class RingDict(DictMixin):
         """Whether ``key`` has a value."""
         return self._ask(operations.GET, self._as_key(key)).addCallback(lambda answer: answer.status == DONE)
 
-    def set(self, key: bytes | str, value: Any, ttl: float | None = None) -> Deferred[None]:
+    def set(self, key: bytes | str, value: object, ttl: float | None = None) -> Deferred[None]:
         """Store ``value``; fires when it is safe. None deletes.
 
         :param ttl: seconds after which the value is gone.
@@ -76,7 +78,7 @@ class RingDict(DictMixin):
         known = self._as_key(key)
         return self._ask(operations.DELETE, known, None).addCallback(_must_have_been, known)
 
-    def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
+    def pop(self, key: bytes | str, *default: object) -> Deferred[Value]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
         Of several callers one gets it.
@@ -86,22 +88,22 @@ class RingDict(DictMixin):
         known = self._as_key(key)
         return self._ask(operations.TAKE, known).addCallback(self._taken, known, default)
 
-    def _ask(self, kind: int, key: bytes, *arguments: Any) -> Deferred[Answer]:
+    def _ask(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]:
         """Ask the leader of the key's group."""
         identity = self._identity
         if identity is None or self._life.phase is not Phase.UP or self._life.refusal is not None:
             return self._run(self._do_once_known(kind, key, arguments))
         return self._client.do(partition_of(key, identity.partition_bits), kind, key, arguments)
 
-    def _value_or(self, answer: Answer, default: Any) -> Any:
-        return default if answer.status == ABSENT else self._unpacked(_parts(answer, 3)[0])
+    def _value_or(self, answer: Answer, default: object) -> Value:
+        return default if answer.status == ABSENT else self._unpacked(_value(answer))
 
-    def _value_of(self, answer: Answer, key: bytes) -> Any:
+    def _value_of(self, answer: Answer, key: bytes) -> Value:
         if answer.status == ABSENT:
             raise KeyError(key)
-        return self._unpacked(_parts(answer, 3)[0])
+        return self._unpacked(_value(answer))
 
-    def _taken(self, answer: Answer, key: bytes, default: tuple[Any, ...]) -> Any:
+    def _taken(self, answer: Answer, key: bytes, default: tuple[object, ...]) -> Value:
         if answer.status == DONE:
             return self._unpacked(_blob(answer))
         if default:
@@ -115,8 +117,7 @@ class RingDict(DictMixin):
         answer = await self._ask(operations.GET, key)
         if answer.status == ABSENT:
             return None
-        value: bytes = _parts(answer, 3)[0]
-        return value
+        return _value(answer)
 
     async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
@@ -126,7 +127,7 @@ class RingDict(DictMixin):
         """See :class:`~chordtx.dictionary.DictMixin`."""
         await self._ask(operations.DELETE, key, None)
 
-    async def _pop(self, key: bytes, default: tuple[Any, ...]) -> Any:
+    async def _pop(self, key: bytes, default: tuple[object, ...]) -> Value:
         return self._taken(await self._ask(operations.TAKE, key), key, default)
 
     async def _write_fields(self, key: bytes, fields: dict[bytes, bytes]) -> bytes | None:
@@ -138,10 +139,11 @@ class RingDict(DictMixin):
         if answer.status == WRONG_TYPE:
             raise TypeError("a delta can only be applied to a map")
         if answer.status == TOO_LARGE:
-            raise ValueTooLarge("the map would be past the limits", answer.detail or 0, self._value_bytes_max)
+            size_bytes = answer.detail if type(answer.detail) is int else 0
+            raise ValueTooLarge("the map would be past the limits", size_bytes, self._value_bytes_max)
         return _blob(answer)
 
-    async def _do_once_known(self, kind: int, key: bytes, arguments: tuple[Any, ...]) -> Answer:
+    async def _do_once_known(self, kind: int, key: bytes, arguments: tuple[object, ...]) -> Answer:
         identity = await self._ring_known()
         return await self._client.do(partition_of(key, identity.partition_bits), kind, key, arguments)
 
@@ -167,9 +169,7 @@ class RingDict(DictMixin):
         await in_parallel(add, range(identity.partitions))
         return count
 
-    async def _entry_pages(
-        self, prefix: bytes, *, with_values: bool
-    ) -> AsyncGenerator[list[tuple[Any, ...]], None]:
+    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Entry], None]:
         """All entries whose keys begin so, partition by partition; some partitions are asked ahead."""
         identity = await self._ring_known()
         ahead: deque[tuple[int, Deferred[Answer]]] = deque()
@@ -220,14 +220,20 @@ def _must_have_been(answer: Answer, key: bytes) -> None:
         raise KeyError(key)
 
 
-def _parts(answer: Answer, count: int) -> Any:
-    if not isinstance(answer.detail, tuple) or len(answer.detail) != count:
-        raise ProtocolError("an answer of another kind was expected")
-    return answer.detail
+def _value(answer: Answer) -> bytes:
+    """Out of what GET has found."""
+    found = answer.detail
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise ProtocolError(_ANOTHER_KIND)
+    value: bytes = found[0]
+    return value
 
 
-def _page(answer: Answer) -> tuple[list[tuple[Any, ...]], bool]:
-    entries, has_more = _parts(answer, 2)
+def _page(answer: Answer) -> tuple[list[Entry], bool]:
+    found = answer.detail
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ProtocolError(_ANOTHER_KIND)
+    entries, has_more = found
     if has_more and not entries:
         raise ProtocolError("a page that brings nothing would be asked for again for ever")
     return entries, has_more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from attrs import field, frozen
 
@@ -31,7 +30,7 @@ class LedGroup:
         return 2 * len(self.ready - {id}) > len(self.members)
 
 
-def led_to_wire(led: Mapping[int, LedGroup]) -> list[Any]:
+def led_to_wire(led: Mapping[int, LedGroup]) -> list[object]:
     """:returns: ``[ids, [[partition, members, ready], ...]]``, both by places among the ids."""
     ids = sorted({id for group in led.values() for id in group.members})
     places = {id: place for place, id in enumerate(ids)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from chordtx.chord.health import LedGroup
@@ -84,7 +84,7 @@ class Watch(Protocol):
     def key_changed(self, key: bytes, is_gone: bool | None) -> None:
         """A key came or went; ``is_gone`` is None for one that has another value."""
 
-    def before(self, operation: Operation) -> Deferred[Any] | None:
+    def before(self, operation: Operation) -> Deferred[object] | None:
         """What an operation has to wait for; None when it may be done."""
 
 
@@ -104,7 +104,7 @@ class Hosting:
         self,
         me: Member,
         settings: GroupSettings,
-        reactor: Any,
+        reactor: IReactorTime,
         clocks: Clocks,
         links: Links,
         rng: Randomness,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgpack
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
 from chordtx.chord.hosting import Hosting
@@ -41,7 +42,7 @@ class Folder(Protocol):
 OpenFolder = Callable[[RunInThread], Folder]
 
 
-def opens(path: str | None, subnet: str, reactor: Any) -> OpenFolder | None:
+def opens(path: str | None, subnet: str, reactor: IReactorTime) -> OpenFolder | None:
     """What opens the folder at ``path``; None when there is none."""
     if path is None:
         return None
@@ -57,7 +58,9 @@ class KeptFolder:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, open: OpenFolder | None, known: Callable[[], list[Address]]) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, open: OpenFolder | None, known: Callable[[], list[Address]]
+    ) -> None:
         self._open = open
         self._known = known
         self._folder: Folder | None = None
@@ -80,7 +83,7 @@ class KeptFolder:
         return "" if self._folder is None else str(self._folder.path)
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         """What operators see of it, fit for JSON; nothing without one."""
         if self._folder is None:
             return {}

@@ -6,18 +6,22 @@ a neighbour that fell silent is dead, and leaves. It must not know records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from random import Random
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
+from chordtx.chord.contacts import Contacts
 from chordtx.chord.routing import Routing, contact_of
-from chordtx.config import ChordSettings
+from chordtx.config import ChordSettings, MeshSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
-from chordtx.mesh.loop import Loop
+from chordtx.mesh.calls import Method
+from chordtx.mesh.limited_log import LimitedLog
+from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.waiting import Gate, within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
@@ -29,10 +33,42 @@ _CONTACTS_MAX = 64
 _ASKED_FOR_PLACE_MAX = 8
 
 
+class Node(Protocol):
+    """What of the service its membership needs."""
+
+    _methods: dict[str, Method]
+
+    @property
+    def reactor(self) -> object:
+        """For the time."""
+
+    @property
+    def settings(self) -> MeshSettings:
+        """Of the mesh."""
+
+    @property
+    def _rng(self) -> Random:
+        """Its random source."""
+
+    @property
+    def _contacts(self) -> Contacts:
+        """Its links."""
+
+    @property
+    def _limited_log(self) -> LimitedLog:
+        """For lines that peers can cause."""
+
+    def _background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
+        """Run a coroutine until it ends or the node stops."""
+
+    def _keep(self, name: str, round: Round, pause: Pause, first_after_seconds: float = 0.0) -> Loop:
+        """Do something again and again until the node stops."""
+
+
 class Membership:
     """One node's dealings with its neighbours.
 
-    :param node: the service: gives ``reactor``, ``_rng``, ``_keep``, ``_contacts`` and so on.
+    :param node: the service.
     :param changed: called after each change of our neighbours.
     :param calm_max: up to so many times longer are the pauses between rounds while nothing changes.
     """
@@ -41,7 +77,7 @@ class Membership:
 
     def __init__(
         self,
-        node: Any,
+        node: Node,
         ring: RingNode,
         routing: Routing,
         settings: ChordSettings,
@@ -121,22 +157,24 @@ class Membership:
 
     # What others ask
 
-    def _find(self, caller: MeshConnection, position: Any, hops: Any, seconds: Any) -> Deferred[list[Any]]:
+    def _find(
+        self, caller: MeshConnection, position: object, hops: object, seconds: object
+    ) -> Deferred[list[object]]:
         """``find(position, hops, seconds)``: who owns a position. So long the caller waits."""
         if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
             raise ProtocolError("find takes a position and a count of hops")
-        if type(seconds) not in (int, float) or not seconds > 0:
+        if not (type(seconds) is int or type(seconds) is float) or not seconds > 0:
             raise ProtocolError("find takes the seconds that its caller waits")
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
         return Deferred.fromCoroutine(self._find_for(int.from_bytes(position, "big"), hops, seconds))
 
-    async def _find_for(self, position: int, hops: int, seconds: float) -> list[Any]:
+    async def _find_for(self, position: int, hops: int, seconds: float) -> list[object]:
         longest = self._settings.call_timeout_seconds
         found = await self._routing.lookup(position, hops, within_seconds=min(seconds, longest))
         return type(found)(found.start, found.chain, found.hops + 1).to_wire()
 
-    def _neighbours(self, caller: MeshConnection) -> list[Any]:
+    def _neighbours(self, caller: MeshConnection) -> list[object]:
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
         predecessor = self._ring.predecessor
@@ -145,7 +183,7 @@ class Membership:
             [contact.to_wire() for contact in self._ring.successors],
         ]
 
-    def _notified(self, caller: MeshConnection) -> list[Any]:
+    def _notified(self, caller: MeshConnection) -> list[object]:
         if not self._ring.is_member:
             raise NotJoined("this node is in no ring")
         if caller.address is None or not caller.address.reachable:
@@ -158,13 +196,13 @@ class Membership:
             self._tell(before, "nudge")
         return []
 
-    def _nudge(self, caller: MeshConnection) -> list[Any]:
+    def _nudge(self, caller: MeshConnection) -> list[object]:
         self._node._contacts.member(caller)
         if self._loop is not None:
             self._loop.wake(_NUDGED_SECONDS)
         return []
 
-    def _left(self, caller: MeshConnection) -> list[Any]:
+    def _left(self, caller: MeshConnection) -> list[object]:
         # It says already that it stores nothing: so not from members, but from whom it concerns.
         if not self._node._contacts.has_place(caller):
             raise NotJoined("somebody else has the link to this id")
@@ -208,7 +246,7 @@ class Membership:
         self._loop = self._node._keep("membership", self._round, self._pause_seconds, first_after_seconds)
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node._rng.random()
+        drawn = self._node._rng.random()
         return self._settings.stabilize_interval_seconds * self._calm * (0.75 + 0.5 * drawn)
 
     def _hurry(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionRefusedError
@@ -15,6 +14,7 @@ from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.chord.routing import contact_of
+from chordtx.chord.service_protocol import Service
 from chordtx.errors import ChordError, NotJoined
 from chordtx.group.messages import Answer
 from chordtx.group.rank import NodeId
@@ -24,15 +24,12 @@ from chordtx.mesh.calls import Asker
 from chordtx.mesh.first_link import all_refused, why_not_joined
 from chordtx.mesh.life import Phase
 from chordtx.mesh.limited_log import LimitedLog
-from chordtx.mesh.loop import Loop
+from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.ring.partitions import partition_of
 from chordtx.ring.space import apart
 from chordtx.wire import Message, encode_id
-
-if TYPE_CHECKING:
-    from chordtx.chord.service import ChordService
 
 _BOOK_MAX = 4096
 _CLIENT_ID_BYTES = 16
@@ -41,7 +38,7 @@ _CLIENT_ID_BYTES = 16
 class NodeParts:
     """See the module. Each part says in a Protocol class which of these it needs."""
 
-    def __init__(self, service: ChordService) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
         self._for_legacy: LegacyParts | None = None
 
@@ -49,8 +46,7 @@ class NodeParts:
 
     def seconds(self) -> float:
         """A clock that only runs forward."""
-        seconds: float = self._service.reactor.seconds()
-        return seconds
+        return self._service.reactor.seconds()
 
     def lease_seconds(self) -> float:
         """The clock of leases."""
@@ -68,7 +64,7 @@ class NodeParts:
         """From 0 to 1."""
         return self._service._rng.random()
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
         return self._service._background(work)
 
@@ -177,7 +173,7 @@ class NodeParts:
         """Whether it only uses the ring."""
         return self._service.leeching
 
-    def keep(self, name: str, round: Callable[[], Awaitable[Any]], pause: Callable[[], float]) -> Loop:
+    def keep(self, name: str, round: Round, pause: Pause) -> Loop:
         """Do something again and again until the node stops."""
         return self._service._keep(name, round, pause)
 
@@ -228,7 +224,7 @@ class NodeParts:
         """Call those who do."""
         self._service._emit("delete" if deleted else "add", self._service, key)
 
-    def tell_everyone(self, *payload: Any) -> Message:
+    def tell_everyone(self, *payload: object) -> Message:
         """Begin a broadcast."""
         return self._service._broadcast(*payload)
 
@@ -256,7 +252,7 @@ class NodeParts:
         """Connect in the background."""
         self._service._connect_quietly(address)
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[Any, ...]) -> None:
+    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
         """Call a method of another node; ``asker`` is told what came of it.
 
         In a ring larger than our links another node that we are linked to passes it on: the one nearest on
@@ -273,7 +269,7 @@ class NodeParts:
         by = contact_of(min(members, key=lambda link: apart(link.id_10, contact.id)))
         contacts.ask(_PassedOn(asker, contact), by, "pass_on", (node_id_of(contact.id), *arguments))
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
         return self._service._contacts.call(contact, method, *arguments)
 
@@ -365,7 +361,7 @@ class _PassedOn:
         self._asker = asker
         self._asked = asked
 
-    def answered(self, peer: Contact, results: list[Any]) -> None:
+    def answered(self, peer: Contact, results: list[object]) -> None:
         """See :class:`~chordtx.mesh.calls.Asker`."""
         self._asker.answered(self._asked, results)
 
@@ -377,7 +373,7 @@ class _PassedOn:
 class LegacyParts(NodeParts):
     """What of a node its dealings with legacy peers need, beside."""
 
-    def __init__(self, service: ChordService) -> None:
+    def __init__(self, service: Service) -> None:
         NodeParts.__init__(self, service)
         settings = service._chord_settings
         self.reactor = service.reactor
@@ -443,7 +439,7 @@ class LegacyParts(NodeParts):
         state = None if group is None else group.replica.state
         return [] if state is None else list(state.records)
 
-    def do_for_legacy(self, kind: int, key: bytes, *arguments: Any) -> Deferred[Answer]:
+    def do_for_legacy(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]:
         """An operation, at the leader of the key's group, by the client that asks for legacy peers."""
         identity = self.identity()
         if identity is None:
@@ -452,7 +448,7 @@ class LegacyParts(NodeParts):
 
     # Others
 
-    def call_any(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call_any(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask a node, which may be this one."""
         if contact.id == self.own_id():
             return maybeDeferred(self._service._methods[method], None, *arguments)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -37,7 +37,7 @@ class Node(Protocol):
     def own_id(self) -> int:
         """Its id."""
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
 
     def member(self, caller: MeshConnection) -> Contact:
@@ -49,7 +49,7 @@ class Node(Protocol):
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
 
 
@@ -85,28 +85,28 @@ class Operating:
                 silent.append(str(Address(contact.host, contact.port)))
         return judge(led, identity.partitions, identity.replicas, nodes, silent, expected, stopped)
 
-    async def _led(self, contact: Contact) -> Any:
+    async def _led(self, contact: Contact) -> object:
         if contact.id == self._node.own_id():
             return self._own_led()
         return (await self._node.call(contact, "led_groups"))[0]
 
-    def led_groups(self, caller: MeshConnection) -> list[Any]:
+    def led_groups(self, caller: MeshConnection) -> list[object]:
         """``led_groups()``: see :func:`~chordtx.chord.health.led_to_wire`."""
         return [self._own_led()]
 
-    def _own_led(self) -> list[Any]:
+    def _own_led(self) -> list[object]:
         hosting = self._node.hosting()
         return led_to_wire({} if hosting is None else hosting.led())
 
     # Orders
 
-    def leave(self, caller: MeshConnection) -> Deferred[list[Any]]:
+    def leave(self, caller: MeshConnection) -> Deferred[list[object]]:
         """``leave()``: the node leaves its groups and the ring for good. Answers once it has."""
         _must_be_local(caller)
         self._log.info("leaves for good, as an operator says")
         return self._node.leave_for_good().addCallback(lambda _: [])
 
-    def recover(self, caller: MeshConnection) -> Deferred[list[Any]]:
+    def recover(self, caller: MeshConnection) -> Deferred[list[object]]:
         """``recover()``: groups without a majority go on without those who are missing.
 
         :returns: how many partitions went on.
@@ -114,7 +114,7 @@ class Operating:
         _must_be_local(caller)
         return Deferred.fromCoroutine(self._recover())
 
-    async def _recover(self) -> list[Any]:
+    async def _recover(self) -> list[object]:
         contacts = await self._walk.contacts()
         went_on = 0
         for contact in contacts:
@@ -129,7 +129,7 @@ class Operating:
                     self._log.warn("{address} could not recover: {error}", address=address, error=str(error))
         return [went_on]
 
-    def force(self, caller: MeshConnection) -> Deferred[list[Any]]:
+    def force(self, caller: MeshConnection) -> Deferred[list[object]]:
         """``force()``: a member passes an operator's word on."""
         self._node.member(caller)
         return Deferred.fromCoroutine(self._force()).addCallback(lambda count: [count])

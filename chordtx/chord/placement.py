@@ -11,7 +11,7 @@ from collections.abc import Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from operator import is_
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -59,7 +59,7 @@ class Node(Protocol):
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
 
     def met(self, contact: Contact) -> None:
@@ -68,7 +68,7 @@ class Node(Protocol):
     def seconds(self) -> float:
         """A clock that only runs forward."""
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
 
 
@@ -253,7 +253,7 @@ class Placement:
             self._log.debug("nobody leads partition {number}: {error}", number=partition, error=str(error))
             return None
 
-    async def _tell_leader(self, leader: Contact, partitions: list[int], told: list[Any]) -> set[int]:
+    async def _tell_leader(self, leader: Contact, partitions: list[int], told: Sequence[object]) -> set[int]:
         """:returns: the partitions that it does not lead."""
         try:
             answer = list(placed_elsewhere(await self._node.call(leader, "place", told, partitions)))
@@ -301,7 +301,7 @@ class Placement:
             with suppress(ChordError):
                 await self._node.call(owner, "leads", partitions)
 
-    def led(self, caller: MeshConnection, partitions: Any) -> list[Any]:
+    def led(self, caller: MeshConnection, partitions: object) -> list[object]:
         """``leads(partitions)``: the caller leads these, and is not in the row that ought to keep them."""
         leader = self._node.member(caller)
         for partition in self._partitions_from_wire(partitions):
@@ -311,7 +311,7 @@ class Placement:
 
     # What others ask
 
-    def placed(self, caller: MeshConnection, told: Any, partitions: Any) -> list[Any]:
+    def placed(self, caller: MeshConnection, told: object, partitions: object) -> list[object]:
         """``place([[contact, has_disk], ...], partitions)`` -> ``[[partition, who leads or nil], ...]``.
 
         Those are named that this node does not lead. The caller owns their lowest positions.
@@ -328,7 +328,7 @@ class Placement:
                 elsewhere.append([partition, None if group is None else group.who_leads()])
         return [elsewhere]
 
-    def _partitions_from_wire(self, partitions: Any) -> list[int]:
+    def _partitions_from_wire(self, partitions: object) -> list[int]:
         identity = self._node.identity()
         if identity is None:
             raise NotJoined("this node is in no ring")
@@ -338,7 +338,7 @@ class Placement:
             raise ProtocolError("there is no such partition")
         return partitions
 
-    def _members_from_wire(self, told: Any) -> tuple[Member, ...]:
+    def _members_from_wire(self, told: object) -> tuple[Member, ...]:
         if not isinstance(told, list) or not 0 < len(told) <= MEMBERS_MAX:
             raise ProtocolError(f"a row has 1 to {MEMBERS_MAX} members")
         members = []
@@ -353,7 +353,7 @@ class Placement:
         return tuple(sorted(members))
 
 
-def placed_elsewhere(answer: list[Any]) -> Iterable[tuple[int, bytes | None]]:
+def placed_elsewhere(answer: list[object]) -> Iterable[tuple[int, bytes | None]]:
     """What ``place`` has answered. :raises ProtocolError: when it is nothing like that."""
     if len(answer) != 1 or not isinstance(answer[0], list):
         raise ProtocolError("place answers with a list")

@@ -8,28 +8,56 @@ partition is for its group to know: only one side can have had a majority of it.
 
 from __future__ import annotations
 
-from typing import Any
+from random import Random
+from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from chordtx.chord.contacts import Contacts
 from chordtx.chord.membership import Membership
-from chordtx.chord.routing import ID_BYTES, Found, contact_of
+from chordtx.chord.routing import ID_BYTES, Found, Routing, contact_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError
 from chordtx.mesh import Address, MeshConnection
-from chordtx.mesh.loop import Loop
+from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.ring import RingNode
+
+
+class Node(Protocol):
+    """What of the service it needs."""
+
+    @property
+    def _rng(self) -> Random:
+        """Its random source."""
+
+    @property
+    def _contacts(self) -> Contacts:
+        """Its links."""
+
+    @property
+    def _routing(self) -> Routing:
+        """What it knows of the ring."""
+
+    def _remembered(self) -> list[Address]:
+        """Where nodes were reached that it has no link to now."""
+
+    def _link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]:
+        """A link to whoever is reached there."""
+
+    def _keep(self, name: str, round: Round, pause: Pause, first_after_seconds: float = 0.0) -> Loop:
+        """Do something again and again until the node stops."""
 
 
 class Reunion:
     """One node's part.
 
-    :param node: the service: ``_link_to``, ``_contacts``, ``_remembered`` and so on.
+    :param node: the service.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Any, ring: RingNode, membership: Membership, settings: ChordSettings) -> None:
+    def __init__(self, node: Node, ring: RingNode, membership: Membership, settings: ChordSettings) -> None:
         self._node = node
         self._ring = ring
         self._membership = membership
@@ -46,8 +74,7 @@ class Reunion:
             self._loop.stop()
 
     def _pause_seconds(self) -> float:
-        drawn: float = self._node._rng.random()
-        return self._settings.reunion_interval_seconds * (0.5 + drawn)
+        return self._settings.reunion_interval_seconds * (0.5 + self._node._rng.random())
 
     async def _look_once(self) -> None:
         if not self._ring.is_member:
@@ -69,10 +96,8 @@ class Reunion:
     async def _somebody(self) -> MeshConnection | None:
         """A link to somebody that we have none to and do not know to be in our ring, or else to anybody."""
         known = {(contact.host, contact.port) for contact in self._node._routing.arcs.contacts()}
-        remembered: list[Address] = self._node._remembered()
-        remembered = [address for address in remembered if (address.host, address.port) not in known]
+        remembered = [each for each in self._node._remembered() if (each.host, each.port) not in known]
         if remembered:
-            link: MeshConnection = await self._node._link_to(self._node._rng.choice(remembered))
-            return link
-        members: list[MeshConnection] = self._node._contacts.members()
+            return await self._node._link_to(self._node._rng.choice(remembered))
+        members = self._node._contacts.members()
         return self._node._rng.choice(members) if members else None

@@ -6,8 +6,6 @@ themselves; two rings of different identity never do.
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import frozen
 
 from chordtx.config import PARTITION_BITS_MAX
@@ -39,7 +37,7 @@ class RingIdentity:
         """Its name, as people see it."""
         return self.id.hex()
 
-    def to_wire(self) -> list[Any]:
+    def to_wire(self) -> list[object]:
         """:returns: ``[id, partition_bits, replicas]``."""
         return [self.id, self.partition_bits, self.replicas]
 
@@ -79,7 +77,7 @@ class Standing:
     hears: bool = False
     is_stopping: bool = False
 
-    def to_wire(self) -> list[Any]:
+    def to_wire(self) -> list[object]:
         """:returns: ``[identity or nil, has_disk, is_leaving, is_empty, starts, hears, is_stopping]``."""
         ring = None if self.ring is None else self.ring.to_wire()
         told = [self.has_disk, self.is_leaving, self.is_empty, self.starts, self.hears, self.is_stopping]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -46,11 +46,11 @@ class RingView(MeshService):
         return self._ring.predecessor
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         """This node's view, fit for JSON: id, address, ring, neighbours, arc, groups, records, peers."""
         return super().status
 
-    def _own_status(self) -> dict[str, Any]:
+    def _own_status(self) -> dict[str, object]:
         return {
             "leeching": not self._ring.is_member,
             **status_of_ring(self._ring),
@@ -58,7 +58,7 @@ class RingView(MeshService):
             **self._kept.status,
         }
 
-    def _status_summary(self) -> dict[str, Any]:
+    def _status_summary(self) -> dict[str, object]:
         """:attr:`status`, with the number of peers instead of each, and the legacy peers that it hosts."""
         return {**self.status, "peers": len(self.routing_table), "legacy_peers": self._legacy.hosted()}
 
@@ -70,14 +70,14 @@ class RingView(MeshService):
         """
         return self._run(self._operating.health(expected, without))
 
-    def ring(self) -> Deferred[list[dict[str, Any]]]:
+    def ring(self) -> Deferred[list[dict[str, object]]]:
         """The ring, walked once.
 
         :returns: fires with one dict a node, in the order of the walk: id, address, records and so on.
         """
         return self._run(self._walk.walk())
 
-    def order(self, peer: str, what: str) -> Deferred[list[Any]]:
+    def order(self, peer: str, what: str) -> Deferred[list[object]]:
         """Ask one node: for its ``status``; or, if it runs on this machine, to ``leave`` or ``recover``.
 
         :param peer: its address. :returns: fires with what it answers.

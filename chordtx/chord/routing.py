@@ -8,7 +8,7 @@ closest one preceding the position, and the answer comes back the same way. What
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -49,13 +49,13 @@ class Found:
     chain: tuple[Contact, ...]
     hops: int
 
-    def to_wire(self) -> list[Any]:
+    def to_wire(self) -> list[object]:
         """``[start (48 bytes) or nil, contacts, hops]``."""
         start = None if self.start is None else self.start.to_bytes(48, "big")
         return [start, [contact.to_wire() for contact in self.chain], self.hops]
 
     @classmethod
-    def from_wire(cls, value: Any) -> Found:
+    def from_wire(cls, value: object) -> Found:
         """Contacts that nobody can connect to are left out: what they own, the next in the chain owns.
 
         :raises NotJoined: when no contact is left. :raises ProtocolError: when it is anything else.
@@ -74,6 +74,14 @@ class Found:
         return cls(number, tuple(contacts), hops)
 
 
+class Call(Protocol):
+    """Asks a contact, and gives up after a while."""
+
+    def __call__(
+        self, contact: Contact, method: str, /, *arguments: object, timeout_seconds: float
+    ) -> Deferred[list[object]]: ...
+
+
 class Routing:
     """What one node knows of the ring beyond its own place, and how it finds out more.
 
@@ -87,7 +95,7 @@ class Routing:
         ring: RingNode,
         settings: ChordSettings,
         members: Callable[[], Iterable[MeshConnection]],
-        call: Callable[..., Deferred[list[Any]]],
+        call: Call,
         seconds: Callable[[], float],
     ) -> None:
         self._ring = ring

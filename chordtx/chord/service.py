@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from random import Random
-from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
@@ -89,7 +88,7 @@ class ChordService(RingDict, RingView):
 
     def __init__(
         self,
-        reactor: Any = None,
+        reactor: object = None,
         listen: str | IStreamServerEndpoint | None = "tcp:44565:interface=127.0.0.1",
         advertise: str | None = None,
         peers: Iterable[str] = (),
@@ -486,7 +485,7 @@ class ChordService(RingDict, RingView):
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         return self.settings.ping_interval_seconds * self._placement.patience_with(connection.id_10)
 
-    def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
+    def _groups_received(self, connection: MeshConnection, frame: object) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
         self._serving.groups_received(connection, frame)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -37,7 +37,7 @@ class Node(Protocol):
     def own_id(self) -> int:
         """Its id."""
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
 
 
@@ -50,7 +50,7 @@ class Serving:
         self._limits = limits
         self._value_bytes_max = value_bytes_max
 
-    def groups_received(self, link: MeshConnection, *frame: Any) -> None:
+    def groups_received(self, link: MeshConnection, *frame: object) -> None:
         """``groups [0x45, frame]``: what members of groups tell one another.
 
         :raises ProtocolError: when it is nothing like that.
@@ -65,7 +65,7 @@ class Serving:
             entries = from_wire(frame[0], self._limits, self._value_bytes_max, identity.partitions)
             hosting.received(node_id_of(link.id_10), entries)
 
-    def pass_on(self, caller: MeshConnection, to: Any, *told: Any) -> Deferred[list[Any]]:
+    def pass_on(self, caller: MeshConnection, to: object, *told: object) -> Deferred[list[object]]:
         """``pass_on(id, partition, *operation)``: ``do`` of another node, for who has no link to it.
 
         Where that node is reached we know ourselves: a stranger is not to make us connect to anybody.
@@ -75,13 +75,15 @@ class Serving:
         operation_from_wire(told[1:], self._value_bytes_max)
         return Deferred.fromCoroutine(self._pass_on(to, told))
 
-    async def _pass_on(self, to: NodeId, told: Sequence[Any]) -> list[Any]:
+    async def _pass_on(self, to: NodeId, told: Sequence[object]) -> list[object]:
         contact = await self._leaders.contact(to)
         if contact is None:
             raise NotJoined("there is no such node in the ring")
         return await self._node.call(contact, "do", *told)
 
-    def do(self, caller: MeshConnection, partition: Any, *told: Any) -> list[Any] | Deferred[list[Any]]:
+    def do(
+        self, caller: MeshConnection, partition: object, *told: object
+    ) -> list[object] | Deferred[list[object]]:
         """``do(partition, *operation)`` -> ``[status, detail, rank]``."""
         hosting, identity = self._node.hosting(), self._node.identity()
         if hosting is None or identity is None:
@@ -100,5 +102,5 @@ class Serving:
         return _told(answer)
 
 
-def _told(answer: Answer) -> list[Any]:
+def _told(answer: Answer) -> list[object]:
     return [*answer_to_wire(answer)]

@@ -8,7 +8,7 @@ that nobody needs are closed where there are more than the bound. So none is mad
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -62,7 +62,7 @@ class Node(Protocol):
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def background(self, work: Coroutine[object, object, object]) -> Deferred[object]:
         """Run a coroutine until it ends or the node stops."""
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.mesh import Address
 from chordtx.ring import Contact, RingNode
 
 
-def status_of_ring(ring: RingNode) -> dict[str, Any]:
+def status_of_ring(ring: RingNode) -> dict[str, object]:
     """A node's place in the ring, fit for JSON: ``next``, ``prev``, ``successors`` and ``arc``."""
     arc = None
     if ring.predecessor is not None:
@@ -23,7 +21,7 @@ def status_of_ring(ring: RingNode) -> dict[str, Any]:
     }
 
 
-def status_of_groups(identity: RingIdentity | None, hosting: Hosting | None) -> dict[str, Any]:
+def status_of_groups(identity: RingIdentity | None, hosting: Hosting | None) -> dict[str, object]:
     """What a node keeps, fit for JSON.
 
     ``groups`` that it has records of, and ``filling`` ones that it has none of yet; of how many it ``leads``,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -19,7 +19,7 @@ _NODES_MAX = 100_000
 class Node(Protocol):
     """What of a node a walk needs."""
 
-    def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
+    def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
 
 
@@ -27,7 +27,7 @@ class RingWalk:
     """One node's walks. :param own_status: gives the node's own word."""
 
     def __init__(
-        self, node: Node, ring: RingNode, routing: Routing, own_status: Callable[[], dict[str, Any]]
+        self, node: Node, ring: RingNode, routing: Routing, own_status: Callable[[], dict[str, object]]
     ) -> None:
         self._node = node
         self._ring = ring
@@ -42,7 +42,7 @@ class RingWalk:
         first = (await self._routing.lookup(SIZE - 1)).chain[0]
         return await self._routing.everyone(first)
 
-    async def walk(self) -> list[dict[str, Any]]:
+    async def walk(self) -> list[dict[str, object]]:
         """Every node of the ring, in the order of the walk.
 
         Legacy peers stand before the node of ours that is their host. One that does not answer is passed
@@ -50,7 +50,7 @@ class RingWalk:
 
         :raises NotJoined: when no member can be reached.
         """
-        nodes: list[dict[str, Any]] = []
+        nodes: list[dict[str, object]] = []
         ahead: Sequence[Contact] = (await self._routing.lookup(SIZE - 1)).chain
         answered: set[int] = set()
         silent: set[int] = set()
@@ -70,7 +70,7 @@ class RingWalk:
             nodes.append(status)
         return nodes
 
-    async def _visit(self, contact: Contact) -> tuple[dict[str, Any], Sequence[Contact]]:
+    async def _visit(self, contact: Contact) -> tuple[dict[str, object], Sequence[Contact]]:
         if contact.id == self._ring.me.id:
             return self._own_status(), self._ring.successors
         status = await self._node.call(contact, "status")
@@ -82,7 +82,7 @@ class RingWalk:
         return status[0], usable_contacts(neighbours[1])
 
 
-def _legacy_peers_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+def _legacy_peers_of(status: dict[str, object]) -> list[dict[str, object]]:
     """Taken out of a status, which is a peer's word and may hold anything."""
     told = status.pop("legacy_peers", [])
     return [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -67,7 +67,7 @@ class Configuration:
         """The configuration of the next epoch, with these members."""
         return Configuration(self.epoch.successor(), tuple(members))
 
-    def to_wire(self) -> tuple[Any, ...]:
+    def to_wire(self) -> tuple[Epoch, tuple[Member, ...], Rank]:
         """:returns: ``(epoch, ((id, has a disk), ...), base)``."""
         return (self.epoch, self.members, self.base)
 

@@ -6,14 +6,13 @@ Arrays are tuples here. What is wrong raises :class:`~chordtx.errors.ProtocolErr
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 from chordtx.errors import ProtocolError
-from chordtx.group.configuration import members_from_wire
+from chordtx.group.configuration import Member, members_from_wire
 from chordtx.group.copying import LEAVES_AT_ONCE
 from chordtx.group.digest import DIGEST_BYTES, LEAVES
 from chordtx.group.operations import is_finite
-from chordtx.group.rank import COUNT_MAX, Epoch, ballot_from_wire, epoch_from_wire
+from chordtx.group.rank import COUNT_MAX, Ballot, Epoch, ballot_from_wire, epoch_from_wire
 from chordtx.group.state import CLIENT_BYTES_MAX, Client, client_from_wire
 
 #: More partitions than any ring has: a bound on what a stranger can make a node keep.
@@ -58,12 +57,12 @@ def wait(obj: object) -> float:
     raise ProtocolError("nobody waits for less than no time")
 
 
-def ballot_or_none(obj: object) -> Any:
+def ballot_or_none(obj: object) -> Ballot | None:
     """A ballot, or None."""
     return None if obj is None else ballot_from_wire(obj)
 
 
-def members_or_none(obj: object) -> Any:
+def members_or_none(obj: object) -> tuple[Member, ...] | None:
     """Members, or None."""
     return None if obj is None else members_from_wire(obj)
 

@@ -14,7 +14,6 @@ Named tuples are arrays of their fields. Whatever the bytes are, reading them gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import msgpack
 from attrs import evolve
@@ -58,6 +57,7 @@ from chordtx.group.operations import (
     LIST_ENTRIES_MAX,
     READS,
     TOO_LARGE,
+    Entry,
     arguments_from_wire,
     is_finite,
 )
@@ -94,11 +94,14 @@ _READ_FIELDS = _CHANGE_FIELDS - _KIND
 _NOBODY = bytes(16)
 #: More than this is sent in several frames.
 FRAME_BYTES = 1 << 20
+_NO_MESSAGE = "a message is an array that begins with its partition"
 
 Entries = list[tuple[int, Message]]
+#: A message as it came: its partition, its code, and its fields.
+Row = tuple[object, ...]
 
 
-def _in_wire_form(obj: object) -> Any:
+def _in_wire_form(obj: object) -> object:
     """What msgpack cannot pack by itself."""
     if type(obj) is Configuration:
         return obj.to_wire()
@@ -107,7 +110,7 @@ def _in_wire_form(obj: object) -> Any:
     raise TypeError(f"{type(obj).__name__} has no wire form")
 
 
-def _unpacked(data: bytes, limits: Limits) -> Any:
+def _unpacked(data: bytes, limits: Limits) -> object:
     """The array that a frame is, with tuples for arrays.
 
     Most frames are small and right: those msgpack reads itself, within bounds. The keys of maps are bytes
@@ -126,21 +129,21 @@ def _unpacked(data: bytes, limits: Limits) -> Any:
         raise ProtocolError(f"broken msgpack: {error}") from error
 
 
-def _rows(data: bytes, limits: Limits) -> tuple[tuple[Any, ...], ...]:
+def _rows(data: bytes, limits: Limits) -> tuple[Row, ...]:
     """The messages of a frame: each has a partition and one thing more."""
     rows = _unpacked(data, limits)
     if type(rows) is not tuple:
         raise ProtocolError("a frame is an array")
     for row in rows:
-        if type(row) is not tuple or len(row) < 2 or type(row[0]) is not int:
-            raise ProtocolError("a message is an array that begins with its partition")
+        if type(row) is not tuple or len(row) < 2:
+            raise ProtocolError(_NO_MESSAGE)
     return rows
 
 
 # Messages as a whole
 
 
-def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
+def _accept(row: Row, value_bytes_max: int) -> Accept:
     _, _, ballot, epoch, after, now_ms, told, sent = row
     if type(after) is not int or not 0 <= after <= COUNT_MAX:
         raise ProtocolError("a sequence is a number from 0 on")
@@ -158,7 +161,7 @@ def _accept(row: tuple[Any, ...], value_bytes_max: int) -> Accept:
     )
 
 
-def _accepted(row: tuple[Any, ...], _: int) -> Accepted:
+def _accepted(row: Row, _value_bytes_max: int) -> Accepted:
     _, _, ballot, epoch, sequence, sent, wall_ms, full = row
     if type(sequence) is not int or not -1 <= sequence <= COUNT_MAX:
         raise ProtocolError("a sequence is a number from -1 on")
@@ -170,7 +173,7 @@ def _accepted(row: tuple[Any, ...], _: int) -> Accepted:
     )
 
 
-def _give(row: tuple[Any, ...], value_bytes_max: int) -> Give:
+def _give(row: Row, value_bytes_max: int) -> Give:
     _, _, rank, leaf, began, told, surplus, whole, after = row
     if type(told) is not dict:
         raise ProtocolError("records are a map")
@@ -192,31 +195,30 @@ def _give(row: tuple[Any, ...], value_bytes_max: int) -> Give:
     )
 
 
-def _give_clients(row: tuple[Any, ...], _: int) -> GiveClients:
+def _give_clients(row: Row, _value_bytes_max: int) -> GiveClients:
     _, _, rank, began, told, more = row
-    clients = fields.clients(told)
-    if fields.flag(more) and not clients:
+    clients, has_more = fields.clients(told), fields.flag(more)
+    if has_more and not clients:
         raise ProtocolError("an answer that brings nothing would be asked for again for ever")
-    return GiveClients(rank_from_wire(rank), fields.client_id_or_none(began), clients, more)
+    return GiveClients(rank_from_wire(rank), fields.client_id_or_none(began), clients, has_more)
 
 
-Check = Callable[[object], Any]
-Reader = Callable[[tuple[Any, ...], int], Message]
+Check = Callable[[object], object]
+Reader = Callable[[Row, int], Message]
 
 
-def _by(kind: Any, *checks: Check) -> tuple[Any, int, Reader]:
+def _by(kind: type[Message], *checks: Check) -> tuple[type[Message], int, Reader]:
     """A message whose fields tell nothing of one another."""
 
-    def read(row: tuple[Any, ...], _: int) -> Message:
-        message: Message = kind(*[check(field) for check, field in zip(checks, row[2:], strict=True)])
-        return message
+    def read(row: Row, _: int) -> Message:
+        return named(kind, [check(field) for check, field in zip(checks, row[2:], strict=True)])
 
     return kind, 2 + len(checks), read
 
 
 #: Each class of messages: its place is its code; how long its row is; and what reads it. New ones are added
 #: at the end, and those that are there stay as they are: nodes of other versions speak them.
-_FORMS: tuple[tuple[Any, int, Reader], ...] = (
+_FORMS: tuple[tuple[type[Message], int, Reader], ...] = (
     _by(Prepare, ballot_from_wire, epoch_from_wire, fields.ballot_or_none, fields.flag),
     _by(
         Promise,
@@ -288,6 +290,8 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
     entries: Entries = []
     for row in _rows(data, limits):
         partition, code = row[0], row[1]
+        if type(partition) is not int:
+            raise ProtocolError(_NO_MESSAGE)
         if type(code) is not int or not 0 <= code < len(_FORMS):
             raise ProtocolError("there is no such message")
         _, length, read = _FORMS[code]
@@ -302,7 +306,7 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
 # Clients
 
 
-def operation_to_wire(operation: Operation) -> Sequence[Any]:
+def operation_to_wire(operation: Operation) -> Sequence[object]:
     """One operation by itself. Nobody remembers reads: they have no id on the wire."""
     return operation[_KIND:] if operation.kind in READS else operation
 
@@ -326,7 +330,7 @@ def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
     return named(Operation, (fields.client_id(client), number, answered, stamp, kind, key, arguments))
 
 
-def answer_to_wire(answer: Answer) -> Sequence[Any]:
+def answer_to_wire(answer: Answer) -> Sequence[object]:
     """What became of an operation, to who knows which one it was.
 
     A change that is done is committed: its rank is the stamp, too. Reads, and what was not done, need none.
@@ -353,7 +357,7 @@ def answer_from_wire(obj: object, client: bytes, number: int, value_bytes_max: i
     return named(Answer, (client, number, status, detail, rank, stamp))
 
 
-def _detail(obj: object, value_bytes_max: int) -> Any:
+def _detail(obj: object, value_bytes_max: int) -> object:
     """Nothing, a number, a value or an id; or else its shape tells what it is."""
     if obj is None or type(obj) is int or is_finite(obj):
         return obj
@@ -370,12 +374,12 @@ def _detail(obj: object, value_bytes_max: int) -> Any:
     raise ProtocolError("what comes with a status is not what it ought to be")
 
 
-def _page(obj: Sequence[Any], value_bytes_max: int) -> tuple[list[tuple[Any, ...]], bool]:
+def _page(obj: Sequence[object], value_bytes_max: int) -> tuple[list[Entry], bool]:
     """What LIST found."""
     told, more = obj
     if not isinstance(told, ARRAYS) or len(told) > LIST_ENTRIES_MAX:
         raise ProtocolError("a page is an array")
-    entries = []
+    entries: list[Entry] = []
     for each in told:
         if not isinstance(each, ARRAYS) or len(each) != 4:
             raise ProtocolError("an entry of a page is [key, value, expiry, rank]")

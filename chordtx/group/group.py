@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar, Never
 
 from chordtx.config import GroupSettings
 from chordtx.group.candidate import Candidate, Choice
@@ -220,8 +220,8 @@ class Group:
                 candidate.answers.pop(by, None)
             self._evaluate()
 
-    #: What is done with each kind of message, from another member or from this node to itself.
-    HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Any], None]]] = {
+    #: What takes each kind of message, and no other, from another member or from this node to itself.
+    HANDLERS: ClassVar[dict[type, Callable[[Group, NodeId, Never], None]]] = {
         Prepare: _prepare,
         Promise: _promise,
         Refused: _refused,

@@ -9,7 +9,6 @@ before.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from chordtx.config import GroupSettings
 from chordtx.group import operations
@@ -266,7 +265,7 @@ class Leader:
         else:
             self._answer(who, operation, BUSY, None)
 
-    def _answer(self, who: object, operation: Operation, status: int, detail: Any) -> None:
+    def _answer(self, who: object, operation: Operation, status: int, detail: object) -> None:
         stamp = self.committed_rank
         answer = named(Answer, (operation.client, operation.number, status, detail, NO_RANK, stamp))
         self._turn.answer(who, self._partition, answer)
@@ -464,7 +463,7 @@ class Leader:
 
     # Its own changes
 
-    def _make_own(self, kind: int, about: Any) -> None:
+    def _make_own(self, kind: int, about: tuple[object, ...]) -> None:
         now_ms = self._now_of_batch()
         rank = named(Rank, (self._epoch, self.ballot, self.newest + 1))
         self._make(Change(kind, b"", KEEP, b"", 0, b"", 0, 0, about), rank, now_ms, None)

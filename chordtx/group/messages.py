@@ -10,7 +10,7 @@ the next one, and who is in it no more is told that it is gone.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chordtx.group.configuration import Configuration, Member
 from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
@@ -274,7 +274,7 @@ class Operation(NamedTuple):
     stamp: Rank
     kind: int
     key: bytes
-    arguments: tuple[Any, ...]
+    arguments: tuple[object, ...]
 
 
 class Answer(NamedTuple):
@@ -290,7 +290,7 @@ class Answer(NamedTuple):
     client: bytes
     number: int
     status: int
-    detail: Any
+    detail: object
     rank: Rank
     stamp: Rank
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Never
 
 import msgpack
 
@@ -74,9 +74,15 @@ class Moment(NamedTuple):
     value_bytes_max: int
 
 
-Result = tuple[int, Any]
+Result = tuple[int, object]
 Outcome = tuple[Record | None, Result]
-Function = Callable[[Record | None, Moment, tuple[Any, ...]], Outcome]
+#: Of a page that LIST finds: key, value or None, when it expires, and version.
+Entry = tuple[bytes, bytes | None, int, Rank]
+#: Each takes the arguments of its own kind of operations; there are none that all of them take.
+Function = Callable[[Record | None, Moment, Never], Outcome]
+Look = Callable[[list[bytes], Mapping[bytes, Record], Never], Result]
+#: Of a record: never, so many milliseconds from now, or at a time.
+Expires = int | tuple[int] | None
 
 _DONE: Result = (DONE, None)
 #: In a change: the result is what was written. So a large value does not travel twice.
@@ -84,7 +90,7 @@ WRITTEN: Result = (DONE, True)
 _ABSENT: Result = (ABSENT, None)
 
 
-def grows(kind: int, arguments: tuple[Any, ...]) -> bool:
+def grows(kind: int, arguments: tuple[object, ...]) -> bool:
     """Whether an operation may make a member hold more than before."""
     if kind == SET:
         return arguments[0] is not None
@@ -98,14 +104,14 @@ def get(record: Record | None) -> Result:
     return _ABSENT if record is None else (DONE, (record.value, record.expires_ms, record.rank))
 
 
-def _set(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _set(record: Record | None, at: Moment, arguments: tuple[bytes | None, Expires]) -> Outcome:
     value, expires = arguments
     if value is None:
         return None, _DONE
     return _written(value, expires_ms(expires, at.now_ms), at), _DONE
 
 
-def _delete(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _delete(record: Record | None, at: Moment, arguments: tuple[Rank | None]) -> Outcome:
     (version,) = arguments
     if record is None:
         return None, _ABSENT
@@ -114,7 +120,9 @@ def _delete(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Ou
     return None, _DONE
 
 
-def _compare_and_set(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _compare_and_set(
+    record: Record | None, at: Moment, arguments: tuple[Rank | None, bytes | None, Expires]
+) -> Outcome:
     version, value, expires = arguments
     present = None if record is None else record.rank
     if present != version:
@@ -122,7 +130,7 @@ def _compare_and_set(record: Record | None, at: Moment, arguments: tuple[Any, ..
     return _set(record, at, (value, expires))
 
 
-def _delta(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _delta(record: Record | None, at: Moment, arguments: tuple[bytes]) -> Outcome:
     (fields,) = arguments
     entries = {} if record is None else map_entries(record.value)
     if entries is None:
@@ -134,7 +142,7 @@ def _delta(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Out
     return _rewritten(record, value, at), (DONE, value)
 
 
-def _increment(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _increment(record: Record | None, at: Moment, arguments: tuple[bytes]) -> Outcome:
     by = msgpack.unpackb(arguments[0])
     present = 0 if record is None else _number(record.value)
     if present is None:
@@ -146,11 +154,11 @@ def _increment(record: Record | None, at: Moment, arguments: tuple[Any, ...]) ->
     return _rewritten(record, msgpack.packb(total), at), (DONE, total)
 
 
-def _take(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _take(record: Record | None, at: Moment, arguments: tuple[()]) -> Outcome:
     return None, _ABSENT if record is None else (DONE, record.value)
 
 
-def _touch(record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def _touch(record: Record | None, at: Moment, arguments: tuple[Expires]) -> Outcome:
     (expires,) = arguments
     if record is None:
         return None, _ABSENT
@@ -168,26 +176,28 @@ _FUNCTIONS: dict[int, Function] = {
 }
 
 
-def change(kind: int, record: Record | None, at: Moment, arguments: tuple[Any, ...]) -> Outcome:
+def change(kind: int, record: Record | None, at: Moment, arguments: tuple[object, ...]) -> Outcome:
     """Do what ``kind`` says to a key. A record whose time is over is as good as none.
 
     :param record: that is there. :param arguments: as :func:`arguments_from_wire` gives them.
     :returns: what is there afterwards (``record`` itself when nothing changed), and the result.
     """
-    return _FUNCTIONS[kind](None if is_expired(record, at.now_ms) else record, at, arguments)
+    return _FUNCTIONS[kind](None if is_expired(record, at.now_ms) else record, at, arguments)  # type: ignore[arg-type]  # each kind has its own
 
 
 def look_at_all(
-    kind: int, keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[Any, ...]
+    kind: int, keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[object, ...]
 ) -> Result:
     """LIST or COUNT.
 
     :param keys: of all records, none of which is expired; sorted.
     """
-    return _count(keys, *arguments) if kind == COUNT else _page(keys, records, *arguments)
+    look: Look = _count if kind == COUNT else _page
+    return look(keys, records, arguments)  # type: ignore[arg-type]  # each kind has its own
 
 
-def _count(keys: list[bytes], prefix: bytes) -> Result:
+def _count(keys: list[bytes], _: Mapping[bytes, Record], arguments: tuple[bytes]) -> Result:
+    (prefix,) = arguments
     if not prefix:
         return DONE, len(keys)
     start = bisect_left(keys, prefix)
@@ -195,18 +205,14 @@ def _count(keys: list[bytes], prefix: bytes) -> Result:
 
 
 def _page(
-    keys: list[bytes],
-    records: Mapping[bytes, Record],
-    prefix: bytes,
-    after: bytes | None,
-    limit: int,
-    with_values: bool,
+    keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[bytes, bytes | None, int, bool]
 ) -> Result:
     """One page of the keys that begin with a prefix, in order.
 
     :returns: DONE, (entries, whether there are more); an entry is ``(key, value or None, expires_ms, rank)``.
     """
-    entries: list[tuple[Any, ...]] = []
+    prefix, after, limit, with_values = arguments
+    entries: list[Entry] = []
     room = LIST_BYTES_MAX
     start = max(bisect_right(keys, after) if after is not None else 0, bisect_left(keys, prefix))
     for index in range(start, len(keys)):
@@ -222,7 +228,7 @@ def _page(
     return DONE, (entries, False)
 
 
-def expires_ms(expires: Any, now_ms: int) -> int:
+def expires_ms(expires: Expires, now_ms: int) -> int:
     """When a record is gone, from an operation's argument: 0 for never."""
     if expires is None:
         return 0
@@ -307,7 +313,7 @@ def is_finite(obj: object) -> bool:
     return type(obj) is float and math.isfinite(obj)
 
 
-def arguments_from_wire(kind: int, obj: object, value_bytes_max: int) -> tuple[Any, ...]:
+def arguments_from_wire(kind: int, obj: object, value_bytes_max: int) -> tuple[object, ...]:
     """The arguments of an operation, checked.
 
     :raises ProtocolError: when they are not what ``kind`` takes.
@@ -340,7 +346,7 @@ def _version(obj: object, _: int) -> Rank | None:
     return None if obj is None else rank_from_wire(obj)
 
 
-def _expires(obj: object, _: int) -> Any:
+def _expires(obj: object, _: int) -> Expires:
     if obj is None or (type(obj) is int and 0 <= obj <= COUNT_MAX):
         return obj
     if isinstance(obj, ARRAYS) and len(obj) == 1 and type(obj[0]) is int and 0 < obj[0] <= COUNT_MAX:
@@ -385,7 +391,7 @@ def _flag(obj: object, _: int) -> bool:
     raise ProtocolError("true or false was expected")
 
 
-_CHECKS: dict[int, tuple[Callable[[object, int], Any], ...]] = {
+_CHECKS: dict[int, tuple[Callable[[object, int], object], ...]] = {
     GET: (),
     SET: (_value_or_none, _expires),
     DELETE: (_version,),

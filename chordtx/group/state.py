@@ -7,7 +7,7 @@ what is stored afterwards, and not what was asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration, Member, configuration_from_wire, members_from_wire
@@ -45,7 +45,7 @@ class Change(NamedTuple):
     client: bytes
     number: int
     answered: int
-    result: Any
+    result: tuple[object, ...]
 
 
 class Done(NamedTuple):
@@ -103,7 +103,7 @@ class Header(NamedTuple):
     now_ms: int = 0
     next: tuple[Member, ...] | None = None
 
-    def to_wire(self) -> tuple[Any, ...]:
+    def to_wire(self) -> tuple[object, ...]:
         """:returns: ``(configuration, evicted, now_ms, next)``."""
         return (self.configuration.to_wire(), self.evicted, self.now_ms, self.next)
 
@@ -179,12 +179,12 @@ class State:
         if change.client:
             self._remember(change, rank, touched)
         elif change.kind == EXPIRE:
-            for each in change.result:
+            for each in cast("tuple[bytes, ...]", change.result):
                 self._remove(each, touched)
         elif change.kind == SEAL:
-            self.next = change.result
+            self.next = cast("tuple[Member, ...]", change.result)
         elif change.kind == EVICT:
-            self._evict(change.result, touched)
+            self._evict(cast("Rank", change.result), touched)
 
     def _remove(self, key: bytes, touched: Touched) -> None:
         before = self.records.pop(key, None)
@@ -221,7 +221,7 @@ class State:
                 del self.clients[id]
 
 
-def client_to_wire(client: Client) -> tuple[Any, ...]:
+def client_to_wire(client: Client) -> tuple[object, ...]:
     """:returns: ``(answered, newest, ((number, rank, kind, key, result), ...))``."""
     return (
         client.answered,
@@ -285,7 +285,7 @@ def _change_from_wire(obj: object) -> Change:
     return named(Change, (kind, key, effect, value, expires, client, number, answered, result))
 
 
-def _own_from_wire(kind: int, about: object) -> Any:
+def _own_from_wire(kind: int, about: object) -> tuple[object, ...]:
     """What a leader's own change is about."""
     if kind == EXPIRE:
         return _keys_from_wire(about)

@@ -31,7 +31,7 @@ class MeshFactory(Factory):
     noisy = False
 
     def __init__(
-        self, owner: ConnectionOwner, outgoing: bool = False, dialled: Address | None = None
+        self, owner: ConnectionOwner[MeshConnection], outgoing: bool = False, dialled: Address | None = None
     ) -> None:
         self._owner = owner
         self._outgoing = outgoing

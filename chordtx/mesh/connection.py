@@ -77,7 +77,11 @@ class MeshConnection(Protocol):
     """
 
     def __init__(
-        self, owner: ConnectionOwner, outgoing: bool, remote_host: str = "", dialled: Address | None = None
+        self,
+        owner: ConnectionOwner[MeshConnection],
+        outgoing: bool,
+        remote_host: str = "",
+        dialled: Address | None = None,
     ) -> None:
         self.owner = owner
         self.outgoing = outgoing
@@ -573,13 +577,8 @@ class MeshConnection(Protocol):
     def _send_handshake(self, dialect: Dialect) -> None:
         self.dialect = dialect
         owner = self.owner
-        message = self._build(
-            flags.HANDSHAKE,
-            dialect.text(owner.id),
-            dialect.text(owner._protocol_id),
-            owner._own_address().to_wire(),
-            list(owner._methods_offered),
-        )
+        told = (dialect.text(owner.id), dialect.text(owner._protocol_id), owner._own_address().to_wire())
+        message = self._build(flags.HANDSHAKE, *told, list(owner._methods_offered))
         self.send_message(message, plain=True)
 
     def _build(self, *payload: Any) -> Message:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 FlagHandler = Callable[[MeshConnection, Message], None]
 
 
-class Messaging(ConnectionOwner, EventEmitter):
+class Messaging(ConnectionOwner[MeshConnection], EventEmitter):
     """What of :class:`~chordtx.MeshService` is about messages."""
 
     #: Whether messages are kept before anybody has asked for any: a mesh is there for them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from chordtx.config import MeshSettings
 from chordtx.mesh.address import Address
@@ -11,11 +11,11 @@ from chordtx.mesh.calls import Method
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.wire import Message
 
-if TYPE_CHECKING:
-    from chordtx.mesh.connection import MeshConnection
+#: A link, of which nothing need be known here.
+Link = TypeVar("Link")
 
 
-class ConnectionOwner:
+class ConnectionOwner(Generic[Link]):
     """The links' side of a service (see :class:`~chordtx.MeshService`).
 
     :ivar _limited_log: for the lines that peers can cause.
@@ -34,10 +34,10 @@ class ConnectionOwner:
         """Where our own arc starts (48 bytes), None when we are in no ring: goes with every answer."""
         return None
 
-    def _arc_told(self, connection: MeshConnection) -> None:
+    def _arc_told(self, connection: Link) -> None:
         """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
 
-    def _ping_interval_seconds(self, connection: MeshConnection) -> float:
+    def _ping_interval_seconds(self, connection: Link) -> float:
         """How long a peer may be silent before it is asked whether it lives."""
         return self.settings.ping_interval_seconds
 
@@ -49,27 +49,27 @@ class ConnectionOwner:
         """The outward address that peers are told."""
         raise NotImplementedError
 
-    def _connection_made(self, connection: MeshConnection) -> None:
+    def _connection_made(self, connection: Link) -> None:
         """The transport is up; the handshake begins."""
 
-    def _connection_opened(self, connection: MeshConnection) -> None:
+    def _connection_opened(self, connection: Link) -> None:
         """The handshake is through."""
         raise NotImplementedError
 
-    def _connection_closed(self, connection: MeshConnection, reason: Exception) -> None:
+    def _connection_closed(self, connection: Link, reason: Exception) -> None:
         """The link is gone; also told of one that never opened."""
         raise NotImplementedError
 
-    def _message_received(self, connection: MeshConnection, message: Message) -> None:
+    def _message_received(self, connection: Link, message: Message) -> None:
         """A message came over an open link."""
         raise NotImplementedError
 
-    def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
+    def _groups_received(self, connection: Link, frame: Any) -> None:
         """What members of groups tell came over an open link, from one of our own nodes, it is said."""
 
     def _flush_calls(self) -> None:
         """Flush the calls of all links that have asked for it, at once."""
 
-    def _wants_flush(self, connection: MeshConnection) -> None:
+    def _wants_flush(self, connection: Link) -> None:
         """Call ``connection.calls.flush()`` at the end of this turn of the reactor."""
         raise NotImplementedError

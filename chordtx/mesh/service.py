@@ -54,7 +54,7 @@ from chordtx.mesh.inbox import Inbox
 from chordtx.mesh.life import Life, Phase
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.listening import Listening
-from chordtx.mesh.loop import Loop
+from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.messaging import FlagHandler, Messaging
 from chordtx.mesh.missed import MissedBroadcasts
 from chordtx.mesh.rivals import Rivals
@@ -397,8 +397,8 @@ class MeshService(Messaging, Service):
     def _keep(
         self,
         name: str,
-        round: Callable[[], Awaitable[None] | None],
-        pause: Callable[[], float],
+        round: Round,
+        pause: Pause,
         first_after_seconds: float = 0.0,
     ) -> Loop:
         """Do something again and again until the service stops; see :meth:`chordtx.mesh.tasks.Tasks.keep`."""

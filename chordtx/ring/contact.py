@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 from attrs import frozen
 
@@ -36,7 +35,7 @@ class Contact:
     host: str
     port: int
 
-    def to_wire(self) -> list[Any]:
+    def to_wire(self) -> list[int | str | bytes]:
         """:returns: ``[id as 48 bytes big-endian, host, port]``."""
         return [self.id.to_bytes(ID_BYTES, "big"), self.host, self.port]
 

@@ -121,18 +121,20 @@ class Clients:
 
     def _must_have_been_so(self, partition: int, call: Call, answer: Answer) -> None:
         """S4."""
-        value, rank = (None, NO_RANK) if answer.status == ABSENT else (answer.detail[0], answer.detail[2])
+        detail: Any = answer.detail
+        value, rank = (None, NO_RANK) if answer.status == ABSENT else (detail[0], detail[2])
         since = self.watch.values_since(partition, answer.stamp.epoch.mark, call.key, call.began)
         if not any((each.value, each.rank) == (value, rank) for each in since):
             raise Violation(f"S4 {call} answered {value!r} of {rank}; committed since: {since}")
 
     def _result(self, partition: int, answer: Answer, kind: int) -> Any:
         writer = self.watch.writer
+        detail: Any = answer.detail
         if kind == operations.GET and answer.status == DONE:
-            return (answer.detail[0], writer(partition, answer.detail[2]))
+            return (detail[0], writer(partition, detail[2]))
         if answer.status == CONFLICT:
-            return (CONFLICT, None if answer.detail is None else writer(partition, answer.detail))
-        return (answer.status, answer.detail)
+            return (CONFLICT, None if detail is None else writer(partition, detail))
+        return (answer.status, detail)
 
     def must_be_linearizable(self) -> None:
         """All that was answered since it was last asked has an explanation."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from attrs import define, field
 
@@ -215,11 +215,10 @@ class _Partition:
     def learn(self, leader: Leader) -> None:
         """Where the leader's ranks come from."""
         epoch, ballot = leader.configuration.epoch, leader.ballot
-        upto = self._learned.get((epoch, ballot))
-        if upto is None:
+        if (epoch, ballot) not in self._learned:
             first = Rank(epoch, ballot, leader.first)
             self._made(first, leader.base, leader.state.now_ms)
-            upto = leader.first
+        upto = self._learned.get((epoch, ballot), leader.first)
         new = list(takewhile(lambda sent: sent.last > upto, reversed(leader.log.batches)))
         for sent in reversed(new):
             for sequence, change in enumerate(sent.changes, sent.after + 1):
@@ -346,7 +345,8 @@ class _Partition:
 
 def _steps_of(change: Change, rank: Rank) -> Iterable[Step]:
     if change.kind == EXPIRE and not change.client:
-        return [Step(b"", 0, key, None, True, rank) for key in change.result]
+        keys = cast("tuple[bytes, ...]", change.result)
+        return [Step(b"", 0, key, None, True, rank) for key in keys]
     if not change.client:
         return []
     value = change.value if change.effect == STORE else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
@@ -41,7 +41,7 @@ class Light(NamedTuple):
     """
 
     flag: int
-    content: Any
+    content: object
     decoded_bytes: int
 
 
@@ -127,7 +127,7 @@ class Codec:
             return Light(flag, content, decoded_bytes)
         raise ProtocolError("a light frame holds calls, replies, or what groups tell")
 
-    def peer_offers(self, methods: Iterable[Any], never_plain: bool = False) -> None:
+    def peer_offers(self, methods: Iterable[object], never_plain: bool = False) -> None:
         """The peer named, in its handshake or to renegotiate, what it takes; unknown numbers are ignored.
 
         :param never_plain: whatever its length, and whether it pays or not, what is sent to this peer is

@@ -13,14 +13,13 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from chordtx.errors import ProtocolError
 from chordtx.wire import flags
 
 try:
-    _snappy: Any = import_module("snappy")
+    import snappy as _snappy
 except ImportError:  # it is optional, as it was for the old peers
     _snappy = None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
 
 from attrs import field, frozen
 
@@ -40,13 +39,13 @@ class Message:
     type: int = field(eq=False)
     sender: bytes | str = field(eq=False)
     time: int = field(eq=False)
-    payload: tuple[Any, ...] = field(eq=False)
+    payload: tuple[object, ...] = field(eq=False)
     body: bytes = field(eq=False, repr=False)
     id: bytes = field(repr=False)
     decoded_bytes: int = field(eq=False, repr=False)
 
     @classmethod
-    def build(cls, type: int, sender: bytes | str, time: int, payload: Iterable[Any]) -> Message:
+    def build(cls, type: int, sender: bytes | str, time: int, payload: Iterable[object]) -> Message:
         """A message of our own.
 
         :raises TypeError: when msgpack cannot carry the payload.

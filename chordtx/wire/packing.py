@@ -7,8 +7,6 @@ Pure functions, between bytes and Python values.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgpack
 
 from chordtx.config import Limits
@@ -59,7 +57,7 @@ class TooMany(ProtocolError):
     """More elements or containers than the limits allow."""
 
 
-def pack(value: Any) -> bytes:
+def pack(value: object) -> bytes:
     """``value`` in msgpack: tuples as arrays, bytes as bin, integers from -2**63 to 2**64 - 1.
 
     :raises TypeError: when msgpack cannot carry it.
@@ -74,7 +72,7 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes, limits: Limits, *, envelope: bool = False) -> Any:
+def unpack(data: bytes, limits: Limits, *, envelope: bool = False) -> object:
     """The value that ``data`` holds, checked by :func:`scan` first.
 
     :param envelope: ``data`` is a whole message, see :data:`ENVELOPE_DEPTH`.
@@ -85,7 +83,7 @@ def unpack(data: bytes, limits: Limits, *, envelope: bool = False) -> Any:
     return unpack_scanned(data)
 
 
-def unpack_message(data: bytes, limits: Limits, sent_bytes: int | None = None) -> tuple[Any, int]:
+def unpack_message(data: bytes, limits: Limits, sent_bytes: int | None = None) -> tuple[object, int]:
     """As :func:`unpack` of a whole message, for every message passes here.
 
     :param sent_bytes: as for :func:`scan`.
@@ -99,7 +97,7 @@ def unpack_message(data: bytes, limits: Limits, sent_bytes: int | None = None) -
     return unpack_scanned(data), decoded_bytes
 
 
-def _decoded_first(data: bytes, limits: Limits) -> tuple[Any, int] | None:
+def _decoded_first(data: bytes, limits: Limits) -> tuple[object, int] | None:
     """What :func:`unpack_message` gives, for short messages without maps; None for others, right or wrong.
 
     As nearly all calls and answers are. Walking through them takes three times as long as decoding them.
@@ -138,7 +136,7 @@ def _decoded_first(data: bytes, limits: Limits) -> tuple[Any, int] | None:
     return None
 
 
-def _refuse_map(_: Any) -> None:
+def _refuse_map(_: object) -> None:
     raise ValueError("a map")
 
 
@@ -240,7 +238,7 @@ def _excess(is_short: bool, is_deep: bool) -> ProtocolError:
     return TooDeep("nested too deep") if is_deep else TooMany("too many elements, arrays and maps")
 
 
-def unpack_scanned(data: bytes) -> Any:
+def unpack_scanned(data: bytes) -> object:
     """As :func:`unpack`, for who has called :func:`scan`."""
     try:
         return msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=False)

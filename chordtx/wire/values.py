@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError, ValueTooLarge
+from chordtx.values import Value
 from chordtx.wire.packing import TooMany, is_flat, pack, unpack, walk
 
 _LIMITS = Limits()
 
 
-def pack_value(value: Any, bytes_max: int, limits: Limits = _LIMITS) -> bytes:
+def pack_value(value: object, bytes_max: int, limits: Limits = _LIMITS) -> bytes:
     """``value`` as a blob that every node with these limits can read back.
 
     :raises TypeError: when msgpack cannot carry it: of another type, nested past ``limits.depth_max``, an
@@ -39,7 +38,7 @@ def check_value(blob: bytes, bytes_max: int, limits: Limits) -> None:
         raise TypeError(f"msgpack cannot carry this value: {error}") from error
 
 
-def unpack_value(blob: bytes, limits: Limits) -> Any:
+def unpack_value(blob: bytes, limits: Limits) -> Value:
     """The value in ``blob``; arrays come back as lists.
 
     :raises ProtocolError: when it is broken or past the limits.

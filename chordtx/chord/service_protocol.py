@@ -1,0 +1,109 @@
+"""What of a :class:`~chordtx.ChordService` is known to :class:`~chordtx.chord.node_parts.NodeParts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from chordtx.chord.announcements import Announcements
+from chordtx.chord.bootstrap import Bootstrap
+from chordtx.chord.contacts import Contacts
+from chordtx.chord.hosting import Hosting
+from chordtx.chord.kept_folder import KeptFolder
+from chordtx.chord.leaders import Leaders
+from chordtx.chord.membership import Membership
+from chordtx.chord.placement import Placement
+from chordtx.chord.ring_identity import RingIdentity
+from chordtx.chord.routing import Routing
+from chordtx.chord.spreading import Spreading
+from chordtx.chord.standings import Standings
+from chordtx.config import ChordSettings
+from chordtx.legacy import LegacyPeers
+from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.bounds import LinkBounds
+from chordtx.mesh.broadcasts import Broadcasts
+from chordtx.mesh.calls import Method
+from chordtx.mesh.exchange import PeerExchange
+from chordtx.mesh.life import Life
+from chordtx.mesh.limited_log import LimitedLog
+from chordtx.mesh.loop import Loop, Pause, Round
+from chordtx.ring import Contact, RingNode
+from chordtx.wire import Message
+
+
+class Service(Protocol):
+    """Its parts, and what it has of a mesh's node. (A protocol, for the service knows what is made of it.)"""
+
+    # Of a mesh's node
+
+    reactor: IReactorTime
+    id: str
+    id_10: int
+    routing_table: dict[str, MeshConnection]
+    _bounds: LinkBounds
+    _broadcasts: Broadcasts
+    _exchange: PeerExchange
+    _life: Life
+    _limited_log: LimitedLog
+    _methods: dict[str, Method]
+    _rng: Random
+
+    def stopService(self) -> Deferred[None]: ...
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+
+    def _background(self, work: Coroutine[object, object, object]) -> Deferred[object]: ...
+
+    def _broadcast(self, *payload: object) -> Message: ...
+
+    def _connect_quietly(self, address: Address) -> None: ...
+
+    def _emit(self, event: str, *args: object) -> None: ...
+
+    def _has_listeners(self, event: str) -> bool: ...
+
+    def _keep(self, name: str, round: Round, pause: Pause, first_after_seconds: float = 0.0) -> Loop: ...
+
+    def _link_to(self, address: Address, peer: str | None = None) -> Deferred[MeshConnection]: ...
+
+    def _own_address(self) -> Address: ...
+
+    def _wall_ms(self) -> int: ...
+
+    def _why_not_reached(self, address: Address) -> str | None: ...
+
+    # Of its place in the ring, and of its groups
+
+    leeching: bool
+    _announcements: Announcements
+    _book: dict[int, Contact]
+    _chord_settings: ChordSettings
+    _connecting: set[int]
+    _contacts: Contacts
+    _hosting: Hosting | None
+    _identity: RingIdentity | None
+    _joining: Bootstrap
+    _kept: KeptFolder
+    _leaders: Leaders
+    _lease_clock: Callable[[], float]
+    _leaving: bool
+    _legacy: LegacyPeers
+    _membership: Membership
+    _placement: Placement
+    _ring: RingNode
+    _routing: Routing
+    _spreading: Spreading
+    _standings: Standings
+    _stopping: bool
+
+    def unjoin(self) -> Deferred[None]:
+        """Have others keep what this node kept; the node goes on using the ring."""
+
+    def _give_ring_up(self, for_ring: RingIdentity) -> None: ...
+
+    def _left_for_good(self) -> None: ...
