@@ -34,6 +34,7 @@ from chordtx.legacy.host import Host
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
+from tests.drawn_ring import PICTURE, WAY, picture
 from tests.mutants.groups import MUTANTS
 
 ROOT = Path(__file__).parents[1]
@@ -474,3 +475,17 @@ def members_of(kind: ast.ClassDef) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.target.id
+
+
+def test_the_picture_of_the_ring_is_what_is_drawn() -> None:
+    """``python -m tests.drawn_ring --write`` puts it into the docs."""
+    assert PICTURE.read_text() == picture()
+
+
+def test_the_picture_and_the_table_show_one_way_of_a_set() -> None:
+    drawn = [
+        Named(f"{function.__module__.removeprefix('chordtx.').replace('.', '/')}.py", function.__qualname__)
+        for part in WAY
+        for function in part.functions
+    ]
+    assert functions_named("A set, function by function") == drawn
