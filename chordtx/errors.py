@@ -93,7 +93,7 @@ class Stopped(ChordError):
 
 
 class StorageFailed(ChordError):
-    """What is to survive a crash could not be written to the disk, or not be read from it.
+    """What has to survive a crash could not be written to the disk, or could not be read from it.
 
     :ivar path: the folder or file. :ivar reason: what the system, or the file's contents, said.
     """

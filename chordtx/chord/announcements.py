@@ -1,9 +1,9 @@
 """Telling everyone which keys came and went.
 
-Old peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
-``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would
-have sent in the same second, and has its message id: so an entry met as both is counted once, and the
-nodes that have old peers as neighbours hand it to them as exactly that message.
+Legacy peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
+``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would have
+sent in the same second, and has its message id: so an entry met as both is counted once, and the nodes that
+have legacy peers as neighbours hand it to them as exactly that message.
 
 They go only to those who say that they hear (:class:`~chordtx.chord.ring_identity.Standing`): because
 somebody listens there, or because of others that are linked to them. So a key that nobody listens for costs
@@ -111,7 +111,7 @@ class Announcements:
         self._handle(message, message.payload[1])
 
     def notified(self, message: Message) -> None:
-        """An old peer's ``notify [6, key]`` or ``[6, key, 'del']``.
+        """A legacy peer's ``notify [6, key]`` or ``[6, key, 'del']``.
 
         A broadcast one tells that a key came or went; a whispered one only what is there.
 

@@ -1,4 +1,4 @@
-"""The links to nodes of ours by their place on the ring, and asking whom there is no link to yet."""
+"""Calls to nodes of ours by their id: over the link that there is, or over a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaving so that nobody waits: others keep, or lead, what this node kept and led, before it is gone."""
+"""Leaving: others take over this node's places in groups, or its leads, before it goes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _NAMED_MAX = 5
 
 @frozen
 class LedGroup:
-    """One group, by the word of its leader.
+    """One group, as its leader reports it.
 
     :ivar members: their ids. :ivar ready: of those, who is linked and has all that was committed but just
         now.

@@ -1,4 +1,4 @@
-"""The groups that a node is in, kept running: what comes in is handed to them, what they want is done.
+"""Runs the groups that a node is in: hands them what comes in, and carries out their effects.
 
 One turn of the groups is one turn of the reactor: all that comes in meanwhile goes into it, and at its end
 messages leave in one frame for each node, and all saves in one commit. What must not be said before it is on

@@ -1,8 +1,8 @@
-"""Sees to it that each partition is kept by those whom the ring names: a row of neighbours.
+"""Compares groups with the ring: each partition ought to be kept by a row of neighbours.
 
 The node that owns a partition's lowest position knows the row, itself and the next ones along the walk, and
-tells the partition's leader when its group is another one. The rest is the group's business. Here nothing has
-to be right for anything to be safe.
+tells the partition's leader when its group is another one. The group itself decides. A mistake here costs
+time, and never a record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is linked to: everybody that a member hears of, while the ring is as small as its links go.
+"""Which nodes a member links to: all that it hears of, while the ring is no larger than its links allow.
 
 In a larger ring nobody is connected to only because somebody named it. What links there are then, others have
 made because they need them: to neighbours, to fingers, and for calls; and those that were there before. Links

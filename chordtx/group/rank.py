@@ -62,7 +62,7 @@ class Rank(NamedTuple):
     """What a state, or the change that led to it, is called. Equal rank, equal state.
 
     :ivar epoch: of its configuration. :ivar ballot: of the leader that made it.
-    :ivar sequence: the how manieth it is of this ballot; it goes on from epoch to epoch.
+    :ivar sequence: counts the changes of this ballot; it goes on from epoch to epoch.
     """
 
     epoch: Epoch

@@ -1,4 +1,4 @@
-"""Legacy peers as one node meets them: their messages, their coming and going, and what becomes of it."""
+"""One node's legacy peers: their messages and their links. Makes the other parts of this package."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 ``reply [0x42, arc, [[number, status, *results], ...]]``.
 What one turn of the reactor brings forth for a peer leaves in one frame: a frame costs a checksum
 and a system call, a call in it only its bytes. ``arc`` names where the answering node's arc starts
-(48 bytes, or nil when it is in no ring), so that every answer teaches who owns what.
+(48 bytes, or nil when it is in no ring), so that callers learn ownership from normal traffic.
 """
 
 from __future__ import annotations

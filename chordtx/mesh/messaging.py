@@ -92,7 +92,7 @@ class Messaging(ConnectionOwner, EventEmitter):
         """The oldest message received, or None; with a ``quantity``, a list of up to that many.
 
         A :class:`~chordtx.ChordService` and a :class:`~chordtx.SyncService` keep messages from the first call
-        on, or from when somebody listens to ``message``: nothing is kept for nobody.
+        on, or from when somebody listens to ``message``: while nobody asks for messages, none are kept.
         """
         messages = self._inbox.read(quantity)
         if quantity == 1:

@@ -1,4 +1,4 @@
-"""What waits to be sent over one link: bounded, and counted exactly.
+"""The send buffer of one link: bounded, and counted exactly.
 
 The transport takes data until it says that its buffer is full, and takes more when that is empty again; what
 comes in between waits here. It is given a little at a time, so that it never holds much of its own.

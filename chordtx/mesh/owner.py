@@ -35,7 +35,7 @@ class ConnectionOwner:
         return None
 
     def _arc_told(self, connection: MeshConnection) -> None:
-        """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
+        """An answer named the start of the peer's arc: more certain than what other nodes say of it."""
 
     def _ping_interval_seconds(self, connection: MeshConnection) -> float:
         """How long a peer may be silent before it is asked whether it lives."""

@@ -1,4 +1,4 @@
-"""Small helps with Deferreds."""
+"""Deferreds with a time limit, and Deferreds that several wait for."""
 
 from __future__ import annotations
 

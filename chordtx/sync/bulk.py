@@ -1,4 +1,4 @@
-"""Many entries on their way from one node to another: in pieces that are not too large, and read with care.
+"""Many entries in messages of bounded size: cut into pieces by the sender, checked by the receiver.
 
 What an entry is (a record, or one under a lease) is the caller's business.
 """

@@ -32,7 +32,7 @@ class OldPeers:
         self._replica = replica
 
     def may_hear(self, link: MeshConnection, message: Message) -> bool:
-        """Whether a broadcast may go to an old peer as it is: js2p throws at a deletion, and hangs up."""
+        """Whether a broadcast may go to a legacy peer as it is: js2p throws at a deletion, and hangs up."""
         return link.dialect is not Dialect.STR or not _is_deletion(message.payload)
 
     def link_opened(self, link: MeshConnection) -> None:

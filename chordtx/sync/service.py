@@ -5,7 +5,7 @@
 :class:`~chordtx.sync.comparing.Comparing` finds out what they have missed, and
 :class:`~chordtx.sync.old_peers.OldPeers` deals with py2p and js2p nodes.
 
-What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; old peers read it
+What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; legacy peers read it
 without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and the lease.
 """
 
@@ -40,7 +40,7 @@ _LOOK_SECONDS = 0.5
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
 _FORGETS_IN_TOMBSTONE_TIME = 20
-#: How far a version may be put ahead so that old peers, which know whole seconds, take it for a later one.
+#: How far a version may be put ahead so that legacy peers, which know whole seconds, take it for a later one.
 _AHEAD_SECONDS_MAX = 5
 
 
@@ -124,7 +124,7 @@ class SyncService(DictMixin, MeshService):
     def when_joined(self) -> Deferred[None]:
         """As :meth:`chordtx.MeshService.when_joined`; with peers, once what the first of them has is here.
 
-        (An old peer does not say when it has told everything: with one of these, as soon as it is linked.)
+        (A legacy peer does not say when it has told everything: with one of these, as soon as it is linked.)
         """
         return super().when_joined()
 
@@ -217,8 +217,8 @@ class SyncService(DictMixin, MeshService):
     def _late_enough(self, present: Entry, now_ms: int) -> Version:
         """The version that ours must be above.
 
-        Old peers know whole seconds only, and within one the smaller id wins: a change of what another node
-        wrote in the same second might not count with them.
+        Legacy peers know whole seconds only, and within one the smaller id wins: a change of what another
+        node wrote in the same second might not count with them.
         """
         newest = present.record.newest
         seconds = present.seconds + 1
@@ -303,7 +303,7 @@ class SyncService(DictMixin, MeshService):
     def _old_copy_received(
         self, link: MeshConnection, key: bytes, blob: bytes | None, owner: Any, seconds: Any
     ) -> None:
-        """What an old peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
+        """What a legacy peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
         if type(seconds) is not int or not 0 <= seconds < 1 << 40:
             raise ProtocolError("a copy comes with its owner and a time")
         present = self._replica.get(key)
@@ -321,7 +321,7 @@ class SyncService(DictMixin, MeshService):
             return
         lease, version = decided
         if self._take(key, Entry(lease, Record(version, blob)), link):
-            # Others have it from nobody: an old peer whispers what it has to its neighbours only.
+            # Nobody else tells others: a legacy peer whispers what it has to its neighbours only.
             self._comparing.spread(link)
             self._spread_to_old(key, link)
 
@@ -367,7 +367,7 @@ class SyncService(DictMixin, MeshService):
             if was is not None:
                 self._emit("delete", self, key)
         elif not (is_copy and before is not None and was == value and before.meta == after.meta):
-            # (An old peer's change may have got another version elsewhere, and is still the same change.)
+            # (A legacy peer's change may have got another version elsewhere, and is still the same change.)
             self._tell_updated(key, value, after.meta)
         return True
 

@@ -15,7 +15,7 @@ from chordtx.config import Limits
 from chordtx.errors import ProtocolError
 
 #: What a message has around a user's value: one array more, and a few entries. A value that was just small
-#: enough to be packed must still fit when an old peer sends it back inside a message.
+#: enough to be packed must still fit when a legacy peer sends it back inside a message.
 ENVELOPE_DEPTH = 1
 ENVELOPE_ELEMENTS = 16
 
