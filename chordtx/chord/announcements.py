@@ -28,7 +28,7 @@ DELETED = b"del"
 
 
 class Node(Protocol):
-    """What of a node announcements need."""
+    """What announcements need of a node."""
 
     def own_name(self) -> str:
         """The id of the node, as its peers write it."""

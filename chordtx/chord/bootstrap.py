@@ -35,7 +35,7 @@ _DIALLED_MAX = 64  # of those that are remembered, the latest first; others at t
 
 
 class Node(Protocol):
-    """What of a node its bootstrap needs."""
+    """What its bootstrap needs of a node."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""

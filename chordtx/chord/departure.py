@@ -16,7 +16,7 @@ _CHECK_SECONDS = 0.05
 
 
 class Node(Protocol):
-    """What of a node its departure needs."""
+    """What its departure needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""

@@ -29,7 +29,7 @@ _PARTITIONS_AT_ONCE = 64
 
 
 class RingDict(DictMixin):
-    """What of :class:`~chordtx.ChordService` is like a dict.
+    """The dict methods of :class:`~chordtx.ChordService`.
 
     Every operation on a key is linearizable, whatever fails. Every Deferred fails with
     :class:`~chordtx.errors.NoMajority` when the key's group does not answer in time: then nobody knows

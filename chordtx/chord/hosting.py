@@ -27,9 +27,9 @@ from chordtx.group.rank import NodeId
 from chordtx.group.turn import Outgoing, Randomness
 from chordtx.store.group_store import GroupStore
 
-#: So many partitions of a node change their members, or their leader, at once.
+#: How many partitions of a node change their members, or their leader, at once.
 CHANGES_MAX = 16
-#: A node that stops gives so many leads away at once, or a share of those that it has.
+#: How many leads a node that stops gives away at once; or the part of its leads, if that is more.
 _GIVEN_AT_ONCE = 16
 _GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.

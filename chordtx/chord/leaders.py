@@ -27,7 +27,7 @@ class Leaders:
 
     :param identity: the ring's, once it is known.
     :param contact_of: where a node is reached, if that is known.
-    :param chain_length: so many that follow one another on the walk are asked, at most.
+    :param chain_length: how many nodes that follow one another on the walk are asked at most.
     """
 
     def __init__(

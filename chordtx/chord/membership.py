@@ -34,7 +34,7 @@ class Membership:
 
     :param node: the service: gives ``reactor``, ``_rng``, ``_keep``, ``_contacts`` and so on.
     :param changed: called after each change of our neighbours.
-    :param calm_max: up to so many times longer are the pauses between rounds while nothing changes.
+    :param calm_max: how many times longer the pauses between rounds become while nothing changes.
     """
 
     _log = Logger()
@@ -122,7 +122,7 @@ class Membership:
     # What others ask
 
     def _find(self, caller: MeshConnection, position: Any, hops: Any, seconds: Any) -> Deferred[list[Any]]:
-        """``find(position, hops, seconds)``: who owns a position. So long the caller waits."""
+        """``find(position, hops, seconds)``: who owns a position. The caller waits ``seconds``."""
         if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
             raise ProtocolError("find takes a position and a count of hops")
         if type(seconds) not in (int, float) or not seconds > 0:

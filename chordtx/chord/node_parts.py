@@ -375,7 +375,7 @@ class _PassedOn:
 
 
 class LegacyParts(NodeParts):
-    """What of a node its dealings with legacy peers need, beside."""
+    """What legacy peers need of a node, beside."""
 
     def __init__(self, service: ChordService) -> None:
         NodeParts.__init__(self, service)

@@ -30,15 +30,15 @@ ROUND_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
 #: A leader that is in no row looks up the owner this often.
 OWNER_SECONDS = 5.0
-#: So many successors count as neighbours.
+#: How many successors count as neighbours.
 _NEAR_MAX = 4
 _FAR_PATIENCE = 60.0
-#: So many nodes are asked for the leader of a partition, one after another, before the next look.
+#: How many nodes are asked for the leader of a partition, one after another, before the next look.
 _LEADERS_ASKED_MAX = 10
 
 
 class Node(Protocol):
-    """What of a node its placement needs."""
+    """What its placement needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""

@@ -22,7 +22,7 @@ class RingIdentity:
     """A ring's.
 
     :ivar id: random. :ivar partition_bits: it has 2**partition_bits partitions.
-    :ivar replicas: so many members keep each.
+    :ivar replicas: how many members each partition has.
     """
 
     id: bytes

@@ -31,9 +31,9 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
-#: A whole lookup may take so many times as long as a call.
+#: How many times as long as a call a whole lookup may take.
 _LOOKUP_CALLS = 2
-#: Of the time that is left a node has this share: whoever does not answer leaves time for another.
+#: A node gets this share of the time that is left: so there is time to ask another, if it does not answer.
 _SHARE_OF_A_HOP = 0.6
 
 

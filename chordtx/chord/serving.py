@@ -20,7 +20,7 @@ from chordtx.ring import Contact
 
 
 class Node(Protocol):
-    """What of a node is needed to serve others."""
+    """What serving others needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""

@@ -18,14 +18,14 @@ from chordtx.escaping import escaped
 from chordtx.mesh import MeshConnection
 from chordtx.wire import Message, flags
 
-#: A count of starts is believed to be at most so much greater than the greatest that was met.
+#: How much a count of starts may be above the greatest that was met; a greater one is not believed.
 _STARTS_AHEAD_MAX = 1000
 _REASON_CHARACTERS_MAX = 500
 _NEW_NODE = "start it as a new node, with an empty data folder"
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def own_standing(self) -> Standing:
         """What it tells of itself."""

@@ -17,7 +17,7 @@ _NODES_MAX = 100_000
 
 
 class Node(Protocol):
-    """What of a node a walk needs."""
+    """What a walk needs of a node."""
 
     def call(self, contact: Contact, method: str, *arguments: Any) -> Deferred[list[Any]]:
         """Ask another node."""

@@ -45,7 +45,7 @@ _FOR_ITSELF = frozenset((*_OPENING, Yours))
 
 #: Groups are ticked this often at most.
 TICK_SECONDS = 0.1
-#: After what happens all the time they are ticked only so much later.
+#: After events that happen all the time they are ticked this much later.
 _SOON_SECONDS = 0.25
 
 

@@ -260,7 +260,7 @@ def _number(packed: bytes) -> int | float | None:
 
 
 def map_header(count: int) -> bytes:
-    """How a packed map of so many entries begins."""
+    """The header of a packed map with this many entries."""
     header: bytes = msgpack.Packer().pack_map_header(count)
     return header
 

@@ -25,7 +25,7 @@ class Randomness(Protocol):
         """From 0 to 1."""
 
     def getrandbits(self, k: int, /) -> int:
-        """So many bits."""
+        """A random number of that many bits."""
 
 
 Outgoing = dict[NodeId, list[tuple[int, Message]]]

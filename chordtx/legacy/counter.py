@@ -31,7 +31,7 @@ _COUNTED_BYTES_MAX = 16 << 20
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""

@@ -52,7 +52,7 @@ Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 class Node(
     counter.Node, host.Node, hosts.Node, pointers.Node, presence.Node, records.Node, step.Node, Protocol
 ):
-    """What of a node its dealings with legacy peers need: what each part needs, and this."""
+    """What legacy peers need of a node: what each part needs, and this."""
 
     reactor: Any
 

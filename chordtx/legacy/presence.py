@@ -20,7 +20,7 @@ _BELIEVED_SECONDS = 17.0
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""

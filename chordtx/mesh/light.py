@@ -17,7 +17,7 @@ from chordtx.wire.packing import pack
 
 #: What is longer goes in a message.
 LIGHT_BYTES_MAX = 32 * 1024
-#: So often at least, if there are any, calls or answers go in a message.
+#: At least this often calls or answers go in a message, if there are any.
 _TOLD_SECONDS = 5.0
 
 

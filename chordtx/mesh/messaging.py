@@ -28,7 +28,7 @@ FlagHandler = Callable[[MeshConnection, Message], None]
 
 
 class Messaging(ConnectionOwner, EventEmitter):
-    """What of :class:`~chordtx.MeshService` is about messages."""
+    """The methods of :class:`~chordtx.MeshService` for messages."""
 
     #: Whether messages are kept before anybody has asked for any: a mesh is there for them.
     _keeps_messages = True

@@ -486,7 +486,7 @@ class MeshService(Messaging, Service):
             self._connect_quietly(address)
 
     def _peers_told_max(self) -> int:
-        """Of so many peers our own nodes are told; for subclasses."""
+        """How many peers our own nodes are told of; for subclasses."""
         return PEERS_READ_MAX
 
     def _link_opened(self, link: MeshConnection) -> None:

@@ -59,7 +59,7 @@ def entries_from_wire(piece: object) -> Iterator[tuple[bytes, Any]]:
 
 
 def some_at_a_time(keys: Iterable[bytes], count_max: int) -> Iterator[list[bytes]]:
-    """Keys, so many at once as fit into one message: at most ``count_max``, and about :data:`PIECE_BYTES`."""
+    """Keys, as many at once as fit into one message: at most ``count_max``, and about :data:`PIECE_BYTES`."""
     some: list[bytes] = []
     size = 0
     for key in keys:

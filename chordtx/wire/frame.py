@@ -28,7 +28,7 @@ def frame(data: bytes) -> bytes:
 
 
 def frame_header(size_bytes: int) -> bytes:
-    """What stands in front of so many bytes."""
+    """The header of a frame with this many bytes."""
     return _LENGTH.pack(size_bytes)
 
 
