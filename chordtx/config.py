@@ -236,8 +236,8 @@ class SyncSettings:
         be that far behind ours.
     :ivar compare_interval_seconds: a node compares its copy with some neighbour's this often, and at once
         with a new one.
-    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired: who was cut
-        off for longer brings it back.
+    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired: a node that
+        was cut off for longer brings it back.
     :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
     :ivar value_bytes_max: packed size of one value. :ivar key_bytes_max: length of one key.
     :ivar store_bytes_max: about what all keys and records may take; more is not kept.

@@ -92,7 +92,7 @@ class Announcements:
             flushing.cancel()
         collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
-            # Who has no link to us has it from others, and nobody knows from whom.
+            # A node without a link to us has it from others, and nobody knows from which.
             self._is_for_all = not self._node.is_linked_to_everyone()
             entries = [[key, int(deleted)] for key, deleted in collected.items()]
             message = self._node.tell_everyone(flags.ANNOUNCE, entries)

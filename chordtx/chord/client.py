@@ -1,8 +1,8 @@
 """Asks the leaders of groups: operations on keys, each sent until it has its answer or its time is over.
 
-An operation goes to the leader as far as it is known. Who does not lead says who does. It may be sent again,
-to anybody, under its own id: so it is done once, however often it arrives. What goes to one node in one turn
-travels in one frame (:mod:`chordtx.mesh.calls`).
+An operation goes to the leader as far as it is known. A node that does not lead names who does. It may be
+sent again, to anybody, under its own id: so it is done once, however often it arrives. What goes to one node
+in one turn travels in one frame (:mod:`chordtx.mesh.calls`).
 """
 
 from __future__ import annotations

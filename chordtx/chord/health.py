@@ -124,7 +124,8 @@ def judge(
 ) -> Health:
     """What leaders have said, judged.
 
-    :param led: by partition. :param nodes: how many answered. :param without: who is about to be stopped.
+    :param led: by partition. :param nodes: how many answered. :param without: a node that is about to be
+        stopped.
     """
     wanted = min(replicas, nodes)
     gone = None if without is None else without.id.to_bytes(NODE_ID_BYTES_MAX, "big")

@@ -72,7 +72,7 @@ class Clocks(Protocol):
 
 
 class Watch(Protocol):
-    """Who is told what becomes of keys where this node leads, and may have operations wait.
+    """Is told what becomes of keys where this node leads, and may have operations wait.
 
     :ivar is_active: whether updates are to be told too, and operations may have to wait.
     """
@@ -277,7 +277,7 @@ class Hosting:
         return id == self.me.id or (leader.keeps_up(id) and self._links.is_linked(id))
 
     def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
-        """Who lacks nothing at this moment leads the soonest."""
+        """A member that lacks nothing at this moment leads the soonest."""
         has_all = leader.acknowledged.get(id, -1) >= leader.commit
         return has_all and self._links.is_linked(id) and self._links.may_lead(id)
 

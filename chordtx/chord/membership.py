@@ -270,8 +270,8 @@ class Membership:
                 "{contact} does not answer: {error}", contact=str(contact.port), error=str(error)
             )
             self._asking.discard(contact.id)
-            # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
-            # the others its work too, and then them. The next round asks again.
+            # A node that is late, on a link that is not silent, is busy. To give it up would give its work to
+            # others, which would be late in turn. The next round asks again.
             is_late = isinstance(error, CallTimeout) and self._node._contacts.is_linked(contact.id)
             if not self._stopped and not is_late:
                 self.failed(contact)

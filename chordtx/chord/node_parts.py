@@ -357,7 +357,7 @@ class NodeParts:
 
 
 class _PassedOn:
-    """Who asks, and by another node: told as if it had asked itself."""
+    """The asker of a call that another node passes on: it is told as if it had asked itself."""
 
     __slots__ = ("_asked", "_asker")
 

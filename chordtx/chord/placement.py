@@ -271,7 +271,7 @@ class Placement:
     async def seek_owners(self) -> None:
         """Look for groups that are not what the ring says, as far as this node knows it.
 
-        Who leads such a group tells the owner so, for nobody in the row may know it. Who does not lead it
+        If this node leads such a group, it tells the owner so, for nobody in the row may know it. If not, it
         asks whether it is still a member.
         """
         hosting = self._node.hosting()

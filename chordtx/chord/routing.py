@@ -163,8 +163,9 @@ class Routing:
         self.fingers.forget(id)
 
     def call_failed(self, id: int, error: BaseException | None) -> None:
-        """A call to a node failed: forget it when that says that it is not there. Who is late only, or has
-        trouble of its own, is; see :class:`~chordtx.mesh.liveness.Liveness` for who is not."""
+        """A call to a node failed: forget it when that says that it is not there. A node that is only late,
+        or has trouble of its own, is there; see :class:`~chordtx.mesh.liveness.Liveness` for one that is
+        not."""
         if isinstance(error, PeerLost | NotJoined):
             self.forget(id)
 
@@ -255,7 +256,7 @@ class Routing:
         hop = self._nearest_before(position, [*linked, *fingers], tried)
         if not linked or any(hop.id == contact.id for contact in linked):
             return hop
-        # A link that there is saves making one: who takes us half as far does as well.
+        # An open link saves making one: a node that takes us half as far is good enough.
         me = self._ring.me.id
         other = min(linked, key=lambda contact: distance(contact.id, position) or SIZE)
         far = distance(me, other.id)

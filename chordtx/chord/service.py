@@ -269,7 +269,7 @@ class ChordService(RingDict, RingView):
             self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
-        """See :class:`~chordtx.MeshService`: who stores must be found."""
+        """See :class:`~chordtx.MeshService`: a node that stores must be found."""
         return Outward.UNUSED if self.leeching else Outward.NEEDED
 
     def _look_for_ring(self) -> None:

@@ -245,7 +245,7 @@ class Group:
     # Operations
 
     def do(self, who: object, operation: Operation) -> None:
-        """A client's operation. Who does not lead says who does, as far as it knows."""
+        """A client's operation. A member that does not lead names who does, as far as it knows."""
         leader = self.leader
         if leader is not None:
             leader.do(who, operation)
@@ -412,7 +412,7 @@ class Group:
             self._evaluate()
 
     def _retire(self, leader: Leader) -> None:
-        """Its epoch is active: who is in it no more may forget."""
+        """Its epoch is active: members of the one before that are not in it may forget."""
         told = Gone(leader.configuration)
         self._turn.send_at_once(sorted(self._leaving - leader.configuration.ids), self.partition, told)
         self._leaving = set()

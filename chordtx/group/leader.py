@@ -541,7 +541,8 @@ class Leader:
         return True
 
     def _send_what_is_missing(self, now: float) -> None:
-        """Who has not acknowledged, for a while, what was made before: it did not arrive, or its answer."""
+        """Send again to members that have not acknowledged older changes: these were lost, or the answer
+        was."""
         since, newest = self._last_tick
         if now < since + _RESEND_SECONDS:
             return

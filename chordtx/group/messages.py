@@ -83,7 +83,7 @@ class Install(NamedTuple):
     """The receiver's state is to be the leader's.
 
     :ivar rank: of that state. :ivar header: its header.
-    :ivar base: a rank with the very same records and clients: who has that one needs to copy nothing.
+    :ivar base: a rank with the very same records and clients: a member that has that one copies nothing.
     :ivar sent: as in :class:`Accept`.
     """
 

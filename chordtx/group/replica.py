@@ -178,7 +178,8 @@ class Replica:
         if ballot.node != asked_by and ballot != released:
             left = until - self._turn.now
         promised = self.promised
-        # Who has a promise and nothing more may have given up: what it confirms elsewhere is not for this.
+        # A node with a promise and nothing more may have given up: its confirms for other partitions do not
+        # count here.
         if promised.node != asked_by and promised != released and self.follows is not None:
             left = max(left, self._pairs.granted_until(promised.node) - self._turn.now)
         return left if left > 0 else 0.0
@@ -515,8 +516,8 @@ class Replica:
         return not is_binding or self.change_history(epoch)
 
     def change_history(self, epoch: Epoch) -> bool:
-        """Another history is the greater one. Who has never been in it has no rank there, and has promised
-        nothing; who has is as after a restart.
+        """Another history is the greater one. A replica that has never been in it has no rank there, and has
+        promised nothing; one that has been is there as after a restart.
 
         :returns: whether it is there now: not when there were too many histories already.
         """

@@ -188,7 +188,7 @@ class LegacyPeers:
                 self._node.background(self._tell_keys(link))
 
     def _is_refused(self, link: MeshConnection) -> bool:
-        """Who serves legacy peers has to know every node of the ring."""
+        """A node that serves legacy peers has to know every node of the ring."""
         count = self._node.members_count()
         if count <= self._connections_max:
             return False

@@ -49,7 +49,7 @@ class Node(Protocol):
 
 
 class Arcs:
-    """Who owns what in a ring of which every node is known. The walk goes toward smaller ids.
+    """The arcs of a ring of which every node is known. The walk goes toward smaller ids.
 
     :ivar contacts: of nodes, by id. :ivar starts: where the arc of each starts.
     """

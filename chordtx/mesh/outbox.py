@@ -60,7 +60,8 @@ class Outbox:
 
     @property
     def precedence(self) -> tuple[bool, float]:
-        """See :class:`~chordtx.mesh.pool.Holder`: who has read nothing for longest gives way first."""
+        """See :class:`~chordtx.mesh.pool.Holder`: the peer that has read nothing for longest gives way
+        first."""
         return (self._link is not None and self._link.is_member, self._moved_at)
 
     def give_way(self) -> None:

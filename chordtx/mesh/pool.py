@@ -15,7 +15,7 @@ class Holder(Protocol):
 
     @property
     def precedence(self) -> tuple[bool, float]:
-        """Who has the smallest gives way first: not a member of the ring, and stuck for longest."""
+        """The holder with the smallest gives way first: no member of the ring, and stuck for longest."""
 
     def give_way(self) -> None:
         """Let go of what is held: the bound is passed. May not raise."""
@@ -64,7 +64,7 @@ class Pool:
         return not count or not self._holders or self.held_bytes + count <= self._room_bytes
 
     def wait(self, waiter: Waiter, count: int) -> None:
-        """Tell ``waiter`` when there is room for this many bytes more; who came first is told first."""
+        """Tell ``waiter`` when there is room for this many bytes more, in the order of the calls."""
         self._waiting[waiter] = count
 
     def forget(self, waiter: Waiter) -> None:

@@ -544,7 +544,8 @@ class MeshService(Messaging, Service):
         if not connection.outgoing:
             self._factory.connection_closed(connection)
         elif isinstance(reason, WrongSubnet):
-            # A copy: who waits for the link is raised the error itself, and with it goes a traceback.
+            # A copy: the error itself is raised where somebody waits for the link, and gets a traceback
+            # there.
             self._refused = [*self._refused, copy(reason)][-_REFUSED_KEPT:]
         connection.settle(reason)
         self._unfile(connection, reason)

@@ -35,7 +35,7 @@ class Worker(Protocol):
 class _Share:
     """What a worker has had of the time, beside the others.
 
-    :ivar until: in seconds; who had nothing for a while has had as much as those who are served.
+    :ivar until: in seconds; a worker that had nothing to do for a while counts as if it had been served.
     :ivar piece_seconds: what its next piece is expected to take.
     """
 
