@@ -158,7 +158,7 @@ def _build() -> Callable[[_Core], _Inputs]:
             core.send_handshake(Dialect.BIN)
 
     @_upon(listening, _Inputs.greeting_received, done)
-    def old_peer_greeted(_: _Inputs, core: _Core, greeting: Greeting) -> None:
+    def legacy_peer_greeted(_: _Inputs, core: _Core, greeting: Greeting) -> None:
         core.send_handshake(greeting.dialect)
         _finish(core, greeting, ours=False)
 

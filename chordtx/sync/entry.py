@@ -119,7 +119,7 @@ class Rules:
             raise KeyError(f"the key is leased by {holder} for another {left} s")
         return next_term
 
-    def by_old_peer(
+    def by_legacy_peer(
         self, present: Entry | None, owner: bytes, seconds: int, now_ms: int, *, is_delta: bool = False
     ) -> tuple[Lease, Version] | None:
         """The lease and version of what a legacy peer has written, which tells neither of them.
