@@ -7,7 +7,7 @@ from typing import Any
 
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.deduplication import SeenBroadcasts
 from chordtx.mesh.translation import broadcast_id, in_dialect
 from chordtx.wire import Message, flags, must_fit
 

@@ -31,7 +31,7 @@ from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.quota import Quota
-from chordtx.mesh.roundtrip import RoundTrip
+from chordtx.mesh.round_trip import RoundTrip
 from chordtx.wire import Codec, ExpandsTooMuch, Light, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0

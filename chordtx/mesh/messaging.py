@@ -15,12 +15,12 @@ from chordtx.errors import ProtocolError
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.events import EventEmitter, Listener
-from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.owner import ConnectionOwner
+from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.wire import Message, flags
 
 T = TypeVar("T")
