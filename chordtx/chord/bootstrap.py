@@ -75,7 +75,7 @@ class Node(Protocol):
 
 
 class Bootstrap:
-    """One node's. Methods of other nodes: ``may_begin``.
+    """See the module. One for each node; it calls ``may_begin`` of others.
 
     :param peers: what people gave. :param timeout_seconds: after which those who wait are told.
     :param joined: opened once the node is in a ring. It fails when that takes too long, and is opened all the

@@ -32,7 +32,7 @@ class Node(Protocol):
 
 
 class Departure:
-    """One node's."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

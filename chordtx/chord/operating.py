@@ -54,7 +54,7 @@ class Node(Protocol):
 
 
 class Operating:
-    """One node's part."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

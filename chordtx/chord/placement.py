@@ -72,7 +72,7 @@ class Node(Protocol):
 
 
 class Placement:
-    """One node's part.
+    """See the module. One for each node.
 
     :param settle_seconds: a row stands still for this long before it counts.
     :param grace_seconds: a member with a disk that vanished is waited for this long.

@@ -22,7 +22,7 @@ from chordtx.ring import RingNode
 
 
 class Reunion:
-    """One node's part.
+    """See the module. One for each node.
 
     :param node: the service: ``_link_to``, ``_contacts``, ``_remembered`` and so on.
     """

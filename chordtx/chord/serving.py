@@ -42,7 +42,7 @@ class Node(Protocol):
 
 
 class Serving:
-    """One node's."""
+    """See the module. One for each node."""
 
     def __init__(self, node: Node, leaders: Leaders, limits: Limits, value_bytes_max: int) -> None:
         self._node = node

@@ -67,7 +67,8 @@ class Node(Protocol):
 
 
 class Spreading:
-    """One node's. :param id: its own. :param links_max: how many links to members it has, or a few more."""
+    """See the module. One for each node. :param id: its own. :param links_max: how many links to members it
+    has, or a few more."""
 
     def __init__(self, node: Node, id: str, links_max: int) -> None:
         self._node = node

@@ -53,7 +53,7 @@ class Node(Protocol):
 
 
 class Standings:
-    """One node's."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

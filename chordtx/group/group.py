@@ -102,7 +102,7 @@ class Group:
 
     @property
     def configuration(self) -> Configuration:
-        """Of its state, or the newest that it has left."""
+        """The configuration of its state, or the newest that it has left."""
         return self.replica.configuration
 
     @property
@@ -344,7 +344,7 @@ class Group:
                 self._turn.send(id, self.partition, asked)
 
     def _evaluate(self) -> None:
-        """Have enough answered?"""
+        """Go on, if enough have answered."""
         if self._move is not None:
             self._evaluate_move(self._move)
         candidate = self.candidate
@@ -362,7 +362,7 @@ class Group:
             self._go_on_with(candidate, choice)
 
     def _go_on_with(self, candidate: Candidate, choice: Choice) -> None:
-        """Its state is to go on, once it is here."""
+        """Go on with a chosen state, once it is here."""
         replica, rank = self.replica, choice.report.rank
         state = replica.state if choice.source == self.me.id else replica.copied(rank)
         if state is None:

@@ -303,7 +303,7 @@ def result_from_wire(obj: object) -> Result:
 
 
 def is_finite(obj: object) -> bool:
-    """Whether it is a float, and neither infinite nor no number at all."""
+    """Whether it is a finite float."""
     return type(obj) is float and math.isfinite(obj)
 
 

@@ -33,7 +33,7 @@ class Tries:
         self.at = at if self.at is None else max(self.at, at)
 
     def again(self) -> None:
-        """It was in vain."""
+        """A try was in vain."""
         self.after(self.apart() * 2 ** min(self._vain, _VAIN_MAX))
         self._vain += 1
 

@@ -65,7 +65,7 @@ class ConnectionOwner:
         raise NotImplementedError
 
     def _groups_received(self, connection: MeshConnection, frame: Any) -> None:
-        """What members of groups tell came over an open link, from one of our own nodes, it is said."""
+        """A frame of members of groups came over an open link, from one of our own nodes."""
 
     def _flush_calls(self) -> None:
         """Flush the calls of all links that have asked for it, at once."""

@@ -1,4 +1,4 @@
-"""A bound on what all links of a node hold together. Pure: who holds what, and who must give way."""
+"""A bound on the bytes that all links of a node hold together: which link has to give way. Pure."""
 
 from __future__ import annotations
 
