@@ -108,6 +108,6 @@ E = TypeVar("E", bound=BaseException)
 
 
 def without_traceback(error: E) -> E:
-    """``error`` as it may be kept for long: a traceback keeps all that was at hand when it was raised."""
+    """``error`` as it may be kept for long: a traceback keeps all objects of its frames alive."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

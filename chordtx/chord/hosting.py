@@ -36,7 +36,7 @@ _GIVEN_SHARE = 16
 _BUSY_SECONDS = 0.0001
 #: Leads that are as they ought to be are looked at again this often.
 _LOOK_SECONDS = 1.0
-#: What nobody waits for is gathered for this long.
+#: Messages that nobody waits for are gathered for this long.
 _LAZY_SECONDS = 0.1
 
 Answered = Callable[[Answer], None]
@@ -299,7 +299,7 @@ class Hosting:
     def place(self, partition: int, members: tuple[Member, ...]) -> bool:
         """The members of a group that this node leads are to be these.
 
-        :returns: whether it leads it; then they will be, if nothing comes in between.
+        :returns: whether this node leads it; then its members will be these, if nothing comes in between.
         """
         group = self.group(partition)
         if group is None or group.leader is None:
@@ -336,7 +336,7 @@ class Hosting:
     def _seek_leaders(self) -> None:
         """Where nobody leads, this node tries to."""
         self._begin()
-        is_there: dict[NodeId, bool] = {self.me.id: False}  # who follows itself follows nobody
+        is_there: dict[NodeId, bool] = {self.me.id: False}  # a node that follows itself follows nobody
         alone = [each for each, group in self.groups.groups.items() if self._is_left_alone(group, is_there)]
         for partition in alone:
             if (group := self.groups.group(partition)) is not None:
@@ -367,8 +367,8 @@ class Hosting:
         return handed
 
     def _is_left_alone(self, group: Group, is_there: dict[NodeId, bool]) -> bool:
-        """Whether nobody leads, and nobody tries to, as far as this node can see: whom it has promised to
-        follow is itself, or is not there."""
+        """Whether nobody leads or tries to, as far as this node knows: the node that it has promised to
+        follow is itself, or cannot be reached."""
         if group.leader is not None or group.candidate is not None or group.tries.at is not None:
             return False
         promised = group.replica.promised.node
@@ -412,8 +412,8 @@ class Hosting:
     # When a majority is gone for good
 
     def stuck(self) -> list[int]:
-        """The groups that nobody leads as far as this node knows, and of whose members that it reaches it is
-        the most preferred."""
+        """The groups without a leader, as far as this node knows, in which it is the most preferred of the
+        members that it reaches."""
         found = []
         for partition, group in self.groups.groups.items():
             ids = group.configuration.ids
@@ -425,7 +425,7 @@ class Hosting:
         return found
 
     def force(self, partitions: Iterable[int]) -> None:
-        """By an operator's word: ask who is left."""
+        """On an operator's order: ask the members that are left."""
         self._begin()
         for partition in partitions:
             if (group := self.groups.group(partition)) is not None:
@@ -504,8 +504,8 @@ class Hosting:
             self._send(waiting)
 
     def _gather(self, outgoing: Outgoing) -> None:
-        """What nobody waits for goes a little later, with more of its kind, or before anything else that goes
-        to the same node."""
+        """Messages that nobody waits for are sent a little later, many in one frame, or before anything else
+        that goes to the same node."""
         for to, entries in outgoing.items():
             self._lazily.setdefault(to, []).extend(entries)
         if self._lazy_timer is None and not self._is_stopped:

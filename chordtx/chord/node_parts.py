@@ -115,9 +115,9 @@ class NodeParts:
         )
 
     def _hears(self) -> bool:
-        """Whether somebody here listens to keys, or somebody who may have no other link than to this node.
+        """Whether somebody listens to keys here, or at a peer that may have no other link.
 
-        In a ring that is larger than its links nobody knows who needs whom.
+        In a ring that is larger than its links, no node knows whose only link it is: so all hear.
         """
         if self.has_listeners() or self._service._spreading.is_ring_large:
             return True

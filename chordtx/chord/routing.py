@@ -101,7 +101,7 @@ class Routing:
     # What is known
 
     def ring_changed(self) -> None:
-        """Our own neighbours changed: they are the best word on this part of the ring."""
+        """Our own neighbours changed: nothing is more certain about this part of the ring."""
         ring = self._ring
         if not ring.is_member:
             self.arcs.forget(ring.me.id)
@@ -146,7 +146,8 @@ class Routing:
             self.arcs.learn_arc(of, predecessor.id)
 
     def met(self, contact: Contact) -> None:
-        """A member has come, or was come across: whose arc it lies in, that one owns less than we thought."""
+        """A member has joined, or we have met it: the owner of the arc that it lies in owns less than we
+        thought."""
         self.arcs.learn_chain([contact])
 
     def arc_told(self, link: MeshConnection, start: int) -> None:

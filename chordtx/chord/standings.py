@@ -2,7 +2,7 @@
 
 Two rings never become one, unless one of them is nothing yet: a node that is alone in its ring and holds no
 record gives that ring up for another. A node whose data folder is older than one that has run since, and a
-second process with the id of another that lives, are refused: what they would promise was promised otherwise.
+second process with the id of another that lives, are refused: they could break promises that were made since.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ring walked once: every node, by its own word."""
+"""The ring walked once: what every node says of itself."""
 
 from __future__ import annotations
 

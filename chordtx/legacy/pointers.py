@@ -2,7 +2,7 @@
 
 A *pointer* is soft state: that a key has a record. Each leader tells each host of the keys of its partitions
 that have a position in the host's arc, and that these were all; again when either is another one than before.
-What changes later it tells as it comes.
+Later changes are told as they come.
 """
 
 from __future__ import annotations

@@ -395,7 +395,7 @@ def _size_bytes(entry: Iterable[Any]) -> int:
 
 
 def _described(error: BaseException | None) -> list[Any]:
-    """``[status, text]`` of a call that failed; what is not our own error is nobody's business."""
+    """``[status, text]`` of a call that failed; peers are told nothing of errors that are not our own."""
     if not isinstance(error, PeerLost):
         for status, kind in _ERRORS.items():
             if isinstance(error, kind):

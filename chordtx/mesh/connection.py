@@ -489,7 +489,7 @@ class MeshConnection(Protocol):
     def _may_answer(self) -> bool:
         """Whether one more call is served: the peer reads, and all links together have room for the answer.
 
-        Else those who all read well, and ask for much, would have each other cut.
+        Else peers that read well, and ask for much, would cause each other to be cut.
         """
         outbox, unsent = self._outbox, self.owner._bounds.unsent
         if outbox.waiting_bytes > _UNREAD_BYTES_MAX:

@@ -139,7 +139,7 @@ def _build() -> Callable[[_Core], _Inputs]:
 
     # The transport is not up yet.
     idle = machine.state("idle")
-    # Nothing was said to the peer that it could bind to, and nothing was heard.
+    # We have sent no handshake, and received nothing.
     listening = machine.state("listening")
     # The peer is one of our own nodes, and its handshake is on its way.
     greeting_ours = machine.state("greeting_ours")
