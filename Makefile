@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
-	@echo "make test    the tests, those with the published old peers included"
+	@echo "make test    the tests, those with the published legacy peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make chaos   three minutes of processes whose network falls apart; needs root"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
@@ -88,7 +88,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 	@$(PIP) install --editable '.[test,lint,docs]' || $(PIP) install --editable '.[test,lint,docs]'
 	@touch $@
 
-# The published old peers, to test against. No stamp comes of js2p where there is no npm: its tests are skipped
+# The published legacy peers, to test against. No stamp comes of js2p where there is no npm: its tests are skipped
 # and say so, and the next run looks again.
 .interop/py2p.stamp .interop/js2p.stamp: .interop/%.stamp: tests/interop/install.py
 	@$(PYTHON) tests/interop/install.py $*

@@ -27,7 +27,8 @@ class Limits:
     :ivar expanded_bytes_max: length of one message after decompression.
     :ivar expansion_bytes_free: what a compressed frame may expand to, however short it is; so that 64 KiB
         of compressed bytes cost no more memory than 64 KiB of plain ones may.
-    :ivar expansion_max: and as many bytes more for each byte of it. What compresses better is sent plain.
+    :ivar expansion_max: how many bytes more it may expand to for each compressed byte. What compresses better
+        is sent plain.
     :ivar depth_max: nesting of arrays and maps; deeper ones are of no use and cost stack.
     :ivar elements_max: values in one message; each costs up to 72 bytes once decoded.
     :ivar containers_max: arrays and maps in one message; an empty one costs 64 bytes for one byte sent.
@@ -62,21 +63,21 @@ class MeshSettings:
     :ivar handshake_timeout_seconds: a link that says nothing sensible for this long is cut.
     :ivar connect_timeout_seconds: for the TCP (and TLS) connection to come up.
     :ivar first_link_timeout_seconds: after this long without a link, a node that was given peers says that it
-        has reached none (in a ring, ``join_timeout_seconds`` counts instead); as long as that.
+        has reached none (in a ring, ``join_timeout_seconds`` counts instead).
     :ivar ping_interval_seconds: how long a link may be silent before it is asked whether it lives.
     :ivar silence_timeout_seconds_min: lower bound of a link's measured time-out; above scheduling pauses.
     :ivar silence_timeout_seconds_max: upper bound: a dead link is known after this long at the latest.
-    :ivar half_open_seconds_max: a peer that does not finish a frame it began is cut after this; an old peer,
-        which answers no pings, may be silent for half as long.
+    :ivar half_open_seconds_max: a peer that does not finish a frame it began is cut after this; a legacy
+        peer, which answers no pings, may be silent for half as long.
     :ivar remembered_broadcasts_max: ids kept to drop duplicates (each about 150 bytes).
     :ivar broadcast_age_seconds_max: older broadcasts are dropped (the protocol's 60).
-    :ivar recent_broadcasts_bytes_max: the latest broadcasts, kept to tell them to who has missed them.
+    :ivar recent_broadcasts_bytes_max: the latest broadcasts, kept for peers that have missed some.
     :ivar received_messages_max: user messages waiting for ``recv()``; the oldest go first.
     :ivar received_bytes_max: about what these may take together in memory, decoded.
     :ivar send_buffer_bytes_max: a peer that does not read is cut when this much waits for it.
-    :ivar unsent_bytes_max: the same for all peers together: from a third on a peer whose answers are large
-        waits for room; past the bound, who has read nothing for longest is cut. Those who are no members of
-        the ring are cut from half of it on.
+    :ivar unsent_bytes_max: the same for all peers together. From a third of it on, a peer with large answers
+        waits for room. From half of it on, peers that are no members of the ring are cut. Past it, the peer
+        that has read nothing for longest is cut.
     :ivar unfinished_bytes_max: what frames that have begun may take on all links together: past it, the link
         whose frame began first is cut.
     :ivar decoded_bytes_per_second_max: what messages of one peer that is no member of our ring may take
@@ -125,15 +126,18 @@ class MeshSettings:
 class GroupSettings:
     """How groups agree.
 
-    :ivar lease_seconds: how long a member promises nothing to anybody else once it has heard from its leader:
-        reads need no round trip for so long, and a leader that died is followed by another one after it.
+    :ivar lease_seconds: how long a member promises nothing to other nodes after it has heard from its leader.
+        Until then the leader reads without a round trip. When the leader dies, the next one has to wait for
+        the end of this time.
     :ivar drift_allowance: by what share the rates of two nodes' lease clocks may differ. Crystals differ by
         0.0002 and clocks that are being corrected by 0.001; the rest is a margin.
     :ivar leases: off where a whole machine may be frozen with its clocks: then every read asks a majority.
     :ivar majority_timeout_seconds: a leader that reaches no majority for this long gives up its lead.
     :ivar ids_seconds: how long an operation of a client that fell silent is remembered.
-    :ivar held_operations_max: that wait while a group changes its members; more are told to come again.
-    :ivar waiting_operations_max: that wait for a majority, in one partition; more are told to come again.
+    :ivar held_operations_max: operations that wait while a lead begins or members change; more are answered
+        with BUSY.
+    :ivar waiting_operations_max: operations of one partition that wait for a majority; more are answered with
+        BUSY.
     :ivar log_bytes_max: about what a leader keeps of its latest changes for members that missed some.
     :ivar copy_timeout_seconds: a page of a copy is asked for again after this long.
     :ivar learn_timeout_seconds: newcomers that have not copied the records by then are not waited for.
@@ -182,13 +186,13 @@ class ChordSettings:
     :ivar store_bytes_max: about what one node's keys and records may take; users' writes past it are refused.
     :ivar restart_grace_seconds: a member with a disk that is gone is waited for this long before its groups
         take another one in its place, so that a restart moves nothing.
-    :ivar reunion_interval_seconds: a node looks its own id up this often through somebody it once met, so
-        that rings that a partition made become one.
+    :ivar reunion_interval_seconds: how often a node looks up its own id through a node that it once met. So
+        the parts of a ring that a split network has made find each other.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar partition_bits: a ring that this node begins has 2**partition_bits partitions: 10 bits are good to
         some 200 nodes, 13 to a thousand. It stays so for as long as the ring exists.
     :ivar placement_settle_seconds: a row of neighbours stands still for this long before groups follow it.
-    :ivar positions_unnamed_max: old peers' entries kept while their key is not known.
+    :ivar positions_unnamed_max: legacy peers' entries kept while their key is not known.
     :ivar positions_unnamed_bytes_max: about what these may take together in memory, decoded: any client can
         store one, of up to ``value_bytes_max``.
     """
@@ -232,8 +236,8 @@ class SyncSettings:
         be that far behind ours.
     :ivar compare_interval_seconds: a node compares its copy with some neighbour's this often, and at once
         with a new one.
-    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired: who was cut
-        off for longer brings it back.
+    :ivar tombstone_seconds: how long it is remembered that something was deleted or has expired: a node that
+        was cut off for longer brings it back.
     :ivar clock_drift_seconds_max: a version further ahead of our clock than this is refused.
     :ivar value_bytes_max: packed size of one value. :ivar key_bytes_max: length of one key.
     :ivar store_bytes_max: about what all keys and records may take; more is not kept.

@@ -1,4 +1,4 @@
-"""The dict API that services share, over few operations that each of them has in its own way."""
+"""The dict API that services share, over a few operations that each service implements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT = object()
 
 
 class DictMixin:
-    """What of a service is like a dict.
+    """The dict methods of a service.
 
     Keys are bytes; str is taken as its UTF-8. Values are what msgpack carries: None, bool, int, float,
     str, bytes, list, dict; a tuple comes back as a list. Every Deferred may be cancelled.

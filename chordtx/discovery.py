@@ -1,8 +1,8 @@
 """Services that are found by name: a server says in the ring where it is, a client's endpoint looks there.
 
 ``clientFromString(reactor, "chord:NAME")`` connects to some server of that name. In the ring a name is a map
-from ``HOST:PORT`` to the time until which that holds, so that servers come and go without minding each other,
-and one that has died is forgotten.
+from ``HOST:PORT`` to the time until which that holds, so that servers come and go independently of each
+other, and one that has died is forgotten.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class ServiceEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def addresses(self) -> list[Address]:
-        """Where servers are said to be, in an order of chance."""
+        """The addresses of servers that the ring knows, in random order."""
         await self._node.when_joined()
         servers: Any = await self._node.get(key_of(self._name), {})
         now_ms = self._node._wall_ms()

@@ -93,7 +93,7 @@ class Stopped(ChordError):
 
 
 class StorageFailed(ChordError):
-    """What is to survive a crash could not be written to the disk, or not be read from it.
+    """What has to survive a crash could not be written to the disk, or could not be read from it.
 
     :ivar path: the folder or file. :ivar reason: what the system, or the file's contents, said.
     """
@@ -108,6 +108,6 @@ E = TypeVar("E", bound=BaseException)
 
 
 def without_traceback(error: E) -> E:
-    """``error`` as it may be kept for long: a traceback keeps all that was at hand when it was raised."""
+    """``error`` as it may be kept for long: a traceback keeps all objects of its frames alive."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

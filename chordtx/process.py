@@ -41,7 +41,7 @@ def use_monotonic_time(reactor: Any) -> None:
 
 
 def allow_open_files(count: int = OPEN_FILES) -> None:
-    """Let the process have so many files and sockets open, as far as the system's hard limit goes.
+    """Let the process have this many files and sockets open, as far as the system's hard limit goes.
 
     The usual soft limit is 1,024. With as many silent connections nobody else could connect: the bound of the
     node (``accepted_max``), at which the oldest of them makes room, would never be met.

@@ -34,6 +34,7 @@ from chordtx.legacy.host import Host
 from chordtx.mesh import calls
 from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
+from tests.drawn_ring import PICTURE, WAY, picture
 from tests.mutants.groups import MUTANTS
 
 ROOT = Path(__file__).parents[1]
@@ -406,19 +407,85 @@ def test_news_fragments_are_named_and_filled() -> None:
             assert "#" not in path.read_text(), path.name
 
 
-# The way of a set
+# Functions that tables name
 
 
-def test_the_way_of_a_set_names_functions_that_are_there() -> None:
-    page = (ROOT / "docs/architecture.md").read_text()
-    way = page.split("## A set, function by function")[1].split("\n## ")[0]
-    steps = re.findall(r"\| `([\w/]+\.py)` \| `(\w+)\.(\w+)` \|", way)
-    assert len(steps) >= 20
-    for path, kind, name in steps:
-        tree = ast.parse((ROOT / "chordtx" / path).read_text())
-        found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind]
-        assert found, f"{path} has no {kind}"
-        names = {
-            node.name for node in found[0].body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        assert name in names, f"{kind} in {path} has no {name}"
+class Named(NamedTuple):
+    """A row of such a table: ``place`` is a function's name, or a class's and its method's."""
+
+    path: str
+    place: str
+
+
+def functions_named(title: str) -> list[Named]:
+    """The functions that the rows of a table of the architecture page name, each with its file."""
+    cells = [row[1:3] for row in rows(section(text_of("docs/architecture.md"), title)) if row[1]]
+    return [Named(code(path), code(place)) for path, place in cells]
+
+
+def is_there(path: str, place: str) -> bool:
+    """Whether a file of the package defines a function; ``place`` is as of :class:`Named`."""
+    file = ROOT / "chordtx" / path
+    if not file.is_file():
+        return False
+    body: list[ast.stmt] = ast.parse(file.read_text()).body
+    for word in place.split("."):
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        found = [node for node in body if isinstance(node, kinds) and node.name == word]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
+@pytest.mark.parametrize("title", ["Where is ...?", "A set, function by function"])
+def test_functions_that_tables_name_are_there(title: str) -> None:
+    named = functions_named(title)
+    assert len(named) >= 20
+    assert [each for each in named if not is_there(*each)] == []
+
+
+def test_a_function_that_is_not_there_would_be_found() -> None:
+    assert is_there("group/leader.py", "Leader.do")
+    assert is_there("legacy/counting.py", "decide")
+    assert not is_there("group/leader.py", "Leader.do_nothing")
+    assert not is_there("group/leader.py", "do")
+    assert not is_there("group/nothing.py", "Leader.do")
+
+
+@pytest.mark.parametrize("page", ["architecture", "groups", "reliability", "security"])
+def test_methods_that_prose_names_are_there(page: str) -> None:
+    """``Class.method`` in backquotes, anywhere in the page: some module of the package has it."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "chordtx").rglob("*.py")]
+    methods = {
+        f"{kind.name}.{name}"
+        for tree in trees
+        for kind in ast.walk(tree)
+        if isinstance(kind, ast.ClassDef)
+        for name in members_of(kind)
+    }
+    said = re.findall(r"`(_?[A-Z]\w+\.[a-z_]\w*)`", FENCE.sub("", text_of(f"docs/{page}.md")))
+    assert sorted({*said} - methods) == []
+
+
+def members_of(kind: ast.ClassDef) -> Iterator[str]:
+    """The names that a class's body binds."""
+    for node in kind.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def test_the_picture_of_the_ring_is_what_is_drawn() -> None:
+    """``python -m tests.drawn_ring --write`` puts it into the docs."""
+    assert PICTURE.read_text() == picture()
+
+
+def test_the_picture_and_the_table_show_one_way_of_a_set() -> None:
+    drawn = [
+        Named(f"{function.__module__.removeprefix('chordtx.').replace('.', '/')}.py", function.__qualname__)
+        for part in WAY
+        for function in part.functions
+    ]
+    assert functions_named("A set, function by function") == drawn

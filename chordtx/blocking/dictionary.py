@@ -1,4 +1,4 @@
-"""What of a blocking socket is like a dict."""
+"""The dict methods of a blocking socket."""
 
 from __future__ import annotations
 

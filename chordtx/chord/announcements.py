@@ -1,9 +1,9 @@
 """Telling everyone which keys came and went.
 
-Old peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
-``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would
-have sent in the same second, and has its message id: so an entry met as both is counted once, and the
-nodes that have old peers as neighbours hand it to them as exactly that message.
+Legacy peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
+``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would have
+sent in the same second, and has its message id: so an entry met as both is counted once, and the nodes that
+have legacy peers as neighbours hand it to them as exactly that message.
 
 They go only to those who say that they hear (:class:`~chordtx.chord.ring_identity.Standing`): because
 somebody listens there, or because of others that are linked to them. So a key that nobody listens for costs
@@ -28,7 +28,7 @@ DELETED = b"del"
 
 
 class Node(Protocol):
-    """What of a node announcements need."""
+    """What announcements need of a node."""
 
     def own_name(self) -> str:
         """The id of the node, as its peers write it."""
@@ -92,7 +92,7 @@ class Announcements:
             flushing.cancel()
         collected, self._collected, self._collected_bytes = self._collected, {}, 0
         if collected:
-            # Who has no link to us has it from others, and nobody knows from whom.
+            # A node without a link to us has it from others, and nobody knows from which.
             self._is_for_all = not self._node.is_linked_to_everyone()
             entries = [[key, int(deleted)] for key, deleted in collected.items()]
             message = self._node.tell_everyone(flags.ANNOUNCE, entries)
@@ -111,7 +111,7 @@ class Announcements:
         self._handle(message, message.payload[1])
 
     def notified(self, message: Message) -> None:
-        """An old peer's ``notify [6, key]`` or ``[6, key, 'del']``.
+        """A legacy peer's ``notify [6, key]`` or ``[6, key, 'del']``.
 
         A broadcast one tells that a key came or went; a whispered one only what is there.
 

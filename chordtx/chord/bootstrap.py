@@ -28,14 +28,14 @@ Begin = Callable[[], Awaitable[None]]
 
 _RETRY_SECONDS = 0.1
 _LOOK_SECONDS = 1.0  # how often those that are remembered or given are tried
-_NAMED_SECONDS = 3.0  # until then those of ours that a legacy peer names are connected to
-_SETTLE_SECONDS = 2.0  # until then those that are started together have found each other, or the ring
+_NAMED_SECONDS = 3.0  # until then we connect to nodes of ours that legacy peers name
+_SETTLE_SECONDS = 2.0  # by then nodes started together have found each other, or the ring
 _LISTED_SETTLE_SECONDS = 0.5
 _DIALLED_MAX = 64  # of those that are remembered, the latest first; others at the next look
 
 
 class Node(Protocol):
-    """What of a node its bootstrap needs."""
+    """What its bootstrap needs of a node."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""
@@ -75,7 +75,7 @@ class Node(Protocol):
 
 
 class Bootstrap:
-    """One node's. Methods of other nodes: ``may_begin``.
+    """See the module. One for each node; it calls ``may_begin`` of others.
 
     :param peers: what people gave. :param timeout_seconds: after which those who wait are told.
     :param joined: opened once the node is in a ring. It fails when that takes too long, and is opened all the
@@ -192,7 +192,7 @@ class Bootstrap:
         now = self._node.seconds()
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
-            if len(self._node.links()) < _DIALLED_MAX:  # else it has found enough to find all others by
+            if len(self._node.links()) < _DIALLED_MAX:  # with more links it finds all others by them
                 dialled = self._remembered[-_DIALLED_MAX:]
                 self._remembered = [*dialled, *self._remembered[:-_DIALLED_MAX]]
                 for address in dialled:

@@ -1,8 +1,8 @@
 """Asks the leaders of groups: operations on keys, each sent until it has its answer or its time is over.
 
-An operation goes to the leader as far as it is known. Who does not lead says who does. It may be sent again,
-to anybody, under its own id: so it is done once, however often it arrives. What goes to one node in one turn
-travels in one frame (:mod:`chordtx.mesh.calls`).
+An operation goes to the leader as far as it is known. A node that does not lead names who does. It may be
+sent again, to anybody, under its own id: so it is done once, however often it arrives. What goes to one node
+in one turn travels in one frame (:mod:`chordtx.mesh.calls`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CLIENT_ID_BYTES = 16
 
 
 class Node(Protocol):
-    """What of a node an operation needs."""
+    """What an operation needs of a node."""
 
     def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
         """Call a method of another node; ``asker`` is told what came of it."""
@@ -167,7 +167,7 @@ class _Asking:
         self._asked: set[int] = set()
         self._last: Exception | None = None
         self._pause_seconds = _PAUSE_SECONDS_MIN
-        self._uncertain = 0  # so often it was sent without a word yet that it was not done
+        self._uncertain = 0  # how often it was sent and may have been done
         self.done: Deferred[Answer] = Deferred(self._cancelled)
 
     def begin(self) -> None:

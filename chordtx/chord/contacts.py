@@ -1,4 +1,4 @@
-"""The links to nodes of ours by their place on the ring, and asking whom there is no link to yet."""
+"""Calls to nodes of ours by their id: over the link that there is, or over a new one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Node(Protocol):
 
 
 class Contacts:
-    """One node's links, for its parts that think in contacts.
+    """One node's links by node id, and calls to contacts.
 
     :param node: the service.
     :param call_timeout_seconds: for one call, before it is given up.
@@ -144,7 +144,7 @@ class Contacts:
         if address is None:
             raise NotJoined("a node that cannot be reached was named")
         try:
-            # Where a process hangs, its kernel takes the connection all the same: only no handshake comes.
+            # The kernel of a process that hangs still takes the connection; only the handshake does not come.
             link: MeshConnection = await within(
                 self._call_timeout_seconds,
                 self._node.reactor,
@@ -152,7 +152,7 @@ class Contacts:
                 lambda: PeerLost(f"{address} does not answer"),
             )
         except (Unreachable, ProtocolError) as error:
-            # It may even be ourselves who answer there: a process that has come back with another id.
+            # We may even have reached ourselves: a process that has come back with another id.
             raise PeerLost(f"{address} cannot be reached: {error}") from error
         if link.id_10 != contact.id or not link.ours:
             raise NotJoined(f"another node answers at {address}")

@@ -1,4 +1,4 @@
-"""Leaving so that nobody waits: others keep, or lead, what this node kept and led, before it is gone."""
+"""Leaving: others take over this node's places in groups, or its leads, before it goes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHECK_SECONDS = 0.05
 
 
 class Node(Protocol):
-    """What of a node its departure needs."""
+    """What its departure needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""
@@ -32,7 +32,7 @@ class Node(Protocol):
 
 
 class Departure:
-    """One node's."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

@@ -31,7 +31,7 @@ _ANOTHER_KIND = "an answer of another kind was expected"
 
 
 class RingDict(DictMixin):
-    """What of :class:`~chordtx.ChordService` is like a dict.
+    """The dict methods of :class:`~chordtx.ChordService`.
 
     Every operation on a key is linearizable, whatever fails. Every Deferred fails with
     :class:`~chordtx.errors.NoMajority` when the key's group does not answer in time: then nobody knows

@@ -16,7 +16,7 @@ _NAMED_MAX = 5
 
 @frozen
 class LedGroup:
-    """One group, by the word of its leader.
+    """One group, as its leader reports it.
 
     :ivar members: their ids. :ivar ready: of those, who is linked and has all that was committed but just
         now.
@@ -123,7 +123,8 @@ def judge(
 ) -> Health:
     """What leaders have said, judged.
 
-    :param led: by partition. :param nodes: how many answered. :param without: who is about to be stopped.
+    :param led: by partition. :param nodes: how many answered. :param without: a node that is about to be
+        stopped.
     """
     wanted = min(replicas, nodes)
     gone = None if without is None else without.id.to_bytes(NODE_ID_BYTES_MAX, "big")

@@ -1,4 +1,4 @@
-"""The groups that a node is in, kept running: what comes in is handed to them, what they want is done.
+"""Runs the groups that a node is in: hands them what comes in, and carries out their effects.
 
 One turn of the groups is one turn of the reactor: all that comes in meanwhile goes into it, and at its end
 messages leave in one frame for each node, and all saves in one commit. What must not be said before it is on
@@ -27,16 +27,16 @@ from chordtx.group.rank import NodeId
 from chordtx.group.turn import Outgoing, Randomness
 from chordtx.store.group_store import GroupStore
 
-#: So many partitions of a node change their members, or their leader, at once.
+#: How many partitions of a node change their members, or their leader, at once.
 CHANGES_MAX = 16
-#: A node that stops gives so many leads away at once, or a share of those that it has.
+#: How many leads a node that stops gives away at once; or the part of its leads, if that is more.
 _GIVEN_AT_ONCE = 16
 _GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
 #: Leads that are as they ought to be are looked at again this often.
 _LOOK_SECONDS = 1.0
-#: What nobody waits for is gathered for this long.
+#: Messages that nobody waits for are gathered for this long.
 _LAZY_SECONDS = 0.1
 
 Answered = Callable[[Answer], None]
@@ -72,7 +72,7 @@ class Clocks(Protocol):
 
 
 class Watch(Protocol):
-    """Who is told what becomes of keys where this node leads, and may have operations wait.
+    """Is told what becomes of keys where this node leads, and may have operations wait.
 
     :ivar is_active: whether updates are to be told too, and operations may have to wait.
     """
@@ -277,7 +277,7 @@ class Hosting:
         return id == self.me.id or (leader.keeps_up(id) and self._links.is_linked(id))
 
     def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
-        """Who lacks nothing at this moment leads the soonest."""
+        """A member that lacks nothing at this moment leads the soonest."""
         has_all = leader.acknowledged.get(id, -1) >= leader.commit
         return has_all and self._links.is_linked(id) and self._links.may_lead(id)
 
@@ -299,7 +299,7 @@ class Hosting:
     def place(self, partition: int, members: tuple[Member, ...]) -> bool:
         """The members of a group that this node leads are to be these.
 
-        :returns: whether it leads it; then they will be, if nothing comes in between.
+        :returns: whether this node leads it; then its members will be these, if nothing comes in between.
         """
         group = self.group(partition)
         if group is None or group.leader is None:
@@ -336,7 +336,7 @@ class Hosting:
     def _seek_leaders(self) -> None:
         """Where nobody leads, this node tries to."""
         self._begin()
-        is_there: dict[NodeId, bool] = {self.me.id: False}  # who follows itself follows nobody
+        is_there: dict[NodeId, bool] = {self.me.id: False}  # a node that follows itself follows nobody
         alone = [each for each, group in self.groups.groups.items() if self._is_left_alone(group, is_there)]
         for partition in alone:
             if (group := self.groups.group(partition)) is not None:
@@ -367,8 +367,8 @@ class Hosting:
         return handed
 
     def _is_left_alone(self, group: Group, is_there: dict[NodeId, bool]) -> bool:
-        """Whether nobody leads, and nobody tries to, as far as this node can see: whom it has promised to
-        follow is itself, or is not there."""
+        """Whether nobody leads or tries to, as far as this node knows: the node that it has promised to
+        follow is itself, or cannot be reached."""
         if group.leader is not None or group.candidate is not None or group.tries.at is not None:
             return False
         promised = group.replica.promised.node
@@ -412,8 +412,8 @@ class Hosting:
     # When a majority is gone for good
 
     def stuck(self) -> list[int]:
-        """The groups that nobody leads as far as this node knows, and of whose members that it reaches it is
-        the most preferred."""
+        """The groups without a leader, as far as this node knows, in which it is the most preferred of the
+        members that it reaches."""
         found = []
         for partition, group in self.groups.groups.items():
             ids = group.configuration.ids
@@ -425,7 +425,7 @@ class Hosting:
         return found
 
     def force(self, partitions: Iterable[int]) -> None:
-        """By an operator's word: ask who is left."""
+        """On an operator's order: ask the members that are left."""
         self._begin()
         for partition in partitions:
             if (group := self.groups.group(partition)) is not None:
@@ -504,8 +504,8 @@ class Hosting:
             self._send(waiting)
 
     def _gather(self, outgoing: Outgoing) -> None:
-        """What nobody waits for goes a little later, with more of its kind, or before anything else that goes
-        to the same node."""
+        """Messages that nobody waits for are sent a little later, many in one frame, or before anything else
+        that goes to the same node."""
         for to, entries in outgoing.items():
             self._lazily.setdefault(to, []).extend(entries)
         if self._lazy_timer is None and not self._is_stopped:

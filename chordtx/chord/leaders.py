@@ -1,7 +1,7 @@
 """Who leads which partition, as far as this node knows, and how it finds out.
 
-The ring says where to look: a partition is kept by the node that owns its lowest position, and by those that
-follow on the walk. Any of them says who leads. What was learned is kept until it proves wrong.
+The ring says where to look: a partition ought to be kept by the node that owns its lowest position, and by
+the next ones along the walk. Any of them names the leader. What was learned is kept until it proves wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Leaders:
 
     :param identity: the ring's, once it is known.
     :param contact_of: where a node is reached, if that is known.
-    :param chain_length: so many that follow one another on the walk are asked, at most.
+    :param chain_length: how many nodes that follow one another on the walk are asked at most.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class Membership:
 
     :param node: the service.
     :param changed: called after each change of our neighbours.
-    :param calm_max: up to so many times longer are the pauses between rounds while nothing changes.
+    :param calm_max: how many times longer the pauses between rounds become while nothing changes.
     """
 
     _log = Logger()
@@ -160,7 +160,7 @@ class Membership:
     def _find(
         self, caller: MeshConnection, position: object, hops: object, seconds: object
     ) -> Deferred[list[object]]:
-        """``find(position, hops, seconds)``: who owns a position. So long the caller waits."""
+        """``find(position, hops, seconds)``: who owns a position. The caller waits ``seconds``."""
         if not (isinstance(position, bytes) and len(position) == 48 and type(hops) is int):
             raise ProtocolError("find takes a position and a count of hops")
         if not (type(seconds) is int or type(seconds) is float) or not seconds > 0:
@@ -308,8 +308,8 @@ class Membership:
                 "{contact} does not answer: {error}", contact=str(contact.port), error=str(error)
             )
             self._asking.discard(contact.id)
-            # Who is late, on a link that has not fallen silent, has too much to do: to give it up would give
-            # the others its work too, and then them. The next round asks again.
+            # A node that is late, on a link that is not silent, is busy. To give it up would give its work to
+            # others, which would be late in turn. The next round asks again.
             is_late = isinstance(error, CallTimeout) and self._node._contacts.is_linked(contact.id)
             if not self._stopped and not is_late:
                 self.failed(contact)

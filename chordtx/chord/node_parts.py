@@ -111,9 +111,9 @@ class NodeParts:
         )
 
     def _hears(self) -> bool:
-        """Whether somebody here listens to keys, or somebody who may have no other link than to this node.
+        """Whether somebody listens to keys here, or at a peer that may have no other link.
 
-        In a ring that is larger than its links nobody knows who needs whom.
+        In a ring that is larger than its links, no node knows whose only link it is: so all hear.
         """
         if self.has_listeners() or self._service._spreading.is_ring_large:
             return True
@@ -353,7 +353,7 @@ class NodeParts:
 
 
 class _PassedOn:
-    """Who asks, and by another node: told as if it had asked itself."""
+    """The asker of a call that another node passes on: it is told as if it had asked itself."""
 
     __slots__ = ("_asked", "_asker")
 
@@ -371,7 +371,7 @@ class _PassedOn:
 
 
 class LegacyParts(NodeParts):
-    """What of a node its dealings with legacy peers need, beside."""
+    """What legacy peers need of a node, beside."""
 
     def __init__(self, service: Service) -> None:
         NodeParts.__init__(self, service)

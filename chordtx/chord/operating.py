@@ -21,12 +21,12 @@ from chordtx.mesh import Address, MeshConnection
 from chordtx.ring import Contact
 from chordtx.wire import decode_id
 
-#: So long the members that are left have to answer before their group goes on without the others.
+#: How long the members that are left have to answer, before their group goes on without the others.
 _ASKED_SECONDS = 1.0
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""
@@ -54,7 +54,7 @@ class Node(Protocol):
 
 
 class Operating:
-    """One node's part."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

@@ -1,8 +1,8 @@
-"""Sees to it that each partition is kept by those whom the ring names: a row of neighbours.
+"""Compares groups with the ring: each partition ought to be kept by a row of neighbours.
 
 The node that owns a partition's lowest position knows the row, itself and the next ones along the walk, and
-tells the partition's leader when its group is another one. The rest is the group's business. Here nothing has
-to be right for anything to be safe.
+tells the partition's leader when its group is another one. The group itself decides. A mistake here costs
+time, and never a record.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ ROUND_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
 #: A leader that is in no row looks up the owner this often.
 OWNER_SECONDS = 5.0
-#: So many successors count as neighbours.
+#: How many successors count as neighbours.
 _NEAR_MAX = 4
 _FAR_PATIENCE = 60.0
-#: So many nodes are asked for the leader of a partition, one after another, before the next look.
+#: How many nodes are asked for the leader of a partition, one after another, before the next look.
 _LEADERS_ASKED_MAX = 10
 
 
 class Node(Protocol):
-    """What of a node its placement needs."""
+    """What its placement needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""
@@ -73,7 +73,7 @@ class Node(Protocol):
 
 
 class Placement:
-    """One node's part.
+    """See the module. One for each node.
 
     :param settle_seconds: a row stands still for this long before it counts.
     :param grace_seconds: a member with a disk that vanished is waited for this long.
@@ -272,7 +272,7 @@ class Placement:
     async def seek_owners(self) -> None:
         """Look for groups that are not what the ring says, as far as this node knows it.
 
-        Who leads such a group tells the owner so, for nobody in the row may know it. Who does not lead it
+        If this node leads such a group, it tells the owner so, for nobody in the row may know it. If not, it
         asks whether it is still a member.
         """
         hosting = self._node.hosting()

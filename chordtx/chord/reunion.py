@@ -1,9 +1,9 @@
-"""Two parts of a ring become one again: a node looks its own id up through somebody it once met.
+"""Ring merge: a node finds another part of its ring by looking its own id up through somebody it once met.
 
 After a partition each side has a ring of its own, and neither would ever hear of the other. But nodes
 remember whom they had links to. In one ring the lookup ends at the node itself; anybody else who claims
-the id is of another ring, and :meth:`~chordtx.ring.RingNode.place_found` has the two joined. What is so in a
-partition is for its group to know: only one side can have had a majority of it.
+the id is of another ring, and :meth:`~chordtx.ring.RingNode.place_found` has the two joined. What is stored
+in a partition is decided by its group: only one side can have had a majority of it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Node(Protocol):
 
 
 class Reunion:
-    """One node's part.
+    """See the module. One for each node.
 
     :param node: the service.
     """

@@ -1,4 +1,4 @@
-"""What makes a ring the one that it is, and what its nodes tell one another about it when they link.
+"""The identity of a ring, and the standing that nodes tell one another when they link.
 
 A ring has an identity, made at random by the node that begins it. Parts of one ring that were split merge by
 themselves; two rings of different identity never do.
@@ -17,10 +17,10 @@ RING_ID_BYTES = 16
 
 @frozen
 class RingIdentity:
-    """A ring's.
+    """The identity of a ring.
 
     :ivar id: random. :ivar partition_bits: it has 2**partition_bits partitions.
-    :ivar replicas: so many members keep each.
+    :ivar replicas: how many members each partition has.
     """
 
     id: bytes

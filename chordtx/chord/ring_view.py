@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RingView(MeshService):
-    """What of :class:`~chordtx.ChordService` is for operators."""
+    """The methods of :class:`~chordtx.ChordService` for operators."""
 
     if TYPE_CHECKING:
         _chord_settings: ChordSettings

@@ -31,9 +31,9 @@ _ARCS_MAX = 4096
 _HOPS_MAX = 64
 _CHAIN_MAX = 64
 _ATTEMPTS_MAX = 4
-#: A whole lookup may take so many times as long as a call.
+#: How many times as long as a call a whole lookup may take.
 _LOOKUP_CALLS = 2
-#: Of the time that is left a node has this share: whoever does not answer leaves time for another.
+#: A node gets this share of the time that is left: so there is time to ask another, if it does not answer.
 _SHARE_OF_A_HOP = 0.6
 
 
@@ -109,7 +109,7 @@ class Routing:
     # What is known
 
     def ring_changed(self) -> None:
-        """Our own neighbours changed: they are the best word on this part of the ring."""
+        """Our own neighbours changed: nothing is more certain about this part of the ring."""
         ring = self._ring
         if not ring.is_member:
             self.arcs.forget(ring.me.id)
@@ -154,7 +154,8 @@ class Routing:
             self.arcs.learn_arc(of, predecessor.id)
 
     def met(self, contact: Contact) -> None:
-        """A member has come, or was come across: whose arc it lies in, that one owns less than we thought."""
+        """A member has joined, or we have met it: the owner of the arc that it lies in owns less than we
+        thought."""
         self.arcs.learn_chain([contact])
 
     def arc_told(self, link: MeshConnection, start: int) -> None:
@@ -171,8 +172,9 @@ class Routing:
         self.fingers.forget(id)
 
     def call_failed(self, id: int, error: BaseException | None) -> None:
-        """A call to a node failed: forget it when that says that it is not there. Who is late only, or has
-        trouble of its own, is; see :class:`~chordtx.mesh.liveness.Liveness` for who is not."""
+        """A call to a node failed: forget it when that says that it is not there. A node that is only late,
+        or has trouble of its own, is there; see :class:`~chordtx.mesh.liveness.Liveness` for one that is
+        not."""
         if isinstance(error, PeerLost | NotJoined):
             self.forget(id)
 
@@ -263,7 +265,7 @@ class Routing:
         hop = self._nearest_before(position, [*linked, *fingers], tried)
         if not linked or any(hop.id == contact.id for contact in linked):
             return hop
-        # A link that there is saves making one: who takes us half as far does as well.
+        # An open link saves making one: a node that takes us half as far is good enough.
         me = self._ring.me.id
         other = min(linked, key=lambda contact: distance(contact.id, position) or SIZE)
         far = distance(me, other.id)

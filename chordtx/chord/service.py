@@ -1,11 +1,10 @@
 """The distributed dict: a node of a Chord ring, as users embed it.
 
-The ring says where to look, and the group says what is so. :class:`ChordService` puts the parts together:
-:class:`~chordtx.chord.membership.Membership` keeps the node's place in the ring,
-:class:`~chordtx.chord.routing.Routing` finds who owns a position,
-:class:`~chordtx.chord.hosting.Hosting` runs the groups that the node is in,
-:class:`~chordtx.chord.placement.Placement` tells groups who ought to be in them, and
-:class:`~chordtx.chord.client.GroupClient` asks their leaders.
+The ring says where to look, and the group decides what is stored. :class:`ChordService` puts the parts
+together: :class:`~chordtx.chord.membership.Membership` keeps the node's place in the ring,
+:class:`~chordtx.chord.routing.Routing` finds who owns a position, :class:`~chordtx.chord.hosting.Hosting`
+runs the groups that the node is in, :class:`~chordtx.chord.placement.Placement` tells groups who ought to be
+in them, and :class:`~chordtx.chord.client.GroupClient` asks their leaders.
 """
 
 from __future__ import annotations
@@ -269,7 +268,7 @@ class ChordService(RingDict, RingView):
             self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 
     def _outward(self) -> Outward:
-        """See :class:`~chordtx.MeshService`: who stores must be found."""
+        """See :class:`~chordtx.MeshService`: a node that stores must be found."""
         return Outward.UNUSED if self.leeching else Outward.NEEDED
 
     def _look_for_ring(self) -> None:

@@ -20,7 +20,7 @@ from chordtx.ring import Contact
 
 
 class Node(Protocol):
-    """What of a node is needed to serve others."""
+    """What serving others needs of a node."""
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""
@@ -42,7 +42,7 @@ class Node(Protocol):
 
 
 class Serving:
-    """One node's."""
+    """See the module. One for each node."""
 
     def __init__(self, node: Node, leaders: Leaders, limits: Limits, value_bytes_max: int) -> None:
         self._node = node

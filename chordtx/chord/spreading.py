@@ -1,4 +1,4 @@
-"""Who is linked to: everybody that a member hears of, while the ring is as small as its links go.
+"""Which nodes a member links to: all that it hears of, while the ring is no larger than its links allow.
 
 In a larger ring nobody is connected to only because somebody named it. What links there are then, others have
 made because they need them: to neighbours, to fingers, and for calls; and those that were there before. Links
@@ -21,13 +21,13 @@ _IDLE_SECONDS = 30.0
 _LINKS_TO_JOIN_BY = 4
 #: In a large ring calls make links only up to this share of the bound; the rest is for who connects to us.
 _OF_OUR_MAKING = 0.75
-#: Links to so many others are told to a peer: who is linked to several soon knows all of a small ring.
+#: How many others a peer is told of: a node with several links soon knows all of a small ring.
 _TOLD_MAX = 16
 _TOLD_IN_LARGE_RING = 8
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def has_link(self, peer: str) -> bool:
         """Whether there is a link to a node, by its id."""
@@ -67,7 +67,8 @@ class Node(Protocol):
 
 
 class Spreading:
-    """One node's. :param id: its own. :param links_max: so many links to members it has, or few more."""
+    """See the module. One for each node. :param id: its own. :param links_max: how many links to members it
+    has, or a few more."""
 
     def __init__(self, node: Node, id: str, links_max: int) -> None:
         self._node = node
@@ -83,7 +84,7 @@ class Spreading:
 
     @property
     def told_max(self) -> int:
-        """Of so many peers others are told."""
+        """How many peers others are told of."""
         return _TOLD_IN_LARGE_RING if self.is_ring_large else _TOLD_MAX
 
     @property

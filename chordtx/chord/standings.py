@@ -2,7 +2,7 @@
 
 Two rings never become one, unless one of them is nothing yet: a node that is alone in its ring and holds no
 record gives that ring up for another. A node whose data folder is older than one that has run since, and a
-second process with the id of another that lives, are refused: what they would promise was promised otherwise.
+second process with the id of another that lives, are refused: they could break promises that were made since.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from chordtx.escaping import escaped
 from chordtx.mesh import MeshConnection
 from chordtx.wire import Message, flags
 
-#: A count of starts is believed to be at most so much greater than the greatest that was met.
+#: How much a count of starts may be above the greatest that was met; a greater one is not believed.
 _STARTS_AHEAD_MAX = 1000
 _REASON_CHARACTERS_MAX = 500
 _NEW_NODE = "start it as a new node, with an empty data folder"
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def own_standing(self) -> Standing:
         """What it tells of itself."""
@@ -53,7 +53,7 @@ class Node(Protocol):
 
 
 class Standings:
-    """One node's."""
+    """See the module. One for each node."""
 
     _log = Logger()
 

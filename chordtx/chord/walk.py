@@ -1,4 +1,4 @@
-"""The ring walked once: every node, by its own word."""
+"""The ring walked once: what every node says of itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NODES_MAX = 100_000
 
 
 class Node(Protocol):
-    """What of a node a walk needs."""
+    """What a walk needs of a node."""
 
     def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""

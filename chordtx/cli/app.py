@@ -12,7 +12,7 @@ from chordtx.cli.addresses import ADDRESS, ENCRYPTION, PEER_DEFAULT
 from chordtx.cli.client import Client
 from chordtx.config import ChordSettings
 
-# A ring answers within milliseconds: who waits at a prompt should not wait as long as a server that starts.
+# A ring answers within milliseconds: somebody at a prompt should not wait as long as a server that starts.
 JOIN_TIMEOUT_SECONDS = 5.0
 
 EXITS = """

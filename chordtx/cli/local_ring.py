@@ -147,7 +147,7 @@ class LocalRing:
         return self._gone
 
     async def stop(self) -> None:
-        """Have every node leave politely and end; who takes too long is killed."""
+        """Have every node leave politely and end; a node that takes too long is killed."""
         self._stopping = True
         for node in self._nodes:
             node.stop()

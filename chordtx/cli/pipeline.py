@@ -1,4 +1,4 @@
-"""Many Deferreds under way at once, but only so many."""
+"""Many Deferreds under way at once, up to a bound."""
 
 from __future__ import annotations
 

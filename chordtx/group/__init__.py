@@ -1,4 +1,4 @@
-"""One partition's replicated state: who decides, in which order, and what is so.
+"""One partition's replicated state: who decides, in which order, and what is stored.
 
 Pure: events in, effects out. No Twisted, no clock, no randomness of its own.
 

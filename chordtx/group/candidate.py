@@ -1,4 +1,4 @@
-"""Standing for leader: whose state is to go on, and whether enough have promised.
+"""A candidate for leader: which state is to go on, and whether enough members have promised.
 
 Of the answers, the state of the greatest rank is taken whole, once nobody knows of a later epoch than its
 own, and a majority of *its* configuration has promised. This is bookkeeping: :mod:`chordtx.group.group` sends

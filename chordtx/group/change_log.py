@@ -43,7 +43,7 @@ class ChangeLog:
         self._bytes_max = bytes_max
 
     def append(self, batch: Batch) -> None:
-        """It was sent."""
+        """Note a batch that was sent."""
         self.batches.append(batch)
         size = _BATCH_OVERHEAD_BYTES
         for change in batch.changes:
@@ -52,14 +52,14 @@ class ChangeLog:
         self._bytes += size
 
     def trim(self, commit: int) -> None:
-        """What is too much goes, if it is committed."""
+        """Drop the oldest committed batches, where there is too much."""
         batches = self.batches
         while self._bytes > self._bytes_max and batches and batches[0].last <= commit:
             batches.popleft()
             self._bytes -= self._sizes.popleft()
 
     def since(self, sequence: int) -> list[Batch] | None:
-        """All that follows a sequence; None when that is not known any more."""
+        """The batches after a sequence; None when some of them were dropped."""
         batches = self.batches
         if sequence < 0 or not batches or sequence < batches[0].after:
             return None

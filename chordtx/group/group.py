@@ -102,7 +102,7 @@ class Group:
 
     @property
     def configuration(self) -> Configuration:
-        """Of its state, or the newest that it has left."""
+        """The configuration of its state, or the newest that it has left."""
         return self.replica.configuration
 
     @property
@@ -245,7 +245,7 @@ class Group:
     # Operations
 
     def do(self, who: object, operation: Operation) -> None:
-        """A client's operation. Who does not lead says who does, as far as it knows."""
+        """A client's operation. A member that does not lead names who does, as far as it knows."""
         leader = self.leader
         if leader is not None:
             leader.do(who, operation)
@@ -344,7 +344,7 @@ class Group:
                 self._turn.send(id, self.partition, asked)
 
     def _evaluate(self) -> None:
-        """Have enough answered?"""
+        """Go on, if enough have answered."""
         if self._move is not None:
             self._evaluate_move(self._move)
         candidate = self.candidate
@@ -362,7 +362,7 @@ class Group:
             self._go_on_with(candidate, choice)
 
     def _go_on_with(self, candidate: Candidate, choice: Choice) -> None:
-        """Its state is to go on, once it is here."""
+        """Go on with a chosen state, once it is here."""
         replica, rank = self.replica, choice.report.rank
         state = replica.state if choice.source == self.me.id else replica.copied(rank)
         if state is None:
@@ -412,7 +412,7 @@ class Group:
             self._evaluate()
 
     def _retire(self, leader: Leader) -> None:
-        """Its epoch is active: who is in it no more may forget."""
+        """Its epoch is active: members of the one before that are not in it may forget."""
         told = Gone(leader.configuration)
         self._turn.send_at_once(sorted(self._leaving - leader.configuration.ids), self.partition, told)
         self._leaving = set()

@@ -45,7 +45,7 @@ _FOR_ITSELF = frozenset((*_OPENING, Yours))
 
 #: Groups are ticked this often at most.
 TICK_SECONDS = 0.1
-#: After what happens all the time they are ticked only so much later.
+#: After events that happen all the time they are ticked this much later.
 _SOON_SECONDS = 0.25
 
 
@@ -173,8 +173,8 @@ class Groups:
             self._read_on()
 
     def _release(self, by: NodeId, followed: Iterable[tuple[int, int, Epoch]]) -> None:
-        """Who follows this node by a ballot that it has given up is told: else confirms for other partitions
-        would renew that lease for ever, and nobody could take its place."""
+        """A member that still follows this node by a ballot that it has given up is told so. Else confirms
+        for other partitions would renew that lease for ever, and nobody could lead."""
         for partition, number, epoch in followed:
             ballot, group = Ballot(number, self._id), self.groups.get(partition)
             if group is None or group.own_ballot() != ballot:

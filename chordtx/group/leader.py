@@ -121,12 +121,12 @@ class Leader:
 
     @property
     def rank(self) -> Rank:
-        """Of the newest state."""
+        """The rank of the newest state."""
         return Rank(self._epoch, self.ballot, self.newest)
 
     @property
     def committed_rank(self) -> Rank:
-        """Of the newest state that a majority has."""
+        """The rank of the newest state that a majority has."""
         return named(Rank, (self._epoch, self.ballot, self.commit))
 
     # Beginning
@@ -161,7 +161,7 @@ class Leader:
         self._turn.send_at_once((newcomer,), self._partition, Learn(self.ballot, self.rank))
 
     def learned(self, newcomer: NodeId) -> None:
-        """It has, or is not waited for any more."""
+        """A newcomer has the records, or is not waited for any more."""
         self._learning.discard(newcomer)
         self._release_copies()
 
@@ -510,11 +510,11 @@ class Leader:
         return held
 
     def hold(self, held: list[tuple[object, Operation]]) -> None:
-        """From the epoch before."""
+        """Take over operations that waited in the epoch before."""
         self._held += held
 
     def serve_held(self) -> None:
-        """What waited for the lead."""
+        """Do the operations that waited for the lead."""
         held, self._held = self._held, []
         for who, operation in held:
             self.do(who, operation)
@@ -540,7 +540,8 @@ class Leader:
         return True
 
     def _send_what_is_missing(self, now: float) -> None:
-        """Who has not acknowledged, for a while, what was made before: it did not arrive, or its answer."""
+        """Send again to members that have not acknowledged older changes: these were lost, or the answer
+        was."""
         since, newest = self._last_tick
         if now < since + _RESEND_SECONDS:
             return

@@ -45,6 +45,6 @@ class Learning:
         self._leader.learned(by)
 
     def give_up(self) -> None:
-        """Nothing comes of it."""
+        """Give the change of members up."""
         for id in sorted(self.newcomers):
             self._leader.learned(id)

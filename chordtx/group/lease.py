@@ -41,7 +41,7 @@ class PairLeases(Protocol):
 
     @property
     def latest_number(self) -> int:
-        """Of the confirm that was sent last."""
+        """The number of the confirm that was sent last."""
 
     def granted_until(self, leader: NodeId) -> float:
         """Until when this node has granted one to another, in all partitions where it follows that one."""

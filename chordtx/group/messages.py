@@ -83,7 +83,7 @@ class Install(NamedTuple):
     """The receiver's state is to be the leader's.
 
     :ivar rank: of that state. :ivar header: its header.
-    :ivar base: a rank with the very same records and clients: who has that one needs to copy nothing.
+    :ivar base: a rank with the very same records and clients: a member that has that one copies nothing.
     :ivar sent: as in :class:`Accept`.
     """
 
@@ -126,7 +126,7 @@ class Learn(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """It has. :ivar rank: of the state that it has a copy of."""
+    """The newcomer has the records. :ivar rank: of the state that it has a copy of."""
 
     ballot: Ballot
     rank: Rank
@@ -163,7 +163,7 @@ class Compare(NamedTuple):
 
 
 class Differs(NamedTuple):
-    """In these leaves.
+    """The states differ in these leaves.
 
     :ivar compared: a digest of the tree that the state was compared with.
     :ivar leaves: their numbers.
@@ -192,7 +192,7 @@ class Fetch(NamedTuple):
 
 
 class Give(NamedTuple):
-    """Some of it.
+    """Some of what was asked for.
 
     :ivar leaf: the first that was asked for. :ivar began: after what, in it.
     :ivar records: by key. :ivar surplus: digests of records that are not in the state of this rank.
@@ -248,7 +248,8 @@ class Confirm(NamedTuple):
 
 
 class ConfirmAnswer(NamedTuple):
-    """It is done. :ivar followed: (partition, ballot number, epoch), where the digest was another one."""
+    """The leases are renewed. :ivar followed: (partition, ballot number, epoch), where the digest was another
+    one."""
 
     number: int
     followed: tuple[tuple[int, int, Epoch], ...] | None

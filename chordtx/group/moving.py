@@ -39,7 +39,7 @@ class Move:
             self._turn.send(id, self._partition, asked)
 
     def tick(self) -> None:
-        """Time has passed: who has not answered is asked again."""
+        """Time has passed: members that have not answered are asked again."""
         if self._turn.now > self._asked + self._settings.copy_timeout_seconds:
             self._ask()
 

@@ -266,7 +266,7 @@ def _number(packed: bytes) -> int | float | None:
 
 
 def map_header(count: int) -> bytes:
-    """How a packed map of so many entries begins."""
+    """The header of a packed map with this many entries."""
     header: bytes = msgpack.Packer().pack_map_header(count)
     return header
 
@@ -309,7 +309,7 @@ def result_from_wire(obj: object) -> Result:
 
 
 def is_finite(obj: object) -> bool:
-    """Whether it is a float, and neither infinite nor no number at all."""
+    """Whether it is a finite float."""
     return type(obj) is float and math.isfinite(obj)
 
 

@@ -44,7 +44,7 @@ class Ballot(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What a configuration is called. Its successor has the next number and the same mark.
+    """The name of a configuration. Its successor has the next number and the same mark.
 
     :ivar number: 0 for the first configuration.
     :ivar mark: 0, or a random number for a history that was begun by force (:mod:`chordtx.group.recovery`).
@@ -59,10 +59,10 @@ class Epoch(NamedTuple):
 
 
 class Rank(NamedTuple):
-    """What a state, or the change that led to it, is called. Equal rank, equal state.
+    """The name of a state, and of the change that led to it. Equal rank, equal state.
 
     :ivar epoch: of its configuration. :ivar ballot: of the leader that made it.
-    :ivar sequence: the how manieth it is of this ballot; it goes on from epoch to epoch.
+    :ivar sequence: counts the changes of this ballot; it goes on from epoch to epoch.
     """
 
     epoch: Epoch

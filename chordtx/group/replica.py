@@ -145,12 +145,12 @@ class Replica:
 
     @property
     def configuration(self) -> Configuration:
-        """Of its state; without one, the newest that it has left."""
+        """The configuration of its state; without a state, the newest that it has left."""
         return self.left if self.state is None else self.state.configuration
 
     @property
     def epoch(self) -> Epoch:
-        """Of its configuration."""
+        """The epoch of its configuration."""
         return self.configuration.epoch
 
     @property
@@ -178,7 +178,8 @@ class Replica:
         if ballot.node != asked_by and ballot != released:
             left = until - self._turn.now
         promised = self.promised
-        # Who has a promise and nothing more may have given up: what it confirms elsewhere is not for this.
+        # A node with a promise and nothing more may have given up: its confirms for other partitions do not
+        # count here.
         if promised.node != asked_by and promised != released and self.follows is not None:
             left = max(left, self._pairs.granted_until(promised.node) - self._turn.now)
         return left if left > 0 else 0.0
@@ -310,7 +311,7 @@ class Replica:
             self._begin_copy(by, told)
 
     def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:
-        """A copy of the same state goes on."""
+        """Begin a copy; one of the same state goes on."""
         copy, self._pending = self.copy, pending
         if copy is not None and copy.rank == pending.rank and copy.source == by and copy.state is None:
             self.ask_for_copy()
@@ -320,7 +321,7 @@ class Replica:
             self._copy(by, pending.rank, pending)
 
     def _copy(self, source: NodeId, rank: Rank, pending: Install | Learn | None) -> None:
-        """Whatever is here already is what the copy is compared with."""
+        """Begin a copy, compared with whatever is here already."""
         self._abandon_copy()
         self._pending = pending
         base = self.state if self._draft is None else self._draft
@@ -330,7 +331,7 @@ class Replica:
         self.ask_for_copy(at_once=True)
 
     def _abandon_copy(self) -> None:
-        """What came of it is what the next one is compared with."""
+        """Stop copying; the next copy is compared with what there is of this one."""
         if self.copy is not None:
             self._draft = self.copy.so_far()
         self.copy = self._pending = None
@@ -346,7 +347,7 @@ class Replica:
         return self.copy.state if self.copy is not None and self.copy.rank == rank else None
 
     def forget_copy(self) -> None:
-        """It is not needed any more."""
+        """The finished copy is not needed any more."""
         self.copy = self._pending = self._draft = None
         self._missed, self._missed_bytes = [], 0
 
@@ -515,8 +516,8 @@ class Replica:
         return not is_binding or self.change_history(epoch)
 
     def change_history(self, epoch: Epoch) -> bool:
-        """Another history is the greater one. Who has never been in it has no rank there, and has promised
-        nothing; who has is as after a restart.
+        """Another history is the greater one. A replica that has never been in it has no rank there, and has
+        promised nothing; one that has been is there as after a restart.
 
         :returns: whether it is there now: not when there were too many histories already.
         """

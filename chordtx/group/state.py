@@ -1,4 +1,4 @@
-"""A partition's state: ONE thing with a rank, that moves by numbered changes or as a whole.
+"""A partition's state, named by a rank: it goes on by numbered changes, or is replaced as a whole.
 
 Equal rank, equal state. So nothing here may depend on anything but the changes themselves: a change says
 what is stored afterwards, and not what was asked for.

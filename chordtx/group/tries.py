@@ -7,7 +7,7 @@ from chordtx.group.turn import Randomness, Turn
 
 #: Between those who might try, so that they seldom do at once.
 _APART_SECONDS = 0.15
-#: After so many tries in vain the pauses grow no longer: some 20 s.
+#: After this many tries in vain the pauses grow no longer: some 20 s.
 _VAIN_MAX = 6
 
 
@@ -33,7 +33,7 @@ class Tries:
         self.at = at if self.at is None else max(self.at, at)
 
     def again(self) -> None:
-        """It was in vain."""
+        """A try was in vain."""
         self.after(self.apart() * 2 ** min(self._vain, _VAIN_MAX))
         self._vain += 1
 

@@ -25,7 +25,7 @@ class Randomness(Protocol):
         """From 0 to 1."""
 
     def getrandbits(self, k: int, /) -> int:
-        """So many bits."""
+        """A random number of that many bits."""
 
 
 Outgoing = dict[NodeId, list[tuple[int, Message]]]
@@ -95,7 +95,7 @@ class Turn:
         return any(self.full.get(node, since) > since for node in nodes)
 
     def send(self, to: NodeId, partition: int, message: Message) -> None:
-        """Once all that was saved so far is on disk."""
+        """Send a message once all that was saved so far is on disk."""
         entries = self.when_synced.get(to)
         if entries is None:
             self.when_synced[to] = [(partition, message)]
@@ -103,15 +103,15 @@ class Turn:
             entries.append((partition, message))
 
     def send_at_once(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
-        """The same to each, without waiting."""
+        """Send the same message to each, without waiting."""
         _put(self.at_once, to, (partition, message))
 
     def send_lazily(self, to: Iterable[NodeId], partition: int, message: Message) -> None:
-        """The same to each, some time soon."""
+        """Send the same message to each, some milliseconds later."""
         _put(self.lazily, to, (partition, message))
 
     def answer(self, who: object, partition: int, answer: Answer) -> None:
-        """What became of an operation."""
+        """Answer a client's operation."""
         self.answers.append((who, partition, answer))
 
 

@@ -1,4 +1,4 @@
-"""What waits at a leader, each until something of its own has come about."""
+"""What waits at a leader: answers and reads, for a commit or a confirm."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What legacy peers store becomes an operation: the part of the host that counts.
+"""Turns what legacy peers store into operations on groups. For each key one host counts.
 
-The host of a key's SHA-384 position *counts* for the key. When something tells that a legacy peer may have
-written it, it asks the hosts of all five positions, and writes what three of them tell, if the record is
-still the one that was there when they were told. So a stale copy that a legacy peer sends to one position
-undoes nothing.
+The host of a key's SHA-384 position *counts* for the key. When a legacy peer may have written the key, that
+host asks the hosts of all five positions. It writes what three of them tell, if the record has not changed
+since. So a stale copy that a legacy peer sends to one position undoes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _COUNTED_BYTES_MAX = 16 << 20
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""

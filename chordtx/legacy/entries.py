@@ -1,4 +1,4 @@
-"""What a host knows of its positions: which keys lie there, and what legacy peers stored there.
+"""Pointers and entries of a host: which keys lie at its positions, and what legacy peers stored there.
 
 A legacy peer's ``store`` names a position, not the key, and reaches each of a key's five positions by itself.
 Until it is known to be a write, it stands beside the record as an *entry*.

@@ -29,13 +29,13 @@ _BATCH = 100
 _BATCH_PAUSE_SECONDS = 0.02
 _TOLD_SECONDS_MAX = 8.0
 _TOLD_CHECK_SECONDS = 0.1
-#: So long after a node of ours came or went py2p may send old copies of what it once had.
+#: How long after a node of ours came or went py2p may send old copies of what it once had.
 _DOUBTFUL_SECONDS = 3.0
 _GONE = object()
 
 
 class Node(Protocol):
-    """What of a node its part as a host needs."""
+    """What its part as a host needs of a node."""
 
     def own_id(self) -> int:
         """Its id."""
@@ -87,7 +87,7 @@ class Host:
         self._records = records
         self._key_bytes_max = key_bytes_max
         self._pointers = Pointers()
-        self._told: dict[int, int] = {}  # partition -> so long is the arc for which all of its keys were told
+        self._told: dict[int, int] = {}  # partition -> length of the arc for which all keys were told
         self._ours_changed_at = -inf
         self._ceased_at: dict[bytes, float] = {}  # legacy peer -> when it ceased to store, if lately
         self._basing: set[Place] = set()  # where it is being found out which record was there

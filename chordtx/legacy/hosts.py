@@ -16,7 +16,7 @@ _PAUSE_SECONDS = 0.1
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     async def find_owner(self, position: int) -> Contact:
         """The node of ours that owns a position. :raises NotJoined: when no member of the ring is reached."""

@@ -1,4 +1,4 @@
-"""Legacy peers as one node meets them: their messages, their coming and going, and what becomes of it."""
+"""One node's legacy peers: their messages and their links. Makes the other parts of this package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 class Node(
     counter.Node, host.Node, hosts.Node, pointers.Node, presence.Node, records.Node, step.Node, Protocol
 ):
-    """What of a node its dealings with legacy peers need: what each part needs, and this."""
+    """What legacy peers need of a node: what each part needs, and this."""
 
     reactor: Any
 
@@ -188,7 +188,7 @@ class LegacyPeers:
                 self._node.background(self._tell_keys(link))
 
     def _is_refused(self, link: MeshConnection) -> bool:
-        """Who serves legacy peers has to know every node of the ring."""
+        """A node that serves legacy peers has to know every node of the ring."""
         count = self._node.members_count()
         if count <= self._connections_max:
             return False

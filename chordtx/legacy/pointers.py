@@ -2,7 +2,7 @@
 
 A *pointer* is soft state: that a key has a record. Each leader tells each host of the keys of its partitions
 that have a position in the host's arc, and that these were all; again when either is another one than before.
-What changes later it tells as it comes.
+Later changes are told as they come.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHANGES_AT_ONCE = 500
 
 
 class Node(Protocol):
-    """What of a node a leader's part needs."""
+    """What a leader's part needs of a node."""
 
     def everyone(self) -> Sequence[Contact] | None:
         """All nodes of the ring, by id; None while they are not known."""
@@ -49,7 +49,7 @@ class Node(Protocol):
 
 
 class Arcs:
-    """Who owns what in a ring of which every node is known. The walk goes toward smaller ids.
+    """The arcs of a ring of which every node is known. The walk goes toward smaller ids.
 
     :ivar contacts: of nodes, by id. :ivar starts: where the arc of each starts.
     """
@@ -130,7 +130,7 @@ class PointerTeller:
         await self._send(arcs, batches, 0)
 
     async def _send(self, arcs: Arcs, batches: dict[int, _Batch], keys_min: int) -> None:
-        """Send what has become so much. A host that cannot be told is left to the next round."""
+        """Send batches that are large enough. A host that cannot be told is left to the next round."""
         ready = [id for id, batch in batches.items() if len(batch.keys) >= keys_min]
         if ready:
             sent = [Deferred.fromCoroutine(self._send_one(arcs, id, batches[id])) for id in ready]

@@ -1,7 +1,7 @@
 """Whether there are legacy peers anywhere in the ring: only then does anything have to be done for them.
 
-Who has a link to one says so to all nodes of ours, at once and again and again: ``legacy [0x47]``. It is
-forgotten some time after nobody says it any more.
+A node with a link to one tells all nodes of ours, at once and then at intervals: ``legacy [0x47]``. When
+nobody has told it for some time, there is none any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BELIEVED_SECONDS = 17.0
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""

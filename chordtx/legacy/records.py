@@ -16,7 +16,7 @@ from chordtx.wire import pack_value, scan, unpack_value
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def do_for_legacy(self, kind: int, key: bytes, *arguments: Any) -> Deferred[Answer]:
         """An operation, at the leader of the key's group, by the client that asks for legacy peers."""

@@ -22,7 +22,7 @@ _RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
 
 
 class Node(Protocol):
-    """What of a node is needed for it."""
+    """What this part needs of a node."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""

@@ -28,7 +28,7 @@ _SILENT_SECONDS = 5.0
 #: Questions to one legacy peer that it has not answered: each is kept until it does, or its link is down.
 _UNANSWERED_MAX = 2000
 _POSITION_BITS = 512
-#: The table whose position names a key: who hosts it counts.
+#: The table whose position names a key: the host of that position counts.
 NAMING_TABLE = HASHES.index("sha384")
 _NO_ANSWER = object()
 _METHODS = {name: index for index, name in enumerate(HASHES)}

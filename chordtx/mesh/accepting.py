@@ -12,17 +12,17 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.owner import ConnectionOwner
 
-#: In which a member, once it has greeted, says that it is one.
+#: How long a member has after its handshake to say that it is one.
 _TRIAL_SECONDS = 1.0
 
 
 class MeshFactory(Factory):
     """Makes the links of a service, on any endpoint: a server's, or with ``outgoing`` a client's.
 
-    It accepts as many links as the settings allow in all and from one address. At a bound somebody makes room
-    for the newcomer: first who has connected and not greeted, the oldest first; then who stores nothing and
-    is silent, the most silent first. When all are busy, the newcomer gets one of a few places that are kept
-    for members of the ring; it is the next to make room if it is none.
+    It accepts as many links as the settings allow in all and from one address. At a bound a link makes room
+    for the newcomer: first one without a finished handshake, the oldest first; then one that stores nothing
+    and is silent, the most silent first. When all are busy, the newcomer gets one of a few places that are
+    kept for members of the ring; it is the next to make room if it is none.
 
     :param owner: the service, which must have been started before a link is made.
     :param outgoing: whether our side connects. :param dialled: where to, if that is known.

@@ -13,7 +13,7 @@ from chordtx.mesh.turns import Turns
 
 @frozen
 class LinkBounds:
-    """One node's.
+    """See the module. One for each node.
 
     :ivar turns: who works when. :ivar unsent: bytes that wait to be sent. :ivar unfinished: bytes of frames
         whose rest has not come.

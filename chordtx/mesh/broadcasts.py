@@ -7,7 +7,7 @@ from typing import Any
 
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.deduplication import SeenBroadcasts
 from chordtx.mesh.translation import broadcast_id, in_dialect
 from chordtx.wire import Message, flags, must_fit
 
@@ -69,9 +69,9 @@ class Broadcasts:
             self._mesh._limited_log.info("a broadcast is not passed on: {error}", error=str(error))
 
     def _is_handled(self, link: MeshConnection, message: Message) -> bool:
-        """Handle what came by way of ``link``; what is wrong with it is its origin's doing.
+        """Handle what came over ``link``. A mistake in it is its origin's, and not the link's.
 
-        Else one bad broadcast would cut every link that it travels by.
+        Else one bad broadcast would cut every link that it goes over.
         """
         try:
             self._handle(link, message)

@@ -4,7 +4,7 @@
 ``reply [0x42, arc, [[number, status, *results], ...]]``.
 What one turn of the reactor brings forth for a peer leaves in one frame: a frame costs a checksum
 and a system call, a call in it only its bytes. ``arc`` names where the answering node's arc starts
-(48 bytes, or nil when it is in no ring), so that every answer teaches who owns what.
+(48 bytes, or nil when it is in no ring), so that callers learn ownership from normal traffic.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _TEXT_CHARACTERS_MAX = 500
 _BUNDLE_BYTES = 1 << 20
 _BUNDLE_CALLS = 1000
 _CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
-#: Of many calls or answers in one frame, so many are handled before what came of them is sent: so the other
-#: side works at the same time.
+#: After this many calls or answers of one frame, what came of them is sent: so the other side works at the
+#: same time.
 _TOGETHER = 16
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
@@ -63,7 +63,7 @@ class CallTimeout(ChordError, TimeoutError):
 
 
 class Asker(Protocol):
-    """Who asks, maybe several peers, and is told what came of it. Neither method may raise.
+    """Gets the answer of a call, and may have asked several peers. Neither method may raise.
 
     An object instead of a Deferred, or of two functions, for each call: this is a node's busiest loop.
     """
@@ -81,7 +81,7 @@ def tell(asker: Asker, peer: Any, outcome: Deferred[list[Any]]) -> None:
 
 
 class _Single:
-    """The asker of one call, for who wants a Deferred."""
+    """An asker of one call that fires a Deferred."""
 
     __slots__ = ("_answer",)
 
@@ -103,7 +103,7 @@ class Calls:
     :ivar unserved: calls of the peer that wait to be served.
     :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
-    :param log: where it stands what of the peer's could not be served because of a bug.
+    :param log: for calls of the peer that fail because of a bug of ours.
     """
 
     def __init__(
@@ -156,7 +156,8 @@ class Calls:
     ) -> int:
         """As :meth:`call`, without a Deferred.
 
-        :param asker: is told what came of it; at once when the link is down. :param peer: what it calls us.
+        :param asker: is told what came of it; at once when the link is down. :param peer: is given to the
+            asker with the answer.
         :returns: the call's number.
         """
         self._number = number = self._number + 1
@@ -394,7 +395,7 @@ def _size_bytes(entry: Iterable[Any]) -> int:
 
 
 def _described(error: BaseException | None) -> list[Any]:
-    """``[status, text]`` of a call that failed; what is not our own error is nobody's business."""
+    """``[status, text]`` of a call that failed; peers are told nothing of errors that are not our own."""
     if not isinstance(error, PeerLost):
         for status, kind in _ERRORS.items():
             if isinstance(error, kind):

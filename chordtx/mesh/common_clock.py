@@ -6,9 +6,9 @@ right. So both the time that a broadcast is given and its age go by this clock. 
 neighbourhood are right, so is the median. Two nodes alone meet in the middle: that is wrong, but the same for
 both.
 
-Who holds most of a node's links can shift the median, and have the node drop broadcasts or take old ones once
-more. Such a peer can keep broadcasts from the node anyway. And what is taken is remembered on monotonic time,
-so no message goes round for ever.
+A peer that holds most of a node's links can shift the median, and make the node drop broadcasts or take old
+ones once more. Such a peer can keep broadcasts from the node anyway. And what is taken is remembered on
+monotonic time, so no message goes round for ever.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.quota import Quota
-from chordtx.mesh.roundtrip import RoundTrip
+from chordtx.mesh.round_trip import RoundTrip
 from chordtx.wire import Codec, ExpandsTooMuch, Light, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0
@@ -45,7 +45,7 @@ _ROOM_SECONDS_MAX = 5.0
 _STUCK_SECONDS = 0.5
 #: A longer message is not kept to be sent again: each link would hold one for as long as it is open.
 _RESENT_BYTES_MAX = 64 * 1024
-#: What nobody says to everybody. A tuple: what a peer sends may have no hash.
+#: Sub-flags that are never broadcast. A tuple: what a peer sends may have no hash.
 _BETWEEN_TWO = (
     flags.HANDSHAKE,
     flags.PEERS,
@@ -341,8 +341,8 @@ class MeshConnection(Protocol):
     def watch(self, now: float, excused: bool = False) -> None:
         """Look after the link, now and then: time-outs of calls, and whether the peer lives.
 
-        A peer that is silent is asked (``ping`` among our own, ``request '*'`` for old peers, which
-        answer no pings); one that stays silent for its measured time-out is given up.
+        A peer that is silent is asked (``ping`` among our own, ``request '*'`` for legacy peers, which answer
+        no pings); one that stays silent for its measured time-out is given up.
 
         :param excused: we were away ourselves, and what came meanwhile is not read yet: judge nothing.
         """
@@ -455,7 +455,7 @@ class MeshConnection(Protocol):
             self._greeted_again(Greeting.from_message(message))
         elif flag not in (flags.HELLO, flags.CALL, flags.REPLY):
             self.owner._message_received(self, message)
-        elif self.ours:  # what old peers ignore, we ignore of them
+        elif self.ours:  # what legacy peers ignore, we ignore of them
             self.clock_ahead_seconds = message.time - self._liveness.heard_at
             if flag == flags.CALL:
                 if len(message.payload) < 2:
@@ -493,7 +493,7 @@ class MeshConnection(Protocol):
     def _may_answer(self) -> bool:
         """Whether one more call is served: the peer reads, and all links together have room for the answer.
 
-        Else those who all read well, and ask for much, would have each other cut.
+        Else peers that read well, and ask for much, would cause each other to be cut.
         """
         outbox, unsent = self._outbox, self.owner._bounds.unsent
         if outbox.waiting_bytes > _UNREAD_BYTES_MAX:

@@ -29,12 +29,12 @@ from chordtx.mesh.unreachable import as_chord_error
 from chordtx.mesh.waiting import Shared, within
 
 _FAILURES_MAX = 100
-#: An attempt may take so many connect_timeout_seconds: a name is looked up, and its addresses are tried.
+#: How many connect_timeout_seconds an attempt may take: a name is looked up, and its addresses are tried.
 _CONNECT_TIMEOUTS_MAX = 3
 
 
 class DialledTooOften(ChordError):
-    """Others have named this address, or ones like it, more often than a node follows such words."""
+    """Others have named this address, or others on its host, too often: it is not dialled for now."""
 
 
 class Dialing:

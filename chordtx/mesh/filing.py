@@ -1,4 +1,4 @@
-"""Which link is the one to a peer, when there are several.
+"""The link table: which link is used for a peer, when there are several.
 
 Two nodes that connect to each other at once have two links, and both sides must keep the same one: that
 which the greater id opened. So the side of the greater id decides, and closes the other link; the smaller

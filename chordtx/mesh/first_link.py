@@ -1,6 +1,6 @@
-"""When a node that is in no ring has joined: as soon as it has a link to somebody, or needs none.
+"""When a node without a ring counts as joined: with its first link, or at once when it needs none.
 
-And has had from that neighbour what it needs before calls work (``catch_up`` of the service).
+Before that, the neighbour has told what calls need (``_catch_up`` of the service).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.1
 
 
 class FirstLink:
-    """One node's wait for it.
+    """See the module. One for each node.
 
     :param mesh: the service: ``routing_table``, ``_refused``, ``_own_address``, ``_background`` and so on.
     :param peers: what people gave. :param joined: opened once there is a link. It fails when there is none in

@@ -5,14 +5,14 @@ js2p writes str and files a link under the very object it got. Each must be spok
 dialect from the first byte on, and both speak first, whichever side connected. So our node says
 nothing in either dialect before it knows to whom:
 
-1. The accepting side sends ``hello`` at once: a sub-flag that old peers ignore, so it binds to nothing.
+1. The accepting side sends ``hello`` at once: a sub-flag that legacy peers ignore, so it binds to nothing.
 2. The connecting side waits for the first message. ``hello``: a node of ours; it answers with its own
-   ``hello`` and its handshake in bin. A handshake: an old peer, which is answered in its dialect.
-3. The accepting side likewise: a handshake as the first message comes from an old peer, and is
-   answered in its dialect; after a ``hello`` comes the handshake of a node of ours, answered in bin.
+   ``hello`` and its handshake in bin. A handshake: a legacy peer, which is answered in its dialect.
+3. The accepting side likewise: a handshake as the first message comes from a legacy peer, and is answered in
+   its dialect; after a ``hello`` comes the handshake of a node of ours, answered in bin.
 
-So between our own nodes a link is up after two round trips, and with an old peer after one.
-This module must not know Twisted, clocks or sockets.
+So between our own nodes a link is up after two round trips, and with a legacy peer after one. This module
+must not know Twisted, clocks or sockets.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _build() -> Callable[[_Core], _Inputs]:
 
     # The transport is not up yet.
     idle = machine.state("idle")
-    # Nothing was said to the peer that it could bind to, and nothing was heard.
+    # We have sent no handshake, and received nothing.
     listening = machine.state("listening")
     # The peer is one of our own nodes, and its handshake is on its way.
     greeting_ours = machine.state("greeting_ours")
@@ -158,7 +158,7 @@ def _build() -> Callable[[_Core], _Inputs]:
             core.send_handshake(Dialect.BIN)
 
     @_upon(listening, _Inputs.greeting_received, done)
-    def old_peer_greeted(_: _Inputs, core: _Core, greeting: Greeting) -> None:
+    def legacy_peer_greeted(_: _Inputs, core: _Core, greeting: Greeting) -> None:
         core.send_handshake(greeting.dialect)
         _finish(core, greeting, ours=False)
 

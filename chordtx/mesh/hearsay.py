@@ -25,7 +25,7 @@ from chordtx.mesh.address import Address
 PEERS_READ_MAX = 64  # of one list: as many as a node has links by default
 _ENTRIES_MAX = 1000
 # (how many at once, how many a second after that)
-_OF_ADDRESS = (4.0, 0.1)  # a node that is started again is found at once; who is none hears little of us
+_OF_ADDRESS = (4.0, 0.1)  # a node that is started again is found at once; anything else hears little of us
 _OF_HOST = (64.0, 4.0)  # a host may run many nodes
 _OF_SOURCE = (64.0, 4.0)  # one list when we come, and what changes later
 _OF_ALL = (128.0, 8.0)  # twice what a node keeps of links by default

@@ -1,4 +1,4 @@
-"""What comes over one link: bytes, made into messages, and their calls, in turns shared with other links.
+"""The receive buffer of one link: bytes become messages and calls, in turns shared with other links.
 
 What there is to do is done at once while the node's turn lasts, and piece by piece in later turns after that
 (:class:`~chordtx.mesh.turns.Turns`). A peer that costs more than its quota waits until the quota is filled up

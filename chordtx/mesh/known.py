@@ -1,4 +1,4 @@
-"""Addresses to find the network again by: bounded, and those that once answered outlive hearsay. Pure."""
+"""Addresses to find the network again by: bounded; those that once answered are kept apart. Pure."""
 
 from __future__ import annotations
 

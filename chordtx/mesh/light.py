@@ -1,10 +1,10 @@
-"""What our own nodes tell one another over a link, in as few bytes and as little work as can be.
+"""Light frames: sends calls, answers and groups' messages between our own nodes, in few bytes.
 
 A message of the old protocol carries its sender, the time and a checksum, and becomes an object with all of
-that. Between two of our own nodes the link itself tells who speaks, and TCP that nothing is torn; so calls,
-answers and what groups tell go in *light* frames (:class:`~chordtx.wire.Light`), of a peer that reads them. A
-message goes where a light frame would not do: when it is long, so that it may be compressed and sent again;
-and now and then, for messages tell the peer our time, and answers where our arc starts.
+that. Between two of our own nodes the link itself tells who speaks, and TCP detects damage; so calls, answers
+and what groups tell go in *light* frames (:class:`~chordtx.wire.Light`), of a peer that reads them. A message
+goes where a light frame would not do: when it is long, so that it may be compressed and sent again; and now
+and then, for messages tell the peer our time, and answers where our arc starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chordtx.wire.packing import pack
 
 #: What is longer goes in a message.
 LIGHT_BYTES_MAX = 32 * 1024
-#: So often at least, if there are any, calls or answers go in a message.
+#: At least this often calls or answers go in a message, if there are any.
 _TOLD_SECONDS = 5.0
 
 
@@ -36,7 +36,7 @@ class LightLink(Protocol):
 
 
 class LightSender:
-    """One link's.
+    """See the module. One for each link.
 
     :param own_arc_start: gives where our arc starts (48 bytes), None when we are in no ring.
     :ivar peer_reads_light: whether the peer reads light frames: not before the handshake is through.

@@ -1,4 +1,4 @@
-"""The log for lines that strangers can cause: so many of each kind, and the rest counted.
+"""The log for lines that strangers can cause: a limited number of each kind, and the rest counted.
 
 Whoever connects, sends nonsense or lets handlers fail in a flood must not fill the disk with lines about it,
 nor hide other lines among them.

@@ -76,7 +76,7 @@ class Loop:
             self._under_way.cancel()
 
     def wake(self, seconds: float) -> None:
-        """Let the next round come in so many seconds, unless it comes sooner anyway."""
+        """Let the next round come after this many seconds, unless it comes sooner anyway."""
         at = self._reactor.seconds() + seconds
         if self._pausing is None:
             self._wake_at = at if self._wake_at is None else min(at, self._wake_at)

@@ -15,12 +15,12 @@ from chordtx.errors import ProtocolError
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.events import EventEmitter, Listener
-from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.inbox import Inbox, UserHandler
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.owner import ConnectionOwner
+from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.wire import Message, flags
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ FlagHandler = Callable[[MeshConnection, Message], None]
 
 
 class Messaging(ConnectionOwner[MeshConnection], EventEmitter):
-    """What of :class:`~chordtx.MeshService` is about messages."""
+    """The methods of :class:`~chordtx.MeshService` for messages."""
 
     #: Whether messages are kept before anybody has asked for any: a mesh is there for them.
     _keeps_messages = True
@@ -92,7 +92,7 @@ class Messaging(ConnectionOwner[MeshConnection], EventEmitter):
         """The oldest message received, or None; with a ``quantity``, a list of up to that many.
 
         A :class:`~chordtx.ChordService` and a :class:`~chordtx.SyncService` keep messages from the first call
-        on, or from when somebody listens to ``message``: nothing is kept for nobody.
+        on, or from when somebody listens to ``message``: while nobody asks for messages, none are kept.
         """
         messages = self._inbox.read(quantity)
         if quantity == 1:

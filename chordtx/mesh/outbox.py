@@ -1,4 +1,4 @@
-"""What waits to be sent over one link: bounded, and counted exactly.
+"""The send buffer of one link: bounded, and counted exactly.
 
 The transport takes data until it says that its buffer is full, and takes more when that is empty again; what
 comes in between waits here. It is given a little at a time, so that it never holds much of its own.
@@ -60,7 +60,8 @@ class Outbox:
 
     @property
     def precedence(self) -> tuple[bool, float]:
-        """See :class:`~chordtx.mesh.pool.Holder`: who has read nothing for longest gives way first."""
+        """See :class:`~chordtx.mesh.pool.Holder`: the peer that has read nothing for longest gives way
+        first."""
         return (self._link is not None and self._link.is_member, self._moved_at)
 
     def give_way(self) -> None:

@@ -35,7 +35,7 @@ class ConnectionOwner(Generic[Link]):
         return None
 
     def _arc_told(self, connection: Link) -> None:
-        """An answer named the start of the peer's arc: the best word on it, whatever others said since."""
+        """An answer named the start of the peer's arc: more certain than what other nodes say of it."""
 
     def _ping_interval_seconds(self, connection: Link) -> float:
         """How long a peer may be silent before it is asked whether it lives."""
@@ -65,7 +65,7 @@ class ConnectionOwner(Generic[Link]):
         raise NotImplementedError
 
     def _groups_received(self, connection: Link, frame: Any) -> None:
-        """What members of groups tell came over an open link, from one of our own nodes, it is said."""
+        """A frame of members of groups came over an open link, from one of our own nodes."""
 
     def _flush_calls(self) -> None:
         """Flush the calls of all links that have asked for it, at once."""

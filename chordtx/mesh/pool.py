@@ -1,12 +1,12 @@
-"""A bound on what all links of a node hold together. Pure: who holds what, and who must give way."""
+"""A bound on the bytes that all links of a node hold together: which link has to give way. Pure."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-#: Who can wait does so from here on: the rest is for those of whom it is not known how much they will hold.
+#: From this share on a link that can wait has to. The rest is for those whose size is not known beforehand.
 _ROOM_SHARE = 1 / 3
-#: Those who are no members of the ring may hold so much together.
+#: The share that links to nodes outside of the ring may hold together.
 _STRANGERS_SHARE = 1 / 2
 
 
@@ -15,7 +15,7 @@ class Holder(Protocol):
 
     @property
     def precedence(self) -> tuple[bool, float]:
-        """Who has the smallest gives way first: not a member of the ring, and stuck for longest."""
+        """The holder with the smallest gives way first: no member of the ring, and stuck for longest."""
 
     def give_way(self) -> None:
         """Let go of what is held: the bound is passed. May not raise."""
@@ -44,7 +44,7 @@ class Pool:
         self.held_bytes = 0
 
     def hold(self, holder: Holder, count: int) -> None:
-        """``holder`` holds so many bytes now, instead of what it held before."""
+        """``holder`` holds this number of bytes now, instead of what it held before."""
         if count == self._holders.get(holder, 0):
             return
         self.held_bytes += count - self._holders.pop(holder, 0)
@@ -59,12 +59,12 @@ class Pool:
         self._wake()
 
     def has_room(self, count: int) -> bool:
-        """Whether so many bytes more leave some for others. (What is too large for that has room where all is
-        free.)"""
+        """Whether there is room for this many bytes more. (More than the bound has room when nothing is
+        held.)"""
         return not count or not self._holders or self.held_bytes + count <= self._room_bytes
 
     def wait(self, waiter: Waiter, count: int) -> None:
-        """Have ``waiter`` told when there is room for so many bytes more: those who came first, first."""
+        """Tell ``waiter`` when there is room for this many bytes more, in the order of the calls."""
         self._waiting[waiter] = count
 
     def forget(self, waiter: Waiter) -> None:

@@ -1,6 +1,6 @@
-"""What is done for all links of a node now and then: looking after each, and sending what one turn gave.
+"""Keepalive: looks after all links at intervals. Also sends what one turn of the reactor gathered.
 
-A link for which that fails is ended: it keeps nobody from looking after the others.
+A link for which that fails is ended; the others are looked after all the same.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 :class:`MeshService` hands each message to the handler of its sub-flag, and puts the parts together:
 :class:`~chordtx.mesh.listening.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
 :class:`~chordtx.mesh.filing.Filing` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads what is
-for everyone, :class:`~chordtx.mesh.exchange.PeerExchange` tells and hears who else is there,
+for everyone, :class:`~chordtx.mesh.peer_exchange.PeerExchange` tells and hears who else is there,
 :class:`~chordtx.mesh.finding.Finding` finds nodes by their ids, and
 :class:`~chordtx.mesh.inbox.Inbox` holds what users are sent.
 :class:`~chordtx.ChordService` extends it: it adds handlers, methods and what to do when a link opens or
@@ -38,14 +38,15 @@ from chordtx.mesh.arguments import (
     check_subnet,
 )
 from chordtx.mesh.bounds import LinkBounds
+from chordtx.mesh.broadcast_recovery import MissedBroadcasts
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
 from chordtx.mesh.common_clock import CommonClock
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.deduplication import SeenBroadcasts
 from chordtx.mesh.dialing import Dialing
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.events import EventEmitter
-from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.first_link import FirstLink
@@ -56,10 +57,9 @@ from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.listening import Listening
 from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.messaging import FlagHandler, Messaging
-from chordtx.mesh.missed import MissedBroadcasts
+from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.mesh.rivals import Rivals
 from chordtx.mesh.rounds import Rounds
-from chordtx.mesh.seen import SeenBroadcasts
 from chordtx.mesh.status import status_of_link
 from chordtx.mesh.steady import steady, wall_clock_of
 from chordtx.mesh.tasks import Tasks
@@ -486,7 +486,7 @@ class MeshService(Messaging, Service):
             self._connect_quietly(address)
 
     def _peers_told_max(self) -> int:
-        """Of so many peers our own nodes are told; for subclasses."""
+        """How many peers our own nodes are told of; for subclasses."""
         return PEERS_READ_MAX
 
     def _link_opened(self, link: MeshConnection) -> None:
@@ -544,7 +544,8 @@ class MeshService(Messaging, Service):
         if not connection.outgoing:
             self._factory.connection_closed(connection)
         elif isinstance(reason, WrongSubnet):
-            # A copy: who waits for the link is raised the error itself, and with it goes a traceback.
+            # A copy: the error itself is raised where somebody waits for the link, and gets a traceback
+            # there.
             self._refused = [*self._refused, copy(reason)][-_REFUSED_KEPT:]
         connection.settle(reason)
         self._unfile(connection, reason)

@@ -21,7 +21,7 @@ def status_of_link(link: MeshConnection) -> dict[str, Any]:
 
 
 def kind_of(link: MeshConnection) -> str:
-    """What the peer is: ``chordtx``, or an old peer by the dialect that it speaks."""
+    """What the peer is: ``chordtx``, or a legacy peer by the dialect that it speaks."""
     if link.ours:
         return "chordtx"
     return "py2p" if link.dialect is Dialect.BIN else "js2p"

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class TooMuchWork(ChordError):
-    """So much waits for the threads already that nothing more is taken."""
+    """Too much waits for the threads already: nothing more is taken."""
 
 
 class Threads:

@@ -1,8 +1,8 @@
 """One broadcast in both dialects.
 
 A message's sender is part of it, and py2p writes it as bin, js2p as str. js2p can reply only to a sender in
-its own dialect, so a broadcast reaches each old peer in that peer's. Both forms are one message: what it is
-known by, here, is the id of the form in bin.
+its own dialect, so a broadcast reaches each legacy peer in that peer's. Both forms are one message: what it
+is known by, here, is the id of the form in bin.
 """
 
 from __future__ import annotations

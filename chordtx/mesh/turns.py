@@ -33,9 +33,9 @@ class Worker(Protocol):
 
 @define
 class _Share:
-    """What a worker has had of the time, beside the others.
+    """How much of the time a worker has had, compared with the others.
 
-    :ivar until: in seconds; who had nothing for a while has had as much as those who are served.
+    :ivar until: in seconds; a worker that had nothing to do for a while counts as if it had been served.
     :ivar piece_seconds: what its next piece is expected to take.
     """
 

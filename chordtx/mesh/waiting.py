@@ -1,4 +1,4 @@
-"""Small helps with Deferreds."""
+"""Deferreds with a time limit, and Deferreds that several wait for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def within(seconds: float, reactor: Any, work: Deferred[T], error: Callable[[], 
 
 
 class _Waiting(Generic[T]):
-    """Those who wait for one thing, each with a Deferred of their own: who cancels it is forgotten."""
+    """Those who wait for one thing, each with a Deferred of their own, which may be cancelled."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[T], None] = {}

@@ -1,11 +1,11 @@
-"""Who owns which part of the ring, as learned from the traffic. Says nothing that it does not know.
+"""Which member owns which arc of the ring, as learned from normal traffic. What is not certain is None.
 
 A member's arc is (start, id] of the walk, ``start`` being its predecessor's id. What is learned:
 
 1. A member's name: it exists. Inside another member's arc it cuts that arc.
 2. A member's arc. Members that we believed inside it are in doubt: their own arc is unknown until
-   somebody names them again; a second word against one that nobody named in between removes it.
-3. That a member is gone. Arcs are not widened by that: who took over is to be asked.
+   somebody names them again; a second contradiction, when nobody has named the member in between, removes it.
+3. That a member is gone. The arcs beside it are not widened: the new owner has to be asked for.
 
 So an arc on record never has a known member inside it, and the newest word wins.
 """
@@ -21,7 +21,7 @@ from chordtx.ring.space import SIZE, between, distance, in_arc
 
 
 class ArcTable:
-    """What is known of who owns what.
+    """Members and their arcs, as far as they are known.
 
     :param capacity: members remembered at most; the one not heard of for longest goes first.
     :ivar epoch: grows with each change of knowledge, so that what was computed from it can be kept.

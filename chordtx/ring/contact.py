@@ -1,4 +1,4 @@
-"""Who a member of the ring is and where it is reached. Knows nothing of links or of liveness."""
+"""A contact: a member's id, and where it is reached. Knows nothing of links or of liveness."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ class RingNode:
     # Events: others come and go
 
     def met(self, contact: Contact) -> list[Effect]:
-        """Some live, storing member was come across: connected to, say.
+        """We have met a live, storing member: it has connected to us, for example.
 
         It is asked when it lies between us and our successor, and adopted when it answers. It is asked
         too when our list says that it is everyone, and lacks it.
@@ -308,7 +308,7 @@ class RingNode:
         return bool(self._successors) and self._successors[0].id == id
 
     def _is_nearer(self, contact: Contact) -> bool:
-        """Whether it lies between us and our first successor, so that it ought to be that."""
+        """Whether it lies between us and our first successor, so that it ought to be our first successor."""
         if not self._successors:
             return True
         return between(self.me.id, contact.id, self._successors[0].id)

@@ -1,7 +1,7 @@
-"""Partitions: the position space cut into equal parts, so that what is agreed on is agreed on by parts.
+"""Partitions: equal parts of the position space. Each has a group of its own, which agrees on its records.
 
-A key belongs to the partition that its SHA-384 position falls into. Who owns the lowest position of a
-partition knows who ought to keep it: itself, and those that follow on the walk.
+A key belongs to the partition that its SHA-384 position falls into. The node that owns a partition's lowest
+position knows who ought to keep the partition: itself, and the next nodes along the walk.
 """
 
 from __future__ import annotations

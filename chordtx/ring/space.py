@@ -55,7 +55,7 @@ def in_arc(position: int, start: int, end: int) -> bool:
 
 
 def table_positions(key: bytes) -> Positions:
-    """Where old peers file ``key``, one position for each table.
+    """Where legacy peers store ``key``: one position for each table.
 
     Digests shorter than the ring are shifted up to its width; that of SHA-512 keeps all of its 512 bits.
     """

@@ -38,7 +38,8 @@ def chain(me: int, contacts: Iterable[Contact], length: int) -> tuple[Successors
 
 
 def merged(me: int, contacts: Iterable[Contact], length: int) -> Successors:
-    """The first ``length`` of ``contacts``, whichever order they come in; the first word on an id counts."""
+    """The first ``length`` of ``contacts``, whichever order they come in; of two with one id the first
+    counts."""
     by_distance: dict[int, Contact] = {}
     for contact in contacts:
         if contact.id != me:

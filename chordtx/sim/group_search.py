@@ -450,7 +450,7 @@ def _heal(world: GroupWorld, partition: int) -> None:
 
 
 def walks(count: int, seed: int = 0, *, steps_max: int | None = None) -> Walked:
-    """So many walks, or up to the first that breaks something, or so many steps."""
+    """Walk this many times or steps, or up to the first walk that breaks something."""
     walked = Walked()
     for each in range(seed, seed + count):
         walk = Walk(each)

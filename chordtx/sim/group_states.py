@@ -51,7 +51,7 @@ class _State(NamedTuple):
 
     :ivar hosts: numbers of hosts, in order. :ivar sent: bits of messages.
     :ivar left: how often each chance is left, and at the end how many jumps of time.
-    :ivar number: the how manieth it is.
+    :ivar number: states are numbered as they are found.
     """
 
     hosts: tuple[int, ...]

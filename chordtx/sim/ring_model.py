@@ -382,7 +382,7 @@ class RingModel:
         return message
 
     def run(self, steps: int) -> None:
-        """So many messages, with rounds of stabilization among them."""
+        """Deliver this many messages, with rounds of stabilization among them."""
         for _ in range(steps):
             if not self.pending or self.random.random() < 0.1:
                 self.tick(self.random.choice(list(self.nodes)))

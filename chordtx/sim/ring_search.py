@@ -141,7 +141,7 @@ class RandomSearch:
         self.report = Report()
 
     def run(self, steps: int) -> Report:
-        """So many steps, or up to the first that breaks something."""
+        """Take this many steps, or stop at the first that breaks something."""
         report = self.report
         for report.steps in range(1, steps + 1):
             report.violations = self._step()

@@ -255,7 +255,7 @@ class Exploration:
         for place, id in enumerate(self._ids):
             if now[place] < 0:
                 now[place] = self._knowledge.number((id, _known_to(model.nodes.get(id))))
-        model.after_a_tick.clear()  # who found no place looks again, at any time
+        model.after_a_tick.clear()  # a joiner that found no place looks again, at any time
         searches = tuple((id, _known_to_search(search)) for id, search in sorted(model.searches.items()))
         may_end = self._to_come.crashes or self._to_come.leaves
         told = tuple(sorted(model.told.items())) if may_end else ()  # only the environment asks

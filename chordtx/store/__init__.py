@@ -1,1 +1,1 @@
-"""Where a node keeps what its groups must not forget."""
+"""Durable storage: the SQLite file of a node's groups, and the data folder around it."""

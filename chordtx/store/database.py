@@ -1,14 +1,13 @@
-"""The SQLite file that holds what a node's groups must not forget: synchronous, and no more than SQL.
+"""The SQLite file with the durable state of a node's groups. It is synchronous, and knows rows only.
 
 What is damaged in it is of two kinds, and neither may go unnoticed:
 
 - A partition's *state*: its header, a record, an operation. A replica must never act with a part of its
   state, for it would give that part to others as the whole. So the partition loses all of its state, and is
   loaded as one that is lost; see :attr:`Database.lost`.
-- A *promise*, in whatever history, or one of the node's own values. Whoever has promised and does not know
-  what may promise the opposite, and then two leaders believe that they have a majority. Nobody can make that
-  good but the configuration, by leaving this node out. So the whole file is refused: the node has to begin as
-  a new one.
+- A *promise*, in whatever history, or one of the node's own values. A replica that has lost its promise may
+  promise the opposite, and then two leaders believe that they have a majority. Only a configuration without
+  this node makes that good. So the whole file is refused: the node has to begin as a new one.
 """
 
 from __future__ import annotations

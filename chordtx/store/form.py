@@ -1,7 +1,7 @@
 """What a group keeps, as the bytes of its rows on the disk.
 
-Each row has a checksum over its bytes, its keys and the table that it stands in: so a row that came to stand
-anywhere else than where it was put is noticed as well.
+Each row has a checksum over its bytes, its keys and the table that it stands in: so a row that stands in a
+wrong place is noticed as well.
 """
 
 from __future__ import annotations

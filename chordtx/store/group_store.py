@@ -1,8 +1,8 @@
-"""What a node's groups must not forget, on its way to the disk: saved once it is synced, and in order.
+"""Saves the durable state of a node's groups: in order, many changes in one commit, synced.
 
 Batches that are given while a commit is under way go together with the next one. A commit that fails is tried
-again with all that came after it, for as long as it takes: nobody is told anything meanwhile, so nothing that
-follows from these saves is said to anybody.
+again with all that came after it, for as long as it takes. Meanwhile the saves are not reported as synced, so
+nothing that depends on them is sent.
 
 It must not know files: those are :class:`~chordtx.store.database.Database`'s.
 """
@@ -49,7 +49,7 @@ class Batch:
         return bool(self.saves or self.values)
 
     def add(self, saves: Mapping[int, Save], values: Mapping[str, bytes]) -> None:
-        """Something later: it wins."""
+        """Add later saves: they replace what they change."""
         for partition, save in saves.items():
             before = self.saves.get(partition)
             if before is None:

@@ -1,4 +1,4 @@
-"""Many entries on their way from one node to another: in pieces that are not too large, and read with care.
+"""Many entries in messages of bounded size: cut into pieces by the sender, checked by the receiver.
 
 What an entry is (a record, or one under a lease) is the caller's business.
 """
@@ -59,7 +59,7 @@ def entries_from_wire(piece: object) -> Iterator[tuple[bytes, Any]]:
 
 
 def some_at_a_time(keys: Iterable[bytes], count_max: int) -> Iterator[list[bytes]]:
-    """Keys, so many at once as fit into one message: at most ``count_max``, and about :data:`PIECE_BYTES`."""
+    """Keys, as many at once as fit into one message: at most ``count_max``, and about :data:`PIECE_BYTES`."""
     some: list[bytes] = []
     size = 0
     for key in keys:

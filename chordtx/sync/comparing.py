@@ -1,4 +1,4 @@
-"""Two nodes find out what they do not have alike, and exchange it.
+"""Anti-entropy: two nodes find out which entries differ, and exchange them.
 
 Done as a link opens, now and then with some neighbour, and with all others after one brought news: so what a
 broken link or a partition kept from somebody arrives all the same. Entries merge, so it does not matter who

@@ -119,10 +119,10 @@ class Rules:
             raise KeyError(f"the key is leased by {holder} for another {left} s")
         return next_term
 
-    def by_old_peer(
+    def by_legacy_peer(
         self, present: Entry | None, owner: bytes, seconds: int, now_ms: int, *, is_delta: bool = False
     ) -> tuple[Lease, Version] | None:
-        """Under which lease and version an old peer has written, which tells neither of them.
+        """The lease and version of what a legacy peer has written, which tells neither of them.
 
         Decided as these peers do it, so that we keep what they keep. Several of our own nodes may come to
         different versions, and settle on the greatest when they compare.

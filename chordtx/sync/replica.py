@@ -1,4 +1,4 @@
-"""A node's full copy: every entry in memory, and what tells two copies apart in brief."""
+"""A node's full copy: every entry in memory, and a digest tree over all of them."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 :class:`SyncService` puts the parts together: :class:`~chordtx.sync.replica.Replica` has the entries,
 :class:`~chordtx.sync.entry.Rules` say what may be written, broadcasts carry each change to everyone,
 :class:`~chordtx.sync.comparing.Comparing` finds out what they have missed, and
-:class:`~chordtx.sync.old_peers.OldPeers` deals with py2p and js2p nodes.
+:class:`~chordtx.sync.legacy_peers.LegacyNeighbours` deals with py2p and js2p nodes.
 
-What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; old peers read it
+What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; legacy peers read it
 without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and the lease.
 """
 
@@ -28,7 +28,7 @@ from chordtx.sync.clock import HybridClock
 from chordtx.sync.comparing import Comparing
 from chordtx.sync.entry import Entry, Meta, Rules, joined, lease_from_wire
 from chordtx.sync.lease import Lease
-from chordtx.sync.old_peers import OldPeers
+from chordtx.sync.legacy_peers import LegacyNeighbours
 from chordtx.sync.record import NEVER_WRITTEN, Record
 from chordtx.sync.replica import Replica, View
 from chordtx.sync.travel import RecordLimits
@@ -40,7 +40,7 @@ _LOOK_SECONDS = 0.5
 _SLICE_KEYS = 500
 _SLICE_PAUSE_SECONDS = 0.002
 _FORGETS_IN_TOMBSTONE_TIME = 20
-#: How far a version may be put ahead so that old peers, which know whole seconds, take it for a later one.
+#: How far a version may be put ahead so that legacy peers, which know whole seconds, take it for a later one.
 _AHEAD_SECONDS_MAX = 5
 
 
@@ -107,7 +107,7 @@ class SyncService(DictMixin, MeshService):
         self._comparing = Comparing(
             self, self._replica, self._sync_settings.compare_interval_seconds, self._copy_received
         )
-        self._old_peers = OldPeers(self, self._replica)
+        self._legacy = LegacyNeighbours(self, self._replica)
         self._started = []
         self._flag_handlers.update({flags.STORE: self._store_received, flags.DELTA: self._delta_received})
 
@@ -124,7 +124,7 @@ class SyncService(DictMixin, MeshService):
     def when_joined(self) -> Deferred[None]:
         """As :meth:`chordtx.MeshService.when_joined`; with peers, once what the first of them has is here.
 
-        (An old peer does not say when it has told everything: with one of these, as soon as it is linked.)
+        (A legacy peer does not say when it has told everything: with one of these, as soon as it is linked.)
         """
         return super().when_joined()
 
@@ -136,13 +136,13 @@ class SyncService(DictMixin, MeshService):
     def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
         if not link.ours:
-            self._old_peers.link_opened(link)
+            self._legacy.link_opened(link)
         elif link.outgoing:
             self._comparing.begin(link)
 
     def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.MeshService`."""
-        return super()._may_relay(link, message) and self._old_peers.may_hear(link, message)
+        return super()._may_relay(link, message) and self._legacy.may_hear(link, message)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -217,8 +217,8 @@ class SyncService(DictMixin, MeshService):
     def _late_enough(self, present: Entry, now_ms: int) -> Version:
         """The version that ours must be above.
 
-        Old peers know whole seconds only, and within one the smaller id wins: a change of what another node
-        wrote in the same second might not count with them.
+        Legacy peers know whole seconds only, and within one the smaller id wins: a change of what another
+        node wrote in the same second might not count with them.
         """
         newest = present.record.newest
         seconds = present.seconds + 1
@@ -263,7 +263,7 @@ class SyncService(DictMixin, MeshService):
         key = self._key_of(payload[1])
         blob = None if payload[2] is None else self._packed_of(payload[2])
         if len(payload) == 5:
-            self._old_copy_received(link, key, blob, payload[3], payload[4])
+            self._legacy_copy_received(link, key, blob, payload[3], payload[4])
             return
         noted = _noted(message)
         if noted is not None:
@@ -298,12 +298,12 @@ class SyncService(DictMixin, MeshService):
         if message.time < 0:
             raise ProtocolError("a change is from before 1970")
         present = self._replica.get(key)
-        return self._rules.by_old_peer(present, owner, message.time, self._wall_ms(), is_delta=is_delta)
+        return self._rules.by_legacy_peer(present, owner, message.time, self._wall_ms(), is_delta=is_delta)
 
-    def _old_copy_received(
+    def _legacy_copy_received(
         self, link: MeshConnection, key: bytes, blob: bytes | None, owner: Any, seconds: Any
     ) -> None:
-        """What an old peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
+        """What a legacy peer has, told as the link opens: it says nothing of what was deleted meanwhile."""
         if type(seconds) is not int or not 0 <= seconds < 1 << 40:
             raise ProtocolError("a copy comes with its owner and a time")
         present = self._replica.get(key)
@@ -312,16 +312,16 @@ class SyncService(DictMixin, MeshService):
         if is_known or blob is None:
             return
         if present is not None and present.seconds >= seconds:
-            self._old_peers.tell_again(link, key, present)
+            self._legacy.tell_again(link, key, present)
             return
-        decided = self._rules.by_old_peer(present, name, seconds, self._wall_ms())
+        decided = self._rules.by_legacy_peer(present, name, seconds, self._wall_ms())
         if decided is None:
             assert present is not None
-            self._old_peers.tell_again(link, key, present)
+            self._legacy.tell_again(link, key, present)
             return
         lease, version = decided
         if self._take(key, Entry(lease, Record(version, blob)), link):
-            # Others have it from nobody: an old peer whispers what it has to its neighbours only.
+            # Nobody else tells others: a legacy peer whispers what it has to its neighbours only.
             self._comparing.spread(link)
             self._spread_to_old(key, link)
 
@@ -337,7 +337,7 @@ class SyncService(DictMixin, MeshService):
     def _spread_to_old(self, key: bytes, source: MeshConnection) -> None:
         entry = self._replica.get(key)
         if entry is not None:
-            self._old_peers.spread(key, entry, source)
+            self._legacy.spread(key, entry, source)
 
     def _take(self, key: bytes, entry: Entry, link: MeshConnection, is_copy: bool = False) -> bool:
         self._clock.observe(entry.record.newest, self._wall_ms())
@@ -363,11 +363,11 @@ class SyncService(DictMixin, MeshService):
         value = after.record.packed_value(now_ms)
         was = None if before is None else before.record.packed_value(now_ms)
         if value is None:
-            self._old_peers.deleted(key, after, source)
+            self._legacy.deleted(key, after, source)
             if was is not None:
                 self._emit("delete", self, key)
         elif not (is_copy and before is not None and was == value and before.meta == after.meta):
-            # (An old peer's change may have got another version elsewhere, and is still the same change.)
+            # (A legacy peer's change may have got another version elsewhere, and is still the same change.)
             self._tell_updated(key, value, after.meta)
         return True
 
@@ -400,7 +400,7 @@ class SyncService(DictMixin, MeshService):
                 self._emit("delete", self, key)
             else:  # fields that were written since
                 self._tell_updated(key, value, entry.meta)
-            self._old_peers.spread(key, entry, None)
+            self._legacy.spread(key, entry, None)
 
     def _is_forgettable(self, entry: Entry) -> bool:
         return entry.record.forgettable(self._wall_ms(), int(self._sync_settings.tombstone_seconds * 1000))

@@ -1,4 +1,4 @@
-"""Whether a record can travel: be sent in one message to whoever keeps it, and be read by whoever gets it.
+"""Size limits of a record: whether it fits into one message, and whether every receiver can read it.
 
 Writers keep to the limits, replicas and readers to more. Two callers may write different fields of one map at
 once, each within the limits; what their writes merge to can still be stored, repaired and read.

@@ -1,9 +1,9 @@
-"""What two nodes share, in brief: for them to find out what differs.
+"""A digest tree of two levels, by which two nodes find out which records differ.
 
-A tree of two levels: 256 leaves, by the first byte of the key's SHA-384, each the exclusive or of its
-records' digests; the root is that of all leaves. So a write costs a few operations, two nodes that agree find
-that out by comparing one number, and two that do not list the records of the leaves that differ. (A Merkle
-tree's middle levels would save little: all leaves fit into one packet or two.)
+It has 256 leaves, by the first byte of the key's SHA-384, each the exclusive or of its records' digests; the
+root is that of all leaves. So a write costs a few operations, two nodes that agree find that out by comparing
+one number, and two that do not list the records of the leaves that differ. (A Merkle tree's middle levels
+would save little: all leaves fit into one packet or two.)
 """
 
 from __future__ import annotations

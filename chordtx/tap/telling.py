@@ -1,4 +1,4 @@
-"""What is said on standard error, beside the log, and what the process ends with."""
+"""What is written to standard error, beside the log, and the exit statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 2
-#: What such a line begins with: who starts nodes looks for it.
+#: What such a line begins with: programs that start nodes look for it.
 TOLD = "chord: "
 
 

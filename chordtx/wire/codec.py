@@ -7,8 +7,8 @@ A frame does not say whether it is compressed, or how: only the checksum shows i
 own nodes mostly send plain, and a handshake always is), then every method that we offer.
 
 Before the handshake is through (:meth:`Codec.greeted`) frames are short and plain, for a stranger's bytes
-must cost next to nothing. After it a compressed frame may expand to a multiple of its length only: what
-compresses better than that costs its sender so little, and its reader so much, that it is to be sent plain.
+must cost next to nothing. After it a compressed frame may expand to a multiple of its length only: a message
+that compresses better is cheap for its sender and expensive for its reader, so it has to be sent plain.
 :meth:`Codec.encode` does so; a peer that does not is told by :class:`ExpandsTooMuch`.
 """
 

@@ -20,7 +20,7 @@ from chordtx.wire import flags
 
 try:
     import snappy as _snappy
-except ImportError:  # it is optional, as it was for the old peers
+except ImportError:  # it is optional, as it was for the legacy peers
     _snappy = None
 
 PIECE_BYTES_MAX = 64 * 1024
@@ -47,7 +47,7 @@ class _Decompressor(Protocol):
 
 
 def preference() -> tuple[int, ...]:
-    """The methods that this interpreter has, the one to use first in front (the order of the old peers)."""
+    """The methods that this interpreter has, the one to use first in front (legacy peers' order)."""
     always = (flags.ZLIB, flags.GZIP, flags.BZ2, flags.LZMA)
     return always if _snappy is None else (flags.SNAPPY, *always)
 

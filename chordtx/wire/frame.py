@@ -16,7 +16,7 @@ from chordtx.errors import ProtocolError
 _LENGTH = Struct(">I")
 LENGTH_BYTES = _LENGTH.size
 _LIGHT = 1 << 31
-#: What is no longer is copied twice: that takes less time than a view.
+#: A frame up to this length is copied twice: that takes less time than a view.
 _SHORT_BYTES_MAX = 4096
 #: Used bytes are cut off the buffer when there are this many, and at least as many as those that stay.
 _CUT_BYTES_MIN = 64 * 1024
@@ -28,7 +28,7 @@ def frame(data: bytes) -> bytes:
 
 
 def frame_header(size_bytes: int) -> bytes:
-    """What stands in front of so many bytes."""
+    """The header of a frame with this many bytes."""
     return _LENGTH.pack(size_bytes)
 
 

@@ -13,7 +13,7 @@ from chordtx.config import Limits
 from chordtx.errors import ProtocolError
 
 #: What a message has around a user's value: one array more, and a few entries. A value that was just small
-#: enough to be packed must still fit when an old peer sends it back inside a message.
+#: enough to be packed must still fit when a legacy peer sends it back inside a message.
 ENVELOPE_DEPTH = 1
 ENVELOPE_ELEMENTS = 16
 
@@ -247,7 +247,7 @@ def unpack_scanned(data: bytes) -> object:
 
 
 def _is_small(data: bytes, limits: Limits) -> bool:
-    """Whether no reading of ``data`` could pass a limit. Never true for what passes one; one pass in C."""
+    """Whether ``data`` is sure to keep to every limit. False may be wrong, true never is. One pass in C."""
     if len(data) > _SMALL_BYTES_MAX or len(data) > limits.elements_max:
         return False
     headers = data.translate(_MARK_EXTENSIONS, _ORDINARY)
@@ -256,9 +256,9 @@ def _is_small(data: bytes, limits: Limits) -> bool:
 
 
 def costs_little(data: bytes) -> bool:
-    """Whether what :func:`pack` made is sure to keep to the bounds of what comes compressed; one pass in C.
+    """Whether what :func:`pack` made is sure to keep to the bounds of compressed messages. One pass in C.
 
-    Never true for what passes one, as long as the nesting is right; false for some that keeps to them.
+    False may be wrong; true never is, as long as the nesting is right.
     """
     if len(data) > _COMPRESSED_ELEMENTS_FREE:
         return False
@@ -268,8 +268,8 @@ def costs_little(data: bytes) -> bool:
 def is_flat(packed: bytes, limits: Limits) -> bool:
     """Whether what :func:`pack` made is small and holds one container at most: :func:`walk` would pass it.
 
-    No key can be a container then, and nothing is nested. Never true for what is not flat; false for some
-    that is, since other bytes can look like a header.
+    No key can be a container then, and nothing is nested. False may be wrong, since other bytes can look like
+    a header; true never is.
     """
     if len(packed) > _SMALL_BYTES_MAX or len(packed) > limits.elements_max:
         return False

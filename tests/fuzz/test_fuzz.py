@@ -18,8 +18,8 @@ from chordtx.config import Limits
 from chordtx.group.frames import from_wire
 from chordtx.group.messages import Message
 from chordtx.group.replica import Replica
-from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.inflow import Inflow
+from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.sync.replica import Replica as SyncReplica
 from chordtx.wire import encode_id
 from tests.fuzz.grammar import methods_of

@@ -15,13 +15,13 @@ from chordtx.errors import ProtocolError
 from chordtx.mesh import MeshService
 from chordtx.mesh.address import Address
 from chordtx.mesh.common_clock import CommonClock
+from chordtx.mesh.deduplication import SeenBroadcasts
 from chordtx.mesh.handshake import Dialect
 from chordtx.mesh.known import KnownPeers
 from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.pool import Pool
 from chordtx.mesh.quota import Quota
-from chordtx.mesh.roundtrip import RoundTrip
-from chordtx.mesh.seen import SeenBroadcasts
+from chordtx.mesh.round_trip import RoundTrip
 from chordtx.mesh.translation import broadcast_id, in_dialect
 from chordtx.wire import Message
 

@@ -157,7 +157,7 @@ MUTANTS = (
             ),
             ("        self._pairs.leads_no_more(self.partition)\n        self.leader.hold(held)\n", ""),
             (
-                '        """A client\'s operation. Who does not lead says who does, as far as it knows."""\n',
+                '        """A client\'s operation. A member that does not lead names who does, as far as it knows."""\n',
                 "        before = getattr(self, 'before', None)\n"
                 "        if before is not None and operation.kind == 0 and self.leader is not None:\n"
                 "            before.do(who, operation)\n"

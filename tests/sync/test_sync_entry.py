@@ -129,7 +129,7 @@ def test_old_peers_changes_count_as_among_themselves(
 ) -> None:
     rules = Rules(leasing, skew_seconds=10)
     present = entry(Lease(1, NOW + had_at, had) if leasing else NO_LEASE, had_at, had, value)
-    decided = rules.by_old_peer(present, owner, NOW + at, (NOW + at) * 1000, is_delta=is_delta)
+    decided = rules.by_legacy_peer(present, owner, NOW + at, (NOW + at) * 1000, is_delta=is_delta)
     theirs = old_rule(present, owner, NOW + at, leasing, is_delta)
     if leasing and value is not None and at < had_at and owner != had:
         return  # who began first stands: they would keep what they met first

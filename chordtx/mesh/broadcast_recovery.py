@@ -1,4 +1,4 @@
-"""What a broken link swallowed: two of our own nodes that link up tell each other the latest broadcasts.
+"""Broadcast recovery: two of our own nodes that link up tell each other the latest broadcasts.
 
 A broadcast travels by every link, so one that breaks mostly does not matter. But a node may lose all of its
 links at once, or the one by which something was about to come.

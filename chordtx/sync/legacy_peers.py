@@ -1,9 +1,9 @@
 """What py2p and js2p nodes hear and tell in a synchronized dict: their stores, deltas and whispered copies.
 
-Their rules stand in :meth:`chordtx.sync.entry.Rules.by_old_peer`. What they do not do themselves is done for
-them as far as they let us: they keep a value that they have when they are told of a newer one at the opening
-of a link, so what is newer here is sent again as the change that it was; a js2p node cannot delete, so it is
-told an empty text, which it takes for nothing.
+Their rules stand in :meth:`chordtx.sync.entry.Rules.by_legacy_peer`. What they do not do themselves is done
+for them, as far as they let us. When a link opens they keep the value that they have, even if they are told
+of a newer one: so what is newer here is sent again as the change that it was. A js2p node cannot delete: so
+it is told an empty text, which it takes for nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 0.01
 _NOTHING_FOR_JS2P = ""
 
 
-class OldPeers:
+class LegacyNeighbours:
     """One node's dealings with them.
 
     :param node: the service: ``routing_table``, ``_unpacked``, ``_wall_ms``, ``sleep``, ``_background``.
@@ -32,7 +32,7 @@ class OldPeers:
         self._replica = replica
 
     def may_hear(self, link: MeshConnection, message: Message) -> bool:
-        """Whether a broadcast may go to an old peer as it is: js2p throws at a deletion, and hangs up."""
+        """Whether a broadcast may go to a legacy peer as it is: js2p throws at a deletion, and hangs up."""
         return link.dialect is not Dialect.STR or not _is_deletion(message.payload)
 
     def link_opened(self, link: MeshConnection) -> None:

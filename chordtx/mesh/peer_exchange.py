@@ -1,4 +1,4 @@
-"""Who else is there: what peers are told, what they tell, and how the network is found again."""
+"""Peer exchange: which peers others are told of, which they tell of, and finding the network again."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class PeerExchange:
     def tell(self, link: MeshConnection) -> None:
         """Tell a new neighbour who else there is.
 
-        Our own nodes hear of everyone; where there are many, of some. An old peer hears of nobody until it
-        asks: each node of ours connects to it by itself, and old peers handle links that both sides open at
-        once badly.
+        Our own nodes hear of everyone; where there are many, of some. A legacy peer hears of nobody until it
+        asks: each node of ours connects to it by itself, and legacy peers handle links badly that both sides
+        open at once.
         """
         link.send(flags.PEERS, self._many(link) if link.ours else [])
 
@@ -73,8 +73,8 @@ class PeerExchange:
         return [_entry(link, link) for link in links]
 
     def _few(self, asking: MeshConnection) -> list[list[Any]]:
-        # An old peer drops links once it has more than four of its own making, and unravels: it hears of
-        # few, nodes of ours only, since py2p and js2p cannot speak to each other.
+        # A legacy peer with more than four links of its own making drops links, also those that it needs. So
+        # it hears of few, and of nodes of ours only, since py2p and js2p cannot speak to each other.
         ours = sorted((link for link in self._reachable() if link.ours), key=lambda link: link.id_10)
         return [_entry(link, asking) for link in ours[:_PEERS_TOLD_TO_OLD]]
 

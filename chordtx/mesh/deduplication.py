@@ -1,4 +1,4 @@
-"""Which broadcasts were met before: bounded in number and in age. Pure: it is given the times.
+"""Deduplication: which broadcasts came before, bounded in number and in age. Pure: it is given the times.
 
 Two clocks take part. How long an id is remembered is a duration, so it is measured on monotonic time: a wall
 clock that is set ahead makes the node forget nothing, and one that is set back makes it keep nothing for
