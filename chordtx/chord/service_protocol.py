@@ -27,10 +27,10 @@ from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.bounds import LinkBounds
 from chordtx.mesh.broadcasts import Broadcasts
 from chordtx.mesh.calls import Method
-from chordtx.mesh.exchange import PeerExchange
 from chordtx.mesh.life import Life
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.loop import Loop, Pause, Round
+from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.ring import Contact, RingNode
 from chordtx.wire import Message
 
