@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files go first: of several processes that share the tests, none is left with one at the end."""
+    """The longest files go first: no process that shares the tests is left with one at the end."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
