@@ -24,7 +24,7 @@ Again = Callable[
 
 
 class Node(Protocol):
-    """What of the service is needed to ask others."""
+    """What calls to other nodes need of the service."""
 
     @property
     def reactor(self) -> object:

@@ -34,7 +34,7 @@ _ASKED_FOR_PLACE_MAX = 8
 
 
 class Node(Protocol):
-    """What of the service its membership needs."""
+    """What the membership needs of the service."""
 
     _methods: dict[str, Method]
 

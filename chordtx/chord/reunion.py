@@ -25,7 +25,7 @@ from chordtx.ring import RingNode
 
 
 class Node(Protocol):
-    """What of the service it needs."""
+    """What the ring merge needs of the service."""
 
     @property
     def _rng(self) -> Random:

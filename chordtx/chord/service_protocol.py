@@ -1,4 +1,4 @@
-"""What of a :class:`~chordtx.ChordService` is known to :class:`~chordtx.chord.node_parts.NodeParts`."""
+"""What :class:`~chordtx.chord.node_parts.NodeParts` needs of a :class:`~chordtx.ChordService`."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ Entry = tuple[bytes, bytes | None, int, Rank]
 #: Each takes the arguments of its own kind of operations; there are none that all of them take.
 Function = Callable[[Record | None, Moment, Never], Outcome]
 Look = Callable[[list[bytes], Mapping[bytes, Record], Never], Result]
-#: Of a record: never, so many milliseconds from now, or at a time.
+#: When a record expires: never, after a number of milliseconds, or at a time.
 Expires = int | tuple[int] | None
 
 _DONE: Result = (DONE, None)

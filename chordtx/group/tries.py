@@ -28,7 +28,7 @@ class Tries:
         return _APART_SECONDS * (1 + self._rng.random())
 
     def after(self, seconds: float) -> None:
-        """It tries, but not before so many seconds have passed."""
+        """It tries, but not before this many seconds have passed."""
         at = self._turn.now + seconds
         self.at = at if self.at is None else max(self.at, at)
 
