@@ -14,9 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull
+from chordtx.sim.faults import NODES_MAX, SKEW_SECONDS
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
+from chordtx.sim.hosts import Host
 from chordtx.sim.plan import Fault
-from chordtx.sim.world import NODES_MAX, SKEW_SECONDS, Host, Options, World
+from chordtx.sim.world import Options, World
 
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2

@@ -9,32 +9,28 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from chordtx.chord import ChordService
 from chordtx.chord.leaders import node_id_of
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
-from chordtx.sim.group_disk import GroupDisk, SimulatedThread
+from chordtx.sim.faults import SKEW_SECONDS, Faults
+from chordtx.sim.group_disk import GroupDisk
+from chordtx.sim.hosts import PORT, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
-from chordtx.store.folder import DataFolder
-from chordtx.store.group_store import GroupStore
 
-PORT = 4000
-NODES_MAX = 24
 _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
-SKEW_SECONDS = 2.0
 #: Two clocks that only run forward differ by less than 5 % in rate: that is assumed of them.
 _DRIFT_MAX = 0.024
 _CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
@@ -74,95 +70,13 @@ class Options:
     stops: bool = False
 
 
-@define(eq=False)
-class Host:
-    """One machine.
-
-    :ivar wall_clock: its time of day. :ivar rate: of the clock that only runs forward, beside true time.
-    :ivar disk: None keeps nothing when its process ends.
-    :ivar service: None while no process runs.
-    :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
-        crashed. :ivar is_down: whether it crashed and is to come back.
-    :ivar is_guest: whether its node only uses the ring.
-    :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.
-    """
-
-    name: str
-    wall_clock: WallClock
-    rate: float
-    disk: GroupDisk | None
-    service: ObservedService | None = None
-    folder: SimulatedFolder | None = None
-    known: list[str] = field(factory=list)
-    is_leaving: bool = False
-    is_down: bool = False
-    is_guest: bool = False
-    incarnation: int = 0
-    when_ended: list[Callable[[], None]] = field(factory=list)
-
-    @property
-    def is_member(self) -> bool:
-        """Whether its node runs, and is to stay."""
-        return self.service is not None and not self.is_leaving and not self.is_guest
-
-    @property
-    def address(self) -> str:
-        """Where its node is reached."""
-        return f"{self.name}:{PORT}"
-
-
-class SimulatedFolder:
-    """The data folder of a process on a simulated disk. It has what DataFolder has."""
-
-    noted = DataFolder.noted
-
-    def __init__(self, disk: GroupDisk, reactor: Any, rng: Random) -> None:
-        database = disk.opened()
-        values = database.values()
-        self._disk = disk
-        self._subnet = "sim"
-        self.path = Path(disk.path.name)  # the same in each run
-        self.thread = SimulatedThread(reactor.callLater, rng, disk)
-        self.store = GroupStore(database, self.thread, reactor.callLater)
-        self.node_id = values["node_id"].decode() if "node_id" in values else None
-        self.peers = DataFolder.peers_of(values)
-        self.ring, self.met = values.get("ring"), values.get("met")
-        self.starts = int(values.get("starts", b"0")) + 1
-
-    def crash(self, rng: Random) -> None:
-        """The process ends without a word: files go back to the last sync, and what came after is torn."""
-        if self._disk.is_open:
-            self._disk.crash(rng, self.thread.under_way)
-
-    async def close(self) -> None:
-        """Commit what there is, and let go of the disk."""
-        await self.store.close()
-        self._disk.closed()
-
-
-class ObservedService(ChordService):
-    """A node as it is, but that the world is told what its ring looks like."""
-
-    changed: Callable[[list[str]], None]
-    watch: ServiceWatch
-
-    def _host(self) -> None:
-        super()._host()
-        assert self._hosting is not None
-        clocks = lambda: (self._lease_clock(), self._wall_ms())  # noqa: E731
-        self.watch.hosted(self._hosting, self._kept.store, clocks, self.reactor.rate)
-
-    def _ring_changed(self) -> None:
-        self.changed(self._ring.check())
-        super()._ring_changed()
-
-
 class World:
     """One run.
 
     :param folder: for the disks of its hosts.
     :ivar hosts: all machines there ever were, but those of ``guests``, whose nodes only use the ring.
-     :ivar faults: how many episodes of each kind there were.
+    :ivar faults: how many episodes of each kind there were. :ivar causes: begins them.
+    :ivar clocks_ahead_seconds: what all wall clocks were set ahead by.
     """
 
     def __init__(
@@ -179,8 +93,9 @@ class World:
         self.hosts: list[Host] = []
         self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
+        self.causes = Faults(self)
         self._may_be_taken_for_dead = False
-        self._clocks_ahead_seconds = 0.0
+        self.clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.complained: Callable[[str], None] = lambda _: None
@@ -225,7 +140,7 @@ class World:
         """One more machine, with a node that joins through others."""
         number = len(self.hosts) + 1
         skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
-        clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
+        clock = WallClock(self.time, self.clocks_ahead_seconds + skew_seconds)
         name = f"10.0.{number // 250}.{number % 250 + 1}"
         disk = GroupDisk(self._folder / name) if self.has_disks else None
         rate = 1.0 + self._drift_rng.uniform(-_DRIFT_MAX, _DRIFT_MAX)
@@ -237,7 +152,7 @@ class World:
     def add_guest(self) -> None:
         """One more machine, with a node that only uses the ring."""
         name = f"10.9.0.{len(self.guests) + 1}"
-        guest = Host(name, WallClock(self.time, self._clocks_ahead_seconds), 1.0, None, is_guest=True)
+        guest = Host(name, WallClock(self.time, self.clocks_ahead_seconds), 1.0, None, is_guest=True)
         self.guests.append(guest)
         self.boot(guest)
 
@@ -273,7 +188,7 @@ class World:
             rng=rng,
             wall_clock=host.wall_clock,
             remembered=host.known,
-            open_folder=None if host.disk is None else lambda _: _opened(host, reactor, rng),
+            open_folder=None if host.disk is None else lambda _: opened(host, reactor, rng),
         )
         service.changed = partial(self._ring_looks, host)
         service.watch = self.watch
@@ -411,8 +326,7 @@ class World:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
         self._may_be_taken_for_dead |= episode.fault in FALSE_ALARMS
-        begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
-        begin(episode, Random(episode.draw))
+        self.causes.begin(episode)
 
     def switch_off(self, days: float) -> None:
         """All processes end, and some days later they start again, one after another."""
@@ -426,130 +340,6 @@ class World:
         for host in running:
             self.boot(host)
             self.run_for(self.rng.uniform(0.0, 2.0))
-
-    def _end_later(self, episode: Episode, end: Callable[[], None]) -> None:
-        self.time.call_later(episode.seconds, end)
-
-    def _some(self, episode: Episode, rng: Random) -> list[Host]:
-        members, stay = self.members(), 1 if self.has_disks else 4
-        return rng.sample(members, max(0, min(episode.count, len(members) - stay)))
-
-    def _some_pairs(self, episode: Episode, rng: Random) -> list[tuple[str, str]]:
-        names = [host.name for host in self.members()]
-        some = [rng.sample(names, 2) for _ in range(episode.count if len(names) > 1 else 0)]
-        return [(one, other) for one, other in some]
-
-    def _begin_join(self, episode: Episode, rng: Random) -> None:
-        for _ in range(min(episode.count, NODES_MAX - len(self.members()))):
-            self.add_host()
-
-    def _begin_leave(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            self.leave(host)
-
-    def _begin_kill(self, episode: Episode, rng: Random, is_silent: bool = False) -> None:
-        for host in self._some(episode, rng):
-            self.crash(host, is_silent)
-            self._end_later(episode, partial(self.boot, host))
-
-    def _begin_power(self, episode: Episode, rng: Random) -> None:
-        self._begin_kill(episode, rng, is_silent=True)
-
-    def _begin_pause(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.service is not None
-            reactor = host.service.reactor
-            self.log(f"{host.name} stands still")
-            reactor.is_paused = True
-            self._end_later(episode, reactor.resume)
-
-    def _begin_suspend(self, episode: Episode, rng: Random) -> None:
-        self._begin_pause(episode, rng)
-
-    def _begin_unjoin(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.service is not None
-            self.log(f"{host.name} stores nothing any more")
-            host.is_leaving = True
-            host.service.unjoin().addErrback(lambda _: None)
-            self._end_later(episode, partial(self._join_again, host, host.service))
-
-    def _join_again(self, host: Host, service: ChordService) -> None:
-        if host.service is service:
-            self.log(f"{host.name} joins again")
-            host.is_leaving = False
-            service.join().addErrback(lambda _: None)
-
-    def _begin_refuse(self, episode: Episode, rng: Random) -> None:
-        for _ in range(10 * episode.count):
-            self.network.break_connection()
-        for host in rng.sample(self.members(), min(episode.count, len(self.members()))):
-            self.network.refuse(host.name)
-            self._end_later(episode, partial(self.network.accept, host.name))
-
-    def _begin_full(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.disk is not None
-            host.disk.full_for += 1
-            self._end_later(episode, partial(_has_room, host.disk))
-
-    def _begin_break(self, episode: Episode, rng: Random) -> None:
-        for _ in range(episode.count):
-            self.network.break_connection()
-
-    def _begin_slow(self, episode: Episode, rng: Random) -> None:
-        for source, target in self._some_pairs(episode, rng):
-            factor = rng.choice([10.0, 30.0, 100.0])
-            self.network.slow_down(source, target, factor)
-            self._end_later(episode, partial(self.network.slow_down, source, target, 1))
-
-    def _begin_one_way(self, episode: Episode, rng: Random) -> None:
-        self._cut(episode, self._some_pairs(episode, rng))
-
-    def _begin_non_transitive(self, episode: Episode, rng: Random) -> None:
-        pairs = self._some_pairs(episode, rng)
-        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
-
-    def _begin_split(self, episode: Episode, rng: Random) -> None:
-        """In two, or three. Guests are on one side or another."""
-        names = [host.name for host in (*self.members(), *self.guests)]
-        rng.shuffle(names)
-        places = sorted(rng.sample(range(1, len(names)), min(max(1, episode.count - 1), len(names) - 1)))
-        parts = [names[a:b] for a, b in pairwise([0, *places, len(names)])]
-        self.log(" | ".join(" ".join(part) for part in parts))
-        pairs = [(a, b) for one, other in combinations(parts, 2) for a in one for b in other]
-        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
-
-    def _cut(self, episode: Episode, ways: list[tuple[str, str]]) -> None:
-        for way in ways:
-            self.network.cut(*way)
-            self._end_later(episode, partial(self.network.mend, *way))
-
-    def _begin_clock(self, episode: Episode, rng: Random) -> None:
-        if rng.random() < _ALL_CLOCKS_SHARE:
-            self._set_all_clocks(rng.uniform(0.0, _ALL_CLOCKS_AHEAD_SECONDS))
-            return
-        for host in self._some(episode, rng):
-            most_seconds = rng.choice([SKEW_SECONDS, _CLOCK_OFF_SECONDS])
-            off_seconds = rng.uniform(-most_seconds, most_seconds)
-            host.wall_clock.offset_seconds = self._clocks_ahead_seconds + off_seconds
-            self.log(f"the clock of {host.name} is set, and is {off_seconds:.1f} s off")
-
-    def _set_all_clocks(self, ahead_seconds: float) -> None:
-        self.log(f"all clocks are set ahead by {ahead_seconds:.1f} s")
-        self._clocks_ahead_seconds += ahead_seconds
-        for host in self.hosts:
-            host.wall_clock.offset_seconds += ahead_seconds
-
-
-def _opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:
-    assert host.disk is not None
-    folder = host.folder = SimulatedFolder(host.disk, reactor, rng)
-    return folder
-
-
-def _has_room(disk: GroupDisk) -> None:
-    disk.full_for -= 1
 
 
 def _draw_settings(rng: Random) -> ChordSettings:
