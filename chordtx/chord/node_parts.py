@@ -207,6 +207,14 @@ class NodeParts:
         """Whether every peer turned out to be of another network."""
         return all_refused(self._service, peers)
 
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """All nodes of the ring, by id; None while they are not known."""
+        return self._service._routing.arcs.everyone()
+
+    def following(self, contact: Contact) -> Contact | None:
+        """The node that follows another one on the walk, if that is known."""
+        return self._service._routing.arcs.following(contact.id)
+
     # Whom it tells of keys
 
     def own_name(self) -> str:
@@ -415,10 +423,6 @@ class LegacyParts(NodeParts):
     def own_arc_start(self) -> bytes | None:
         """Where the node's arc starts, 48 bytes; None while that is not known."""
         return self._service._routing.own_arc_start()
-
-    def everyone(self) -> tuple[Contact, ...] | None:
-        """All nodes of the ring, by id; None while they are not known."""
-        return self._service._routing.arcs.everyone()
 
     def members_count(self) -> int:
         """How many nodes of the ring are known."""
