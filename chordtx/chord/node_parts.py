@@ -117,11 +117,16 @@ class NodeParts:
     def _hears(self) -> bool:
         """Whether somebody here listens to keys, or somebody who may have no other link than to this node.
 
-        In a ring that is larger than its links nobody knows who needs whom.
+        In a ring that is larger than its links nobody knows who needs whom. Only a member hears for others:
+        each node has a link to one. Two who both hear because the other one does would never agree.
         """
-        if self.has_listeners() or self._service._spreading.is_ring_large:
+        service = self._service
+        if self.has_listeners() or service._spreading.is_ring_large:
             return True
-        return any(not link.ours or (link.leeching and link.hears) for link in self.links())
+        hears_for_others = service._ring.is_member and not service._leaving and not service._stopping
+        return any(
+            not link.ours or (hears_for_others and link.leeching and link.hears) for link in self.links()
+        )
 
     def met_starts(self) -> dict[int, int]:
         """The greatest counts of starts that were met, by node."""
