@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from chordtx.chord import ChordService
 from chordtx.sim.group_disk import GroupDisk
 from chordtx.sim.hosts import Host
+from chordtx.sim.outsiders import Outsiders
 from chordtx.sim.plan import Episode
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Faults:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._outsiders = Outsiders(world)
 
     def begin(self, episode: Episode) -> None:
         """Let it begin."""
@@ -126,6 +128,31 @@ class Faults:
         self._world.log(" | ".join(" ".join(part) for part in parts))
         pairs = [(a, b) for one, other in combinations(parts, 2) for a in one for b in other]
         self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
+
+    def _deaf(self, episode: Episode, rng: Random) -> None:
+        """One part hears the other one, which does not hear it."""
+        names = [host.name for host in (*self._world.members(), *self._world.guests)]
+        rng.shuffle(names)
+        place = rng.randint(1, max(1, len(names) - 1))
+        deaf, others = names[:place], names[place:]
+        self._world.log(f"{' '.join(deaf)} do not hear {' '.join(others)}")
+        self._cut(episode, [(source, target) for source in others for target in deaf])
+
+    def _crowd(self, episode: Episode, rng: Random) -> None:
+        """Many join, and many of those who were there leave."""
+        leaving = self._some(episode, rng)
+        self._join(episode, rng)
+        for host in leaving:
+            self._world.leave(host)
+
+    def _twice(self, episode: Episode, rng: Random) -> None:
+        self._outsiders.run_twice(episode, rng)
+
+    def _put_back(self, episode: Episode, rng: Random) -> None:
+        self._outsiders.put_back(episode, rng)
+
+    def _other_ring(self, episode: Episode, rng: Random) -> None:
+        self._outsiders.meet_other_ring(episode, rng)
 
     def _cut(self, episode: Episode, ways: list[tuple[str, str]]) -> None:
         for way in ways:

@@ -11,10 +11,12 @@ from attrs import define, field
 
 from chordtx.chord import ChordService
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
+from chordtx.sim.news import News
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import WallClock
 from chordtx.store.folder import DataFolder
 from chordtx.store.group_store import GroupStore
+from chordtx.wire import Message, flags
 
 PORT = 4000
 
@@ -28,7 +30,8 @@ class Host:
     :ivar service: None while no process runs.
     :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
         crashed. :ivar is_down: whether it crashed and is to come back.
-    :ivar is_guest: whether its node only uses the ring.
+    :ivar is_guest: whether its node only uses the ring. :ivar is_outsider: whether it has no place in it.
+    :ivar has_listener: whether somebody there listens to keys.
     :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.
     """
 
@@ -42,6 +45,8 @@ class Host:
     is_leaving: bool = False
     is_down: bool = False
     is_guest: bool = False
+    is_outsider: bool = False
+    has_listener: bool = False
     incarnation: int = 0
     when_ended: list[Callable[[], None]] = field(factory=list)
 
@@ -90,6 +95,7 @@ class ObservedService(ChordService):
 
     changed: Callable[[list[str]], None]
     watch: ServiceWatch
+    news: News | None = None
 
     def _host(self) -> None:
         super()._host()
@@ -100,6 +106,12 @@ class ObservedService(ChordService):
     def _ring_changed(self) -> None:
         self.changed(self._ring.check())
         super()._ring_changed()
+
+    def _broadcast(self, *payload: Any) -> Message:
+        message = super()._broadcast(*payload)
+        if self.news is not None and payload[0] == flags.ANNOUNCE:
+            self.news.announced(self, message.time, payload[1])
+        return message
 
 
 def opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from chordtx.chord import ChordService
 from chordtx.chord.leaders import node_id_of
@@ -24,6 +24,7 @@ from chordtx.sim.group_disk import GroupDisk
 from chordtx.sim.hosts import PORT, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
+from chordtx.sim.news import News
 from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
@@ -39,6 +40,9 @@ _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 # How long before an episode begins, and after it has ended, things may go wrong because of it.
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 4.0
+_SMALL_SHARE = 0.25
+_SMALL_VALUE_BYTES = 100_000
+_SMALL_STORE_BYTES = (300_000, 4_000_000)
 
 
 @frozen(kw_only=True)
@@ -51,6 +55,7 @@ class Options:
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
+    :ivar listing_share: of their calls read everything at once.
     :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     :ivar stops: whether a run is over with the first thing that is wrong.
@@ -64,6 +69,7 @@ class Options:
     clients: int = 6
     think_seconds: float = 0.4
     idle_factor: float = 12.0
+    listing_share: float = 0.02
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None
@@ -95,15 +101,17 @@ class World:
         self.faults: Counter[Fault] = Counter()
         self.causes = Faults(self)
         self._may_be_taken_for_dead = False
+        self._is_on: Deferred[None] = succeed(None)
         self.clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.complained: Callable[[str], None] = lambda _: None
         self.watch = ServiceWatch(lambda what: self.complained(what))
+        self.news = News(lambda: self.time.now, self.log)
         self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
         self._print_line = print_line
         self._digest = sha256()
-        self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
+        self.settings = options.settings or _draw_settings(Random(f"{seed} settings"))
         drawn = self.rng.random() < 0.5
         self.has_disks = drawn if options.disks is None else options.disks
         self._folder = folder
@@ -142,12 +150,16 @@ class World:
         skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
         clock = WallClock(self.time, self.clocks_ahead_seconds + skew_seconds)
         name = f"10.0.{number // 250}.{number % 250 + 1}"
-        disk = GroupDisk(self._folder / name) if self.has_disks else None
+        disk = self.disk(name) if self.has_disks else None
         rate = 1.0 + self._drift_rng.uniform(-_DRIFT_MAX, _DRIFT_MAX)
         host = Host(name, clock, rate, disk)
         self.hosts.append(host)
         self.boot(host)
         return host
+
+    def disk(self, name: str) -> GroupDisk:
+        """An empty disk for a host."""
+        return GroupDisk(self._folder / name)
 
     def add_guest(self) -> None:
         """One more machine, with a node that only uses the ring."""
@@ -173,10 +185,14 @@ class World:
             peers = self.rng.sample(present, min(3, len(present)))
         return [each.address for each in peers]
 
-    def boot(self, host: Host) -> None:
-        """Start the node of a host. One that was in a ring before knows whom it knew then."""
+    def boot(self, host: Host, peers: list[str] | None = None) -> None:
+        """Start the node of a host. One that was in a ring before knows whom it knew then.
+
+        :param peers: addresses to join through; some of our ring when None.
+        """
         reactor = self.network.process(host.name, host.rate)
-        peers = [] if host.known else self._draw_peers(host)
+        if peers is None:
+            peers = [] if host.known else self._draw_peers(host)
         host.incarnation += 1
         rng = Random(f"{self.seed} {host.name} {host.incarnation}")
         service = host.service = ObservedService(
@@ -184,17 +200,22 @@ class World:
             listen=None if host.is_guest else f"tcp:{PORT}:interface={host.name}",
             peers=peers,
             subnet="sim",
-            settings=self._settings,
+            settings=self.settings,
             rng=rng,
             wall_clock=host.wall_clock,
             remembered=host.known,
             open_folder=None if host.disk is None else lambda _: opened(host, reactor, rng),
         )
-        service.changed = partial(self._ring_looks, host)
-        service.watch = self.watch
+        if host.is_outsider:
+            service.changed, service.watch = lambda _: None, ServiceWatch(lambda _: None)
+        else:
+            service.changed, service.watch = partial(self._ring_looks, host), self.watch
+            service.news = self.news
         host.is_leaving = host.is_down = False
         self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
         service.startService()
+        if host.has_listener:
+            self.news.listen(host.name, service)
 
     def crash(self, host: Host, is_silent: bool) -> None:
         """End a host's process without a word."""
@@ -209,7 +230,7 @@ class World:
         _silence(service)
         self._ended.append(service)
         host.service, host.is_down = None, True
-        self.watch.down(node_id_of(service.id_10))
+        service.watch.down(node_id_of(service.id_10))
         self._process_ended(host)
 
     def _process_ended(self, host: Host) -> None:
@@ -301,6 +322,13 @@ class World:
         self.time.call_later(seconds, lambda: done.callback(None))
         return done
 
+    async def when_on(self) -> None:
+        """Wait while everything is switched off."""
+        if not self._is_on.called:
+            waiting: Deferred[None] = Deferred()
+            self._is_on.addCallback(lambda _: waiting.callback(None))
+            await waiting
+
     # Faults
 
     def schedule(self, episodes: list[Episode]) -> None:
@@ -336,23 +364,32 @@ class World:
         self.rng.shuffle(running)
         for host in running:
             self.crash(host, is_silent=self.rng.random() < 0.5)
+        self._is_on = Deferred()
         self.run_for(days * 86_400.0)
+        self._is_on.callback(None)
         for host in running:
             self.boot(host)
             self.run_for(self.rng.uniform(0.0, 2.0))
 
 
 def _draw_settings(rng: Random) -> ChordSettings:
-    """Some that an operator may choose."""
+    """Some that an operator may choose. Now and then limits are small, so that they are reached."""
+    is_small = rng.random() < _SMALL_SHARE
     return ChordSettings(
         partition_bits=rng.choice([2, 3, 4]),
         successors_max=rng.choice([4, 5, 8]),
         stabilize_interval_seconds=rng.choice([1.0, 2.0, 3.0]),
-        announce_interval_seconds=60.0,
+        announce_interval_seconds=rng.choice([0.05, 1.0]),
         mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),
         restart_grace_seconds=rng.choice([3.0, 10.0, 60.0]),
         placement_settle_seconds=rng.choice([0.3, 1.0]),
-        groups=GroupSettings(lease_seconds=rng.choice([0.3, 1.0])),
+        value_bytes_max=_SMALL_VALUE_BYTES if is_small else ChordSettings().value_bytes_max,
+        store_bytes_max=rng.choice(_SMALL_STORE_BYTES) if is_small else ChordSettings().store_bytes_max,
+        groups=GroupSettings(
+            lease_seconds=rng.choice([0.3, 1.0]),
+            held_operations_max=1 if is_small else GroupSettings().held_operations_max,
+            waiting_operations_max=3 if is_small else GroupSettings().waiting_operations_max,
+        ),
     ).validate()
 
 
