@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import Standing
-from chordtx.ring import RingNode
+from chordtx.ring import Contact, RingNode
 
 _CHECK_SECONDS = 0.05
 
@@ -23,6 +23,9 @@ class Node(Protocol):
 
     def standing_of(self, id: int) -> Standing | None:
         """What another node has told of itself; None while there is no link to it."""
+
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """All nodes of the ring; None while they are not known."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""
@@ -52,10 +55,23 @@ class Departure:
 
     def _needed(self) -> int:
         """Of how many groups it is a member, as long as there is somebody who stays."""
-        standings = [self._node.standing_of(contact.id) for contact in self._ring.successors]
-        is_anybody_staying = any(standing is None or not standing.is_leaving for standing in standings)
         hosting = self._node.hosting()
-        return 0 if hosting is None or not is_anybody_staying else len(hosting.kept)
+        return 0 if hosting is None or not self._is_anybody_staying() else len(hosting.kept)
+
+    def _is_anybody_staying(self) -> bool:
+        ring = self._ring
+        if any(self._stays(contact) for contact in ring.successors):
+            return True
+        if ring.complete:
+            return False
+        everyone = self._node.everyone()  # all whom the list names leave, but there are more
+        return everyone is None or any(
+            self._stays(contact) for contact in everyone if contact.id != ring.me.id
+        )
+
+    def _stays(self, contact: Contact) -> bool:
+        standing = self._node.standing_of(contact.id)
+        return standing is None or not standing.is_leaving
 
     async def give_leads_away(self, timeout_seconds: float) -> None:
         """Have others lead, so that nobody waits for leases; this node stays a member of its groups."""

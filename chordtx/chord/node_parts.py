@@ -113,11 +113,17 @@ class NodeParts:
     def _hears(self) -> bool:
         """Whether somebody listens to keys here, or at a peer that may have no other link.
 
-        In a ring that is larger than its links, no node knows whose only link it is: so all hear.
+        In a ring that is larger than its links, no node knows whose only link it is: so all hear. Only a
+        member hears for others: each node has a link to one. Two who both hear because the other one does
+        would never agree.
         """
-        if self.has_listeners() or self._service._spreading.is_ring_large:
+        service = self._service
+        if self.has_listeners() or service._spreading.is_ring_large:
             return True
-        return any(not link.ours or (link.leeching and link.hears) for link in self.links())
+        hears_for_others = service._ring.is_member and not service._leaving and not service._stopping
+        return any(
+            not link.ours or (hears_for_others and link.leeching and link.hears) for link in self.links()
+        )
 
     def met_starts(self) -> dict[int, int]:
         """The greatest counts of starts that were met, by node."""
@@ -202,6 +208,14 @@ class NodeParts:
     def all_refused(self, peers: list[Address]) -> bool:
         """Whether every peer turned out to be of another network."""
         return all_refused(self._service, peers)
+
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """All nodes of the ring, by id; None while they are not known."""
+        return self._service._routing.arcs.everyone()
+
+    def following(self, contact: Contact) -> Contact | None:
+        """The node that follows another one on the walk, if that is known."""
+        return self._service._routing.arcs.following(contact.id)
 
     # Whom it tells of keys
 
@@ -411,10 +425,6 @@ class LegacyParts(NodeParts):
     def own_arc_start(self) -> bytes | None:
         """Where the node's arc starts, 48 bytes; None while that is not known."""
         return self._service._routing.own_arc_start()
-
-    def everyone(self) -> tuple[Contact, ...] | None:
-        """All nodes of the ring, by id; None while they are not known."""
-        return self._service._routing.arcs.everyone()
 
     def members_count(self) -> int:
         """How many nodes of the ring are known."""

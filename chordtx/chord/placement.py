@@ -62,6 +62,9 @@ class Node(Protocol):
     def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
 
+    def following(self, contact: Contact) -> Contact | None:
+        """The node that follows another one on the walk, if that is known."""
+
     def met(self, contact: Contact) -> None:
         """A node was named that groups will have to do with."""
 
@@ -131,6 +134,7 @@ class Placement:
             return ()
         now = self._node.seconds()
         chain = {contact.id: contact for contact in (self._ring.me, *self._ring.successors)}
+        self._reach_beyond(chain, identity.replicas)
         self._notice_absent(chain, now)
         for id, (contact, until) in list(self._absent.items()):
             if until <= now or id in chain:
@@ -141,6 +145,18 @@ class Placement:
         staying = [contact for contact in chain.values() if not self._is_leaving(contact)]
         staying.sort(key=lambda contact: distance(me, contact.id))
         return tuple(staying[: identity.replicas])
+
+    def _reach_beyond(self, chain: dict[int, Contact], replicas: int) -> None:
+        """Where too many whom the list of successors names are about to leave, those behind it count too: who
+        leaves waits until others have its records, so that until then the list would not change."""
+        contact = None if self._ring.complete else next(reversed(self._ring.successors), None)
+        count = sum(not self._is_leaving(each) for each in chain.values())
+        while contact is not None and count < replicas:
+            contact = self._node.following(contact)
+            if contact is None or contact.id in chain:
+                break
+            chain[contact.id] = contact
+            count += not self._is_leaving(contact)
 
     def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
         for contact in self._row:

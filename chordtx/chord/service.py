@@ -502,13 +502,13 @@ class ChordService(RingDict, RingView):
         """See :class:`~chordtx.MeshService`."""
         if not self._contacts.link_closed(link) or self._legacy.link_closed(link):
             return
-        self._standings.link_closed(link)
+        is_refused = self._standings.link_closed(link)
         self._leaders.lost(link.id_10)
         if self._closing or (link.has_parted and not self._placement.is_near(link.id_10)):
             return
         if self._hosting is not None:
             self._hosting.lost(node_id_of(link.id_10), has_ended=False)
-            if link.address is not None and link.address.reachable:
+            if not is_refused and link.address is not None and link.address.reachable:
                 self._node.connect(contact_of(link))  # whether its process has ended shows by that
         if not link.leeching:
             self._membership.link_lost(link, is_silent=isinstance(reason, TimeoutError))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol
+from weakref import WeakSet
 
 from twisted.logger import Logger
 
@@ -62,6 +63,7 @@ class Standings:
         self._of: dict[int, Standing] = {}
         self._told_hears = False
         self._stores: dict[int, bool] = {}
+        self._refused: WeakSet[MeshConnection] = WeakSet()
 
     def of(self, id: int) -> Standing | None:
         """What a node has told; None while there is no link to it."""
@@ -92,11 +94,17 @@ class Standings:
             if link.ours:
                 link.send(flags.STANDING, told)
 
-    def link_closed(self, link: MeshConnection) -> None:
-        """A link is gone."""
+    def link_closed(self, link: MeshConnection) -> bool:
+        """A link is gone.
+
+        :returns: whether one side had refused the other: another link would be refused too.
+        """
+        is_refused = link in self._refused
+        self._refused.discard(link)
         self._of.pop(link.id_10, None)
         self._stores.pop(link.id_10, None)
         self.look()
+        return is_refused
 
     # Who is a member
 
@@ -174,6 +182,7 @@ class Standings:
 
     def refuse(self, link: MeshConnection, error: ChordError) -> None:
         """End a link, and tell the peer why."""
+        self._refused.add(link)
         link.send(flags.REFUSAL, str(error))
         link.refuse(error)
 
@@ -190,6 +199,7 @@ class Standings:
         """
         if not link.ours or len(message.payload) != 2 or not isinstance(message.payload[1], str):
             raise ProtocolError("a refusal comes from a node of ours, and says why")
+        self._refused.add(link)
         reason = escaped(message.payload[1], _REASON_CHARACTERS_MAX)
         self._log.error("{peer} refuses this node: {reason}", peer=str(link.address), reason=reason)
         self._node.refused(f"{link.address} refuses this node: {reason}")

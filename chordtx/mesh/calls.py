@@ -345,10 +345,9 @@ class Calls:
         self._wants_flush = _not_at_all
         self.unserved.clear()
         self._calls, self._replies = [], []
-        waiting, self._waiting = self._waiting, {}
         serving, self._serving = self._serving, {}
-        for asker, peer, _, _ in waiting.values():
-            asker.failed(peer, Failure(PeerLost(str(reason))))
+        while self._waiting:  # one by one: who is told may cancel another one
+            self._give_up(next(iter(self._waiting)), PeerLost(str(reason)))
         for served in serving.values():
             served.cancel()
 

@@ -36,6 +36,11 @@ class Fault(enum.Enum):
     UNJOIN = "nodes store nothing any more, and then join again"
     REFUSE = "connections to some hosts are refused, or break in the handshake"
     FULL = "disks are full"
+    DEAF = "one part of the network does not hear another"
+    CROWD = "many join and leave at once"
+    TWICE = "a copy of a data folder runs beside the node"
+    PUT_BACK = "an old data folder is put back"
+    OTHER_RING = "another ring comes across this one"
 
 
 #: After these nodes may have been taken for dead that live, which Zave's proof leaves out.
@@ -49,12 +54,27 @@ FALSE_ALARMS = frozenset(
         Fault.BREAK,
         Fault.SUSPEND,
         Fault.REFUSE,
+        Fault.DEAF,
     }
 )
 #: By these nodes go, and without a disk take with them what they keep.
-GOING = frozenset({Fault.LEAVE, Fault.KILL, Fault.POWER, Fault.UNJOIN, Fault.SUSPEND, Fault.SPLIT})
+GOING = frozenset(
+    {
+        Fault.LEAVE,
+        Fault.KILL,
+        Fault.POWER,
+        Fault.UNJOIN,
+        Fault.SUSPEND,
+        Fault.SPLIT,
+        Fault.DEAF,
+        Fault.CROWD,
+    }
+)
 #: These need disks.
-ON_DISKS = frozenset({Fault.OFF, Fault.FULL})
+ON_DISKS = frozenset({Fault.OFF, Fault.FULL, Fault.TWICE, Fault.PUT_BACK})
+#: Nothing else goes wrong meanwhile: a copy of a folder is noticed by nodes that have links to the node
+#: itself, or that know how often it was started. That they always do is not promised.
+ALONE = frozenset({Fault.TWICE, Fault.PUT_BACK})
 #: It comes once at most, after all episodes.
 _LAST = frozenset({Fault.OFF})
 _COMPANION_SHARE = 0.35
@@ -92,6 +112,11 @@ _SHAPES: dict[Fault, tuple[int, float, float, int]] = {
     Fault.UNJOIN: (2, 0.5, 12.0, 2),
     Fault.REFUSE: (1, 1.0, 8.0, 3),
     Fault.FULL: (1, 0.5, 8.0, 2),
+    Fault.DEAF: (1, 1.0, 20.0, 1),
+    Fault.CROWD: (1, 0.0, 0.0, 10),
+    Fault.TWICE: (1, 8.0, 12.0, 1),
+    Fault.PUT_BACK: (1, 24.0, 30.0, 1),
+    Fault.OTHER_RING: (1, 10.0, 20.0, 3),
 }
 
 
@@ -110,7 +135,7 @@ def draw_episodes(
     at = 5.0
     while kinds:
         some = [_drawn(rng, kinds, at)]
-        beside = [fault for fault in kinds if has_disks or not {some[0].fault, fault} <= GOING]
+        beside = [fault for fault in kinds if _may_be_together(some[0].fault, fault, has_disks)]
         if beside and rng.random() < _COMPANION_SHARE:
             some.append(_drawn(rng, beside, at + rng.uniform(-1.0, some[0].seconds)))
         ends = max(episode.at + episode.seconds for episode in some)
@@ -119,6 +144,10 @@ def draw_episodes(
         episodes += sorted(some, key=lambda episode: episode.at)
         at = ends + settle_seconds * rng.uniform(1.0, 1.5)
     return episodes
+
+
+def _may_be_together(one: Fault, other: Fault, has_disks: bool) -> bool:
+    return not ALONE & {one, other} and (has_disks or not {one, other} <= GOING)
 
 
 def _drawn(rng: Random, kinds: list[Fault], at: float) -> Episode:

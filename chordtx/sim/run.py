@@ -9,14 +9,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgpack
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull
+from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull, ValueTooLarge
+from chordtx.sim.faults import NODES_MAX, SKEW_SECONDS
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
+from chordtx.sim.hosts import Host
 from chordtx.sim.plan import Fault
-from chordtx.sim.world import NODES_MAX, SKEW_SECONDS, Host, Options, World
+from chordtx.sim.world import Options, World
 
 _JOIN_SECONDS = 60.0
 _HOT_KEYS = 2
@@ -27,6 +31,9 @@ _AFTER_OFF_SECONDS = 15.0
 _NOBODY_SECONDS = 5.0
 _SLICE_SECONDS = 0.5
 _LARGE_SHARE = 0.03
+# Of one change of a key that comes again within the same second nobody is told twice.
+_NEWS_SECONDS = 1.2
+_NEWS_KEY = b"news"
 _LARGE_BYTES = (10_000, 300_000)
 _TTL_SECONDS = (0.5, 6.0)
 # A record expires in the next whole millisecond; and the sum of clock and time to live is a float.
@@ -41,7 +48,7 @@ class ProcessEnded(ChordError):
 
 
 #: How a call may end among honest nodes.
-_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, StorageFull, ProcessEnded)
+_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, StorageFull, ValueTooLarge, ProcessEnded)
 
 
 @define
@@ -139,16 +146,25 @@ class Run:
         early = rng.randint(1, min(4, count))
         pause_seconds = rng.choice([0.0, 0.05, 0.3])
         for number in range(count):
-            if number == early:
-                self._start_clients()
             world.add_host()
             world.run_for(rng.uniform(0.0, 2 * pause_seconds))
+            if number + 1 == early:
+                self._start_clients()
         for _ in range(rng.choice([0, 1, 2])):
             world.add_guest()
+        self._begin_to_listen()
         if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
             self.violated(f"no ring formed: {world.differences()[:3]}")
             return False
         return True
+
+    def _begin_to_listen(self) -> None:
+        """Of keys that come and go one node hears, and all that only use the ring."""
+        world = self.world
+        for host in (*Random(f"{world.seed} listeners").sample(world.hosts, 1), *world.guests):
+            host.has_listener = True
+            if host.service is not None:
+                world.news.listen(host.name, host.service)
 
     def _draw_count(self, rng: Random) -> int:
         """Now and then few; rings without disks are large enough that some may go."""
@@ -187,6 +203,7 @@ class Run:
 
     async def _client(self, name: str, rng: Random) -> None:
         while not self._is_over:
+            await self.world.when_on()
             await self.world.wait(rng.expovariate(1 / self._think_seconds()))
             callers = self.world.callers()
             if self._is_over or not callers:
@@ -198,7 +215,7 @@ class Run:
                 await self._write_field(name, host, rng)
             elif draw < 0.15:
                 await self._write_for_a_while(name, host, rng)
-            elif draw < 0.17:
+            elif draw < 0.15 + self._options.listing_share:
                 await self._read_at_once(name, host)
             else:
                 kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]
@@ -229,17 +246,32 @@ class Run:
         self._values += 1
         value = self._values if kind is Kind.SET else None
         operation = Operation(client, kind, key, value, self.world.time.now)
-        self.operations.append(operation)
         if kind is Kind.GET:
             work: Deferred[Any] = service.get(key)
         elif kind is Kind.SET:
-            work = service.set(key, self._as_stored(value))
+            stored = self._as_stored(value)
+            work = maybeDeferred(service.set, key, stored)
+            if self._is_refused_for_its_size(stored, work):
+                return
         else:
             work = service.delete(key)
+        self.operations.append(operation)
         outcome = await self._outcome(host, service, work)
         self._ended(operation, outcome)
         told = f"{outcome[0]} and more" if isinstance(outcome, list) else outcome
         self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {told}")
+
+    def _is_refused_for_its_size(self, stored: Any, work: Deferred[Any]) -> bool:
+        """A value is refused at once when it is past the limit, and only then."""
+        is_too_large = len(msgpack.packb(stored)) > self.world.settings.value_bytes_max
+        result = getattr(work, "result", None)
+        is_refused = isinstance(result, Failure) and isinstance(result.value, ValueTooLarge)
+        if is_refused:
+            work.addErrback(lambda _: None)
+            self.report.outcomes["set ValueTooLarge"] += 1
+        if is_refused != is_too_large:
+            self.violated("a value is refused" if is_refused else "a value past the limit is taken")
+        return is_refused
 
     async def _read_at_once(self, client: str, host: Host) -> None:
         """All keys at once: of each it counts as a read."""
@@ -352,6 +384,7 @@ class Run:
         if self.report.violations:
             return
         self._read_all()
+        self._judge_news()
         for key, operations in by_key(self.operations).items():
             try:
                 wrong = unexplained(operations)
@@ -360,6 +393,36 @@ class Run:
             else:
                 if wrong is not None:
                     self.violated(f"{key!r}: not linearizable: {wrong}")
+
+    def _judge_news(self) -> None:
+        news = self.world.news
+        for what in news.untrue(self.operations):
+            self.violated(f"news that are not true: {what}")
+        running = {id(host.service) for host in (*self.world.hosts, *self.world.guests)}
+        if not self.world.faults[Fault.CLOCK]:
+            for what in news.missed(lambda service: id(service) in running):
+                self.violated(f"news are missed: {what}")
+            self._hear_in_quiet()
+
+    def _hear_in_quiet(self) -> None:
+        """Whoever listens hears all that becomes of a key, each change once, in order."""
+        world, expected = self.world, []
+        pause_seconds = _NEWS_SECONDS + 2 * world.settings.announce_interval_seconds
+        service: Any = self._rng.choice(world.members()).service
+        running = {id(host.service) for host in (*world.hosts, *world.guests)}
+        for number in range(2):
+            for is_gone in (False, True):
+                work = service.delete(_NEWS_KEY) if is_gone else service.set(_NEWS_KEY, number)
+                failed: list[Any] = []
+                self._complete(work.addErrback(failed.append))
+                if failed:
+                    return  # too full, which reading has not shown
+                expected.append((_NEWS_KEY, is_gone))
+                world.run_for(pause_seconds)
+        for listener in world.news.listeners:
+            heard = [change for change in listener.heard if change[0] == _NEWS_KEY]
+            if id(listener.service) in running and heard != expected:
+                self.violated(f"news are missed, or in disorder, in quiet: {listener.name} hears {heard}")
 
     def _read_all(self) -> None:
         """In quiet, when nothing may fail."""

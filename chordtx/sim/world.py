@@ -9,32 +9,29 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
 
 from chordtx.chord import ChordService
 from chordtx.chord.leaders import node_id_of
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
-from chordtx.sim.group_disk import GroupDisk, SimulatedThread
+from chordtx.sim.faults import SKEW_SECONDS, Faults
+from chordtx.sim.group_disk import GroupDisk
+from chordtx.sim.hosts import PORT, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
+from chordtx.sim.news import News
 from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
-from chordtx.store.folder import DataFolder
-from chordtx.store.group_store import GroupStore
 
-PORT = 4000
-NODES_MAX = 24
 _LAN_SECONDS = (0.0001, 0.001)
 _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
-SKEW_SECONDS = 2.0
 #: Two clocks that only run forward differ by less than 5 % in rate: that is assumed of them.
 _DRIFT_MAX = 0.024
 _CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
@@ -43,6 +40,9 @@ _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 # How long before an episode begins, and after it has ended, things may go wrong because of it.
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 4.0
+_SMALL_SHARE = 0.25
+_SMALL_VALUE_BYTES = 100_000
+_SMALL_STORE_BYTES = (300_000, 4_000_000)
 
 
 @frozen(kw_only=True)
@@ -55,6 +55,7 @@ class Options:
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
+    :ivar listing_share: of their calls read everything at once.
     :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     :ivar stops: whether a run is over with the first thing that is wrong.
@@ -68,93 +69,11 @@ class Options:
     clients: int = 6
     think_seconds: float = 0.4
     idle_factor: float = 12.0
+    listing_share: float = 0.02
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None
     stops: bool = False
-
-
-@define(eq=False)
-class Host:
-    """One machine.
-
-    :ivar wall_clock: its time of day. :ivar rate: of the clock that only runs forward, beside true time.
-    :ivar disk: None keeps nothing when its process ends.
-    :ivar service: None while no process runs.
-    :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
-        crashed. :ivar is_down: whether it crashed and is to come back.
-    :ivar is_guest: whether its node only uses the ring.
-    :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.
-    """
-
-    name: str
-    wall_clock: WallClock
-    rate: float
-    disk: GroupDisk | None
-    service: ObservedService | None = None
-    folder: SimulatedFolder | None = None
-    known: list[str] = field(factory=list)
-    is_leaving: bool = False
-    is_down: bool = False
-    is_guest: bool = False
-    incarnation: int = 0
-    when_ended: list[Callable[[], None]] = field(factory=list)
-
-    @property
-    def is_member(self) -> bool:
-        """Whether its node runs, and is to stay."""
-        return self.service is not None and not self.is_leaving and not self.is_guest
-
-    @property
-    def address(self) -> str:
-        """Where its node is reached."""
-        return f"{self.name}:{PORT}"
-
-
-class SimulatedFolder:
-    """The data folder of a process on a simulated disk. It has what DataFolder has."""
-
-    noted = DataFolder.noted
-
-    def __init__(self, disk: GroupDisk, reactor: Any, rng: Random) -> None:
-        database = disk.opened()
-        values = database.values()
-        self._disk = disk
-        self._subnet = "sim"
-        self.path = Path(disk.path.name)  # the same in each run
-        self.thread = SimulatedThread(reactor.callLater, rng, disk)
-        self.store = GroupStore(database, self.thread, reactor.callLater)
-        self.node_id = values["node_id"].decode() if "node_id" in values else None
-        self.peers = DataFolder.peers_of(values)
-        self.ring, self.met = values.get("ring"), values.get("met")
-        self.starts = int(values.get("starts", b"0")) + 1
-
-    def crash(self, rng: Random) -> None:
-        """The process ends without a word: files go back to the last sync, and what came after is torn."""
-        if self._disk.is_open:
-            self._disk.crash(rng, self.thread.under_way)
-
-    async def close(self) -> None:
-        """Commit what there is, and let go of the disk."""
-        await self.store.close()
-        self._disk.closed()
-
-
-class ObservedService(ChordService):
-    """A node as it is, but that the world is told what its ring looks like."""
-
-    changed: Callable[[list[str]], None]
-    watch: ServiceWatch
-
-    def _host(self) -> None:
-        super()._host()
-        assert self._hosting is not None
-        clocks = lambda: (self._lease_clock(), self._wall_ms())  # noqa: E731
-        self.watch.hosted(self._hosting, self._kept.store, clocks, self.reactor.rate)
-
-    def _ring_changed(self) -> None:
-        self.changed(self._ring.check())
-        super()._ring_changed()
 
 
 class World:
@@ -162,7 +81,8 @@ class World:
 
     :param folder: for the disks of its hosts.
     :ivar hosts: all machines there ever were, but those of ``guests``, whose nodes only use the ring.
-     :ivar faults: how many episodes of each kind there were.
+    :ivar faults: how many episodes of each kind there were. :ivar causes: begins them.
+    :ivar clocks_ahead_seconds: what all wall clocks were set ahead by.
     """
 
     def __init__(
@@ -179,16 +99,19 @@ class World:
         self.hosts: list[Host] = []
         self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
+        self.causes = Faults(self)
         self._may_be_taken_for_dead = False
-        self._clocks_ahead_seconds = 0.0
+        self._is_on: Deferred[None] = succeed(None)
+        self.clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
         self.wants_debug = False
         self.complained: Callable[[str], None] = lambda _: None
         self.watch = ServiceWatch(lambda what: self.complained(what))
+        self.news = News(lambda: self.time.now, self.log)
         self._ended: list[ChordService] = []  # kept, so that Python cleans up after none while the run lasts
         self._print_line = print_line
         self._digest = sha256()
-        self._settings = options.settings or _draw_settings(Random(f"{seed} settings"))
+        self.settings = options.settings or _draw_settings(Random(f"{seed} settings"))
         drawn = self.rng.random() < 0.5
         self.has_disks = drawn if options.disks is None else options.disks
         self._folder = folder
@@ -225,19 +148,23 @@ class World:
         """One more machine, with a node that joins through others."""
         number = len(self.hosts) + 1
         skew_seconds = self.rng.uniform(-SKEW_SECONDS, SKEW_SECONDS)
-        clock = WallClock(self.time, self._clocks_ahead_seconds + skew_seconds)
+        clock = WallClock(self.time, self.clocks_ahead_seconds + skew_seconds)
         name = f"10.0.{number // 250}.{number % 250 + 1}"
-        disk = GroupDisk(self._folder / name) if self.has_disks else None
+        disk = self.disk(name) if self.has_disks else None
         rate = 1.0 + self._drift_rng.uniform(-_DRIFT_MAX, _DRIFT_MAX)
         host = Host(name, clock, rate, disk)
         self.hosts.append(host)
         self.boot(host)
         return host
 
+    def disk(self, name: str) -> GroupDisk:
+        """An empty disk for a host."""
+        return GroupDisk(self._folder / name)
+
     def add_guest(self) -> None:
         """One more machine, with a node that only uses the ring."""
         name = f"10.9.0.{len(self.guests) + 1}"
-        guest = Host(name, WallClock(self.time, self._clocks_ahead_seconds), 1.0, None, is_guest=True)
+        guest = Host(name, WallClock(self.time, self.clocks_ahead_seconds), 1.0, None, is_guest=True)
         self.guests.append(guest)
         self.boot(guest)
 
@@ -258,10 +185,14 @@ class World:
             peers = self.rng.sample(present, min(3, len(present)))
         return [each.address for each in peers]
 
-    def boot(self, host: Host) -> None:
-        """Start the node of a host. One that was in a ring before knows whom it knew then."""
+    def boot(self, host: Host, peers: list[str] | None = None) -> None:
+        """Start the node of a host. One that was in a ring before knows whom it knew then.
+
+        :param peers: addresses to join through; some of our ring when None.
+        """
         reactor = self.network.process(host.name, host.rate)
-        peers = [] if host.known else self._draw_peers(host)
+        if peers is None:
+            peers = [] if host.known else self._draw_peers(host)
         host.incarnation += 1
         rng = Random(f"{self.seed} {host.name} {host.incarnation}")
         service = host.service = ObservedService(
@@ -269,17 +200,22 @@ class World:
             listen=None if host.is_guest else f"tcp:{PORT}:interface={host.name}",
             peers=peers,
             subnet="sim",
-            settings=self._settings,
+            settings=self.settings,
             rng=rng,
             wall_clock=host.wall_clock,
             remembered=host.known,
-            open_folder=None if host.disk is None else lambda _: _opened(host, reactor, rng),
+            open_folder=None if host.disk is None else lambda _: opened(host, reactor, rng),
         )
-        service.changed = partial(self._ring_looks, host)
-        service.watch = self.watch
+        if host.is_outsider:
+            service.changed, service.watch = lambda _: None, ServiceWatch(lambda _: None)
+        else:
+            service.changed, service.watch = partial(self._ring_looks, host), self.watch
+            service.news = self.news
         host.is_leaving = host.is_down = False
         self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
         service.startService()
+        if host.has_listener:
+            self.news.listen(host.name, service)
 
     def crash(self, host: Host, is_silent: bool) -> None:
         """End a host's process without a word."""
@@ -294,7 +230,7 @@ class World:
         _silence(service)
         self._ended.append(service)
         host.service, host.is_down = None, True
-        self.watch.down(node_id_of(service.id_10))
+        service.watch.down(node_id_of(service.id_10))
         self._process_ended(host)
 
     def _process_ended(self, host: Host) -> None:
@@ -386,6 +322,13 @@ class World:
         self.time.call_later(seconds, lambda: done.callback(None))
         return done
 
+    async def when_on(self) -> None:
+        """Wait while everything is switched off."""
+        if not self._is_on.called:
+            waiting: Deferred[None] = Deferred()
+            self._is_on.addCallback(lambda _: waiting.callback(None))
+            await waiting
+
     # Faults
 
     def schedule(self, episodes: list[Episode]) -> None:
@@ -411,8 +354,7 @@ class World:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
         self._may_be_taken_for_dead |= episode.fault in FALSE_ALARMS
-        begin = getattr(self, f"_begin_{episode.fault.name.lower()}")
-        begin(episode, Random(episode.draw))
+        self.causes.begin(episode)
 
     def switch_off(self, days: float) -> None:
         """All processes end, and some days later they start again, one after another."""
@@ -422,147 +364,32 @@ class World:
         self.rng.shuffle(running)
         for host in running:
             self.crash(host, is_silent=self.rng.random() < 0.5)
+        self._is_on = Deferred()
         self.run_for(days * 86_400.0)
+        self._is_on.callback(None)
         for host in running:
             self.boot(host)
             self.run_for(self.rng.uniform(0.0, 2.0))
 
-    def _end_later(self, episode: Episode, end: Callable[[], None]) -> None:
-        self.time.call_later(episode.seconds, end)
-
-    def _some(self, episode: Episode, rng: Random) -> list[Host]:
-        members, stay = self.members(), 1 if self.has_disks else 4
-        return rng.sample(members, max(0, min(episode.count, len(members) - stay)))
-
-    def _some_pairs(self, episode: Episode, rng: Random) -> list[tuple[str, str]]:
-        names = [host.name for host in self.members()]
-        some = [rng.sample(names, 2) for _ in range(episode.count if len(names) > 1 else 0)]
-        return [(one, other) for one, other in some]
-
-    def _begin_join(self, episode: Episode, rng: Random) -> None:
-        for _ in range(min(episode.count, NODES_MAX - len(self.members()))):
-            self.add_host()
-
-    def _begin_leave(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            self.leave(host)
-
-    def _begin_kill(self, episode: Episode, rng: Random, is_silent: bool = False) -> None:
-        for host in self._some(episode, rng):
-            self.crash(host, is_silent)
-            self._end_later(episode, partial(self.boot, host))
-
-    def _begin_power(self, episode: Episode, rng: Random) -> None:
-        self._begin_kill(episode, rng, is_silent=True)
-
-    def _begin_pause(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.service is not None
-            reactor = host.service.reactor
-            self.log(f"{host.name} stands still")
-            reactor.is_paused = True
-            self._end_later(episode, reactor.resume)
-
-    def _begin_suspend(self, episode: Episode, rng: Random) -> None:
-        self._begin_pause(episode, rng)
-
-    def _begin_unjoin(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.service is not None
-            self.log(f"{host.name} stores nothing any more")
-            host.is_leaving = True
-            host.service.unjoin().addErrback(lambda _: None)
-            self._end_later(episode, partial(self._join_again, host, host.service))
-
-    def _join_again(self, host: Host, service: ChordService) -> None:
-        if host.service is service:
-            self.log(f"{host.name} joins again")
-            host.is_leaving = False
-            service.join().addErrback(lambda _: None)
-
-    def _begin_refuse(self, episode: Episode, rng: Random) -> None:
-        for _ in range(10 * episode.count):
-            self.network.break_connection()
-        for host in rng.sample(self.members(), min(episode.count, len(self.members()))):
-            self.network.refuse(host.name)
-            self._end_later(episode, partial(self.network.accept, host.name))
-
-    def _begin_full(self, episode: Episode, rng: Random) -> None:
-        for host in self._some(episode, rng):
-            assert host.disk is not None
-            host.disk.full_for += 1
-            self._end_later(episode, partial(_has_room, host.disk))
-
-    def _begin_break(self, episode: Episode, rng: Random) -> None:
-        for _ in range(episode.count):
-            self.network.break_connection()
-
-    def _begin_slow(self, episode: Episode, rng: Random) -> None:
-        for source, target in self._some_pairs(episode, rng):
-            factor = rng.choice([10.0, 30.0, 100.0])
-            self.network.slow_down(source, target, factor)
-            self._end_later(episode, partial(self.network.slow_down, source, target, 1))
-
-    def _begin_one_way(self, episode: Episode, rng: Random) -> None:
-        self._cut(episode, self._some_pairs(episode, rng))
-
-    def _begin_non_transitive(self, episode: Episode, rng: Random) -> None:
-        pairs = self._some_pairs(episode, rng)
-        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
-
-    def _begin_split(self, episode: Episode, rng: Random) -> None:
-        """In two, or three. Guests are on one side or another."""
-        names = [host.name for host in (*self.members(), *self.guests)]
-        rng.shuffle(names)
-        places = sorted(rng.sample(range(1, len(names)), min(max(1, episode.count - 1), len(names) - 1)))
-        parts = [names[a:b] for a, b in pairwise([0, *places, len(names)])]
-        self.log(" | ".join(" ".join(part) for part in parts))
-        pairs = [(a, b) for one, other in combinations(parts, 2) for a in one for b in other]
-        self._cut(episode, [way for a, b in pairs for way in ((a, b), (b, a))])
-
-    def _cut(self, episode: Episode, ways: list[tuple[str, str]]) -> None:
-        for way in ways:
-            self.network.cut(*way)
-            self._end_later(episode, partial(self.network.mend, *way))
-
-    def _begin_clock(self, episode: Episode, rng: Random) -> None:
-        if rng.random() < _ALL_CLOCKS_SHARE:
-            self._set_all_clocks(rng.uniform(0.0, _ALL_CLOCKS_AHEAD_SECONDS))
-            return
-        for host in self._some(episode, rng):
-            most_seconds = rng.choice([SKEW_SECONDS, _CLOCK_OFF_SECONDS])
-            off_seconds = rng.uniform(-most_seconds, most_seconds)
-            host.wall_clock.offset_seconds = self._clocks_ahead_seconds + off_seconds
-            self.log(f"the clock of {host.name} is set, and is {off_seconds:.1f} s off")
-
-    def _set_all_clocks(self, ahead_seconds: float) -> None:
-        self.log(f"all clocks are set ahead by {ahead_seconds:.1f} s")
-        self._clocks_ahead_seconds += ahead_seconds
-        for host in self.hosts:
-            host.wall_clock.offset_seconds += ahead_seconds
-
-
-def _opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:
-    assert host.disk is not None
-    folder = host.folder = SimulatedFolder(host.disk, reactor, rng)
-    return folder
-
-
-def _has_room(disk: GroupDisk) -> None:
-    disk.full_for -= 1
-
 
 def _draw_settings(rng: Random) -> ChordSettings:
-    """Some that an operator may choose."""
+    """Some that an operator may choose. Now and then limits are small, so that they are reached."""
+    is_small = rng.random() < _SMALL_SHARE
     return ChordSettings(
         partition_bits=rng.choice([2, 3, 4]),
         successors_max=rng.choice([4, 5, 8]),
         stabilize_interval_seconds=rng.choice([1.0, 2.0, 3.0]),
-        announce_interval_seconds=60.0,
+        announce_interval_seconds=rng.choice([0.05, 1.0]),
         mesh=MeshSettings(ping_interval_seconds=rng.choice([1.0, 2.0, 4.0])),
         restart_grace_seconds=rng.choice([3.0, 10.0, 60.0]),
         placement_settle_seconds=rng.choice([0.3, 1.0]),
-        groups=GroupSettings(lease_seconds=rng.choice([0.3, 1.0])),
+        value_bytes_max=_SMALL_VALUE_BYTES if is_small else ChordSettings().value_bytes_max,
+        store_bytes_max=rng.choice(_SMALL_STORE_BYTES) if is_small else ChordSettings().store_bytes_max,
+        groups=GroupSettings(
+            lease_seconds=rng.choice([0.3, 1.0]),
+            held_operations_max=1 if is_small else GroupSettings().held_operations_max,
+            waiting_operations_max=3 if is_small else GroupSettings().waiting_operations_max,
+        ),
     ).validate()
 
 

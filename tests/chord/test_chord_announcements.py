@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from chordtx import ChordService, ChordSettings
+from chordtx.chord.standings import Standings
 from chordtx.mesh import MeshConnection
 from chordtx.wire import flags
-from tests.sim.cluster import Cluster
+from tests.sim.cluster import PORT, Cluster
 
 SETTINGS = ChordSettings(partition_bits=2)
 
@@ -120,3 +121,29 @@ def test_who_was_cut_off_hears_afterwards(monkeypatch: pytest.MonkeyPatch) -> No
     ring.world.heal()
     ring.world.run(40)
     assert sorted(heard) == sorted(f"key {number}".encode() for number in range(8))
+
+
+def test_two_that_only_use_the_ring_do_not_hear_because_of_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring = Ring(3, monkeypatch)
+    clients = [ring.world.start(ring.nodes[place], leech=True) for place in (0, 1)]
+    for client in clients:
+        ring.world.result(client.when_joined())
+    ring.world.result(clients[0].connect(clients[1].reactor.host, PORT))
+    told: list[Any] = []
+    tell_all = Standings.tell_all
+
+    def tell(self: Standings) -> None:
+        told.append(self)
+        tell_all(self)
+
+    monkeypatch.setattr(Standings, "tell_all", tell)
+    for number in range(10):
+        listener = clients[number % 2].on("add", lambda *_: None)
+        ring.world.run(0.1 if number else 0.001)
+        clients[number % 2].remove_listener("add", listener)
+        ring.world.run(0.001)
+    ring.world.run(3)
+    assert not any(node._node.own_standing().hears for node in (*ring.nodes, *clients))
+    assert len(told) < 100

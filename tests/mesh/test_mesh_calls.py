@@ -322,3 +322,14 @@ def test_peer_cannot_pretend_that_a_key_is_missing() -> None:
 
 def test_answer_to_nothing_is_ignored() -> None:
     assert Pair({}).here.replies_received([[5, OK, 1]], 0.0) is None
+
+
+def test_who_is_told_that_the_link_is_gone_may_cancel_other_calls() -> None:
+    pair = Pair({})
+    calls = [pair.here.call(0.0, 5.0, "method", number) for number in range(3)]
+    calls[0].addErrback(lambda failure: calls[1].cancel())
+    found = [outcomes(call) for call in calls]
+    pair.here.lost(ProtocolError("cut"))
+    assert found[0] == [None]
+    assert isinstance(found[1][0], CancelledError)
+    assert isinstance(found[2][0], PeerLost)

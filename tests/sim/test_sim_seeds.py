@@ -79,7 +79,20 @@ def test_a_planted_fault_is_found(planted: Planted, monkeypatch: pytest.MonkeyPa
 
 def is_of_a_promise(violation: str) -> bool:
     """Whether it tells of something that is promised, or must hold: not of a crash of what is broken."""
-    told = ("not linearizable", "fields are lost", "leaders", "members", "has expired", " goes back: ")
+    told = (
+        "not linearizable",
+        "fields are lost",
+        "leaders",
+        "members",
+        "has expired",
+        " goes back: ",
+        "two rings have become one",
+        " is not refused",
+        "past the limit",
+        "no true ring at the end",
+        "reads are not answered",
+        "news ",
+    )
     return bool(re.search(r": S[1-6] ", violation)) or any(what in violation for what in told)
 
 

@@ -1,0 +1,155 @@
+"""Faults planted in what services do beside their groups: clients, the ring, who belongs to it, and news."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chordtx.chord.announcements import Announcements
+from chordtx.chord.departure import Departure
+from chordtx.chord.membership import Membership
+from chordtx.chord.node_parts import NodeParts
+from chordtx.chord.ring_identity import Standing
+from chordtx.chord.standings import Standings
+from chordtx.dictionary import DictMixin
+from chordtx.group.confirming import Confirming
+from chordtx.group.leader import Leader
+from chordtx.group.messages import ConfirmAnswer, Operation
+from chordtx.group.operations import LIST
+from chordtx.group.uncommitted import Uncommitted
+from chordtx.mesh import MeshConnection
+from chordtx.mesh.missed import MissedBroadcasts
+from chordtx.mesh.rivals import Rivals
+from chordtx.wire import pack_value
+
+Patch = pytest.MonkeyPatch
+
+
+# Clients
+
+
+def lists_without_a_lease(patch: Patch) -> None:
+    """A leader lists its keys though others may have taken its place."""
+    read = Leader._read
+
+    def read_at_once(self: Leader, who: object, operation: Operation) -> None:
+        if operation.kind == LIST:
+            self._read_committed(who, operation)
+        else:
+            read(self, who, operation)
+
+    patch.setattr(Leader, "_read", read_at_once)
+
+
+def calls_what_was_confirmed_before_fresh(patch: Patch) -> None:
+    """A confirm counts for reads that came after it was sent."""
+
+    def confirmed(self: Leader) -> None:
+        reads, self._reads = self._reads, []
+        for read in reads:
+            self._read_committed(read.who, read.operation)
+
+    patch.setattr(Leader, "confirmed", confirmed)
+
+
+def counts_a_confirm_from_its_answer(patch: Patch) -> None:
+    """And not from when it was sent."""
+    answered = Confirming.answered
+
+    def late(self: Confirming, by: bytes, answer: ConfirmAnswer) -> list[int]:
+        forgotten = answered(self, by, answer)
+        if by in self._answered:
+            self._answered[by] = self._answered[by]._replace(sent=self._turn.now)
+        return forgotten
+
+    patch.setattr(Confirming, "answered", late)
+
+
+# The ring
+
+
+def rings_are_not_told_apart(patch: Patch) -> None:
+    """A node of another ring is as good as one of this one."""
+
+    def is_of_our_ring(self: Standings, link: MeshConnection) -> bool:
+        return self.of(link.id_10) is not None and link.address is not None and link.address.reachable
+
+    def judge(self: Standings, link: MeshConnection, told: Standing, before: Standing | None = None) -> None:
+        self._node.standing_changed(link, told, before)
+
+    patch.setattr(Standings, "is_of_our_ring", is_of_our_ring)
+    patch.setattr(Standings, "judge", judge)
+
+
+def one_id_may_run_twice(patch: Patch) -> None:
+    """Of two processes with one id the one that came last is taken for the node."""
+
+    async def turn_away(self: Rivals, newcomer: MeshConnection, filed: MeshConnection) -> None:
+        self._mesh._file(newcomer)
+
+    patch.setattr(Rivals, "_turn_away", turn_away)
+
+
+def nobody_knows_who_has_run_since(patch: Patch) -> None:
+    """A folder that is older than the node is not noticed."""
+    patch.setattr(Standings, "_has_run_since", lambda self, link, standing: False)
+
+
+def goes_on_though_it_is_refused(patch: Patch) -> None:
+    """A node that is told why it is refused does not stop."""
+    patch.setattr(NodeParts, "refused", lambda self, reason: None)
+
+
+def stabilization_ends(patch: Patch) -> None:
+    """The loop is over after a few rounds, and nobody is told."""
+    round = Membership._round
+    patch.setattr(
+        Membership,
+        "_round",
+        lambda self: round(self) if self._loop is None or self._loop.rounds < 12 else None,
+    )
+
+
+def who_is_alone_gives_records_up(patch: Patch) -> None:
+    """A list of successors who all leave counts as the whole ring."""
+
+    def is_anybody_staying(self: Departure) -> bool:
+        return any(self._stays(contact) for contact in self._ring.successors)
+
+    patch.setattr(Departure, "_is_anybody_staying", is_anybody_staying)
+
+
+# News
+
+
+def what_was_missed_is_not_asked_for(patch: Patch) -> None:
+    """Who links up is told no broadcast that it has missed."""
+    patch.setattr(MissedBroadcasts, "link_opened", lambda self, link: None)
+
+
+def every_write_is_news(patch: Patch) -> None:
+    """A key comes again and again."""
+    committed = Uncommitted.committed
+
+    def told(self: Uncommitted, commit: int, newest: Any, with_updates: bool = False) -> Any:
+        news = committed(self, commit, newest, with_updates=True)
+        return [(key, bool(is_gone)) for key, is_gone in news]
+
+    patch.setattr(Uncommitted, "committed", told)
+
+
+def nobody_hears_of_deletions(patch: Patch) -> None:
+    """Only what comes is announced."""
+    announce = Announcements.announce
+
+    def announced(self: Announcements, key: bytes, deleted: bool) -> None:
+        if not deleted:
+            announce(self, key, deleted)
+
+    patch.setattr(Announcements, "announce", announced)
+
+
+def takes_what_is_too_large(patch: Patch) -> None:
+    """A value is taken however large it is."""
+    patch.setattr(DictMixin, "_pack", lambda self, value: pack_value(value, 1 << 30, self._value_limits))
