@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.chord.routing import contact_of
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.group.configuration import MEMBERS_MAX, Member
 from chordtx.group.rank import NodeId
@@ -54,6 +55,9 @@ class Node(Protocol):
 
     def member(self, caller: MeshConnection) -> Contact:
         """The member of the ring that calls. :raises NotJoined: when it is none."""
+
+    def members(self) -> list[MeshConnection]:
+        """Links to members of the ring."""
 
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
@@ -136,10 +140,24 @@ class Placement:
                 del self._absent[id]
             else:
                 chain[id] = contact
+        staying = self._staying(chain)
+        if len(staying) < min(identity.replicas, len(chain)):
+            staying = self._staying(self._linked() | chain)
         me = self._ring.me.id
-        staying = [contact for contact in chain.values() if not self._is_leaving(contact)]
         staying.sort(key=lambda contact: distance(me, contact.id))
         return tuple(staying[: identity.replicas])
+
+    def is_anybody_staying(self) -> bool:
+        """Whether there is another node that could keep what this one keeps."""
+        successors = {contact.id: contact for contact in self._ring.successors}
+        return bool(self._staying(self._linked() | successors))
+
+    def _linked(self) -> dict[int, Contact]:
+        """Others: where many leave at once, no successor may stay, and a link tells who comes after them."""
+        return {link.id_10: contact_of(link) for link in self._node.members()}
+
+    def _staying(self, contacts: dict[int, Contact]) -> list[Contact]:
+        return [contact for contact in contacts.values() if not self._is_leaving(contact)]
 
     def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
         for contact in self._row:
