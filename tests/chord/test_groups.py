@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
 from chordtx import ChordService
 from chordtx.chord.hosting import LateAnswer
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NoMajority, NotJoined
+from chordtx.errors import ChordError, NoMajority, NotJoined, WrongRing
 from chordtx.group.messages import Answer
 from chordtx.group.operations import DONE
 from chordtx.group.rank import NO_RANK
@@ -223,6 +224,33 @@ async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: Nodes) -> None
 
 
 # Whose ring it is
+
+
+@pytest.mark.parametrize("leech", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_who_is_given_peers_of_two_rings_takes_neither(nodes: Nodes, leech: bool) -> None:
+    one: Any = await nodes.first()
+    other: Any = await nodes.first()
+    for node in (one, other):
+        await node.set("key", address(node))
+    for through in ((one, other), (other, one)):
+        mixed: Any = nodes.start(*through, **({"listen": None} if leech else {}))
+        with pytest.raises(WrongRing, match="of different rings") as failed:
+            await mixed.when_joined()
+        for node in through:
+            assert f"{address(node)} is of ring {node.status['ring']}" in str(failed.value)
+        await nodes.leave(mixed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_given_peer_that_hangs_keeps_nobody_out(nodes: Nodes) -> None:
+    one: Any = await nodes.first()
+    other: Any = await nodes.first()
+    await one.set("key", "value")
+    other._factory.buildProtocol = lambda _: Protocol()
+    leech: Any = nodes.start(one, other, listen=None)
+    await leech.when_joined()
+    assert await leech.get("key") == "value"
 
 
 @pytest_twisted.ensureDeferred
