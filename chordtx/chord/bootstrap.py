@@ -106,6 +106,7 @@ class Bootstrap:
         self._loop: Loop | None = None
         self._has_said = self._has_met_one = False
         self._is_mixed: WrongRing | None = None
+        self._why_not_yet = ""
 
     @property
     def is_joined(self) -> bool:
@@ -136,7 +137,7 @@ class Bootstrap:
         attempt = self._attempt
         self._began_at = self._node.seconds()
         self._looked_at = -inf
-        self._has_said = False
+        self._has_said, self._why_not_yet = False, ""
 
         def try_once() -> Awaitable[bool]:
             return self._try_once(attempt, through, begin)
@@ -161,7 +162,9 @@ class Bootstrap:
         except ChordError as error:
             if isinstance(error, WrongRing):
                 self._is_mixed = error
-            self._log.info("not joined yet: {error}", error=str(error))
+            if str(error) != self._why_not_yet:  # once, for it is tried ten times a second
+                self._why_not_yet = str(error)
+                self._log.info("not joined yet: {error}", error=self._why_not_yet)
         finally:
             if attempt == self._attempt:
                 self._tell(is_in)

@@ -11,6 +11,7 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 
 from chordtx import ChordService
 from chordtx.chord.hosting import LateAnswer
@@ -235,8 +236,12 @@ async def test_who_is_given_peers_of_two_rings_takes_neither(nodes: Nodes, leech
         await node.set("key", address(node))
     for through in ((one, other), (other, one)):
         mixed: Any = nodes.start(*through, **({"listen": None} if leech else {}))
-        with pytest.raises(WrongRing, match="of different rings") as failed:
-            await mixed.when_joined()
+        with capturedLogs() as events:
+            with pytest.raises(WrongRing, match="of different rings") as failed:
+                await mixed.when_joined()
+            await deferLater(nodes.reactor, 0.5)
+        said = [event for event in events if "not joined yet" in (event.get("log_format") or "")]
+        assert len(said) == 1, "it goes on trying, and says it once"
         for node in through:
             assert f"{address(node)} is of ring {node.status['ring']}" in str(failed.value)
         await nodes.leave(mixed)
