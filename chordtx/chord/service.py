@@ -191,6 +191,7 @@ class ChordService(RingDict, RingView):
             leads=self._placement.led,
             status=lambda caller: [self._status_summary()],
             may_begin=self._joining.may_begin,
+            rival=self._standings.rival,
             **self._legacy.methods,
         )
 

@@ -8,7 +8,7 @@ second process with the id of another that lives, are refused: what they would p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -16,11 +16,14 @@ from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.errors import ChordError, ProtocolError, WrongRing
 from chordtx.escaping import escaped
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.wire import Message, flags
 
 #: A count of starts is believed to be at most so much greater than the greatest that was met.
 _STARTS_AHEAD_MAX = 1000
 _REASON_CHARACTERS_MAX = 500
+_ADDRESS_CHARACTERS_MAX = 300
+_TOLD_SECONDS = 2.0
 _NEW_NODE = "start it as a new node, with an empty data folder"
 
 
@@ -50,6 +53,9 @@ class Node(Protocol):
 
     def refused(self, reason: str) -> None:
         """A member of the ring refuses us."""
+
+    def limited_log(self) -> LimitedLog:
+        """For lines that peers can cause."""
 
 
 class Standings:
@@ -182,6 +188,23 @@ class Standings:
         if link.ours and link.address != other.address:
             reason = f"another process with this node's id runs at {other.address}: {_NEW_NODE}"
             link.send(flags.REFUSAL, reason)
+            if other.ours:
+                told = other.call("rival", str(link.address), timeout_seconds=_TOLD_SECONDS)
+                told.addErrback(lambda failure: failure.trap(ChordError))
+
+    def rival(self, caller: MeshConnection, address: Any) -> list[Any]:
+        """``rival(address)``: somebody else says that it has this node's id. That may be a lie, so it is but
+        logged.
+
+        :raises ProtocolError: when the address is no text.
+        """
+        if type(address) is not str:
+            raise ProtocolError("a rival is named by its address")
+        text = "{peer} was told by another process at {address} that it has this node's id: {why}"
+        why = "it runs on a copy of this node's data folder, or lies"
+        where = escaped(address, _ADDRESS_CHARACTERS_MAX)
+        self._node.limited_log().warn(text, peer=caller, address=where, why=why)
+        return []
 
     def refusal_received(self, link: MeshConnection, message: Message) -> None:
         """``refusal [0x46, why]``: the peer ends the link.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import capturedLogs
+from twisted.logger import LogEvent, capturedLogs
 
 from chordtx import ChordService
 from chordtx.chord.hosting import LateAnswer
@@ -320,14 +321,21 @@ async def test_a_copy_of_a_folder_is_refused(nodes: Nodes, tmp_path: Path) -> No
     again: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()
     copy: Any = nodes.start(members[0], data=str(tmp_path / "copy"))
-    with pytest.raises(NotJoined, match="another process with this node's id"):
-        await copy.when_joined()
+    with capturedLogs() as events:
+        with pytest.raises(NotJoined, match="another process with this node's id"):
+            await copy.when_joined()
+        await nodes.until(lambda: _told_of_rivals(events), "the one that stays is told, too")
+    assert {event["address"] for event in _told_of_rivals(events)} == {address(copy)}
     nodes.members.remove(copy)
     await nodes.leave(again)
     old: Any = nodes.start(members[0], data=str(tmp_path / "copy"))  # has started once: the other one twice
     nodes.members.remove(old)
     await old.when_joined()
     await old.stopService()
+
+
+def _told_of_rivals(events: Sequence[LogEvent]) -> list[LogEvent]:
+    return [event for event in events if "that it has this node's id" in (event.get("log_format") or "")]
 
 
 @pytest_twisted.ensureDeferred
