@@ -8,7 +8,7 @@ second process with the id of another that lives, are refused: what they would p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -192,7 +192,7 @@ class Standings:
                 told = other.call("rival", str(link.address), timeout_seconds=_TOLD_SECONDS)
                 told.addErrback(lambda failure: failure.trap(ChordError))
 
-    def rival(self, caller: MeshConnection, address: Any) -> list[Any]:
+    def rival(self, caller: MeshConnection, address: object) -> list[object]:
         """``rival(address)``: somebody else says that it has this node's id. That may be a lie, so it is but
         logged.
 
