@@ -8,6 +8,9 @@
   the list answers from a ring. The others wait for it; when it stays away, the next one in the list that
   reaches a majority of the list begins.
 - Any other node goes on trying. It says so after a time-out.
+
+Peers of two rings may be given by mistake. A node that is in no ring yet takes neither then: whichever
+answers first would have it, and answer its user.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from chordtx.errors import ChordError
+from chordtx.chord.ring_identity import RingIdentity, Standing
+from chordtx.errors import ChordError, WrongRing
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.waiting import Gate
@@ -31,6 +35,7 @@ _LOOK_SECONDS = 1.0  # how often those that are remembered or given are tried
 _NAMED_SECONDS = 3.0  # until then we connect to nodes of ours that legacy peers name
 _SETTLE_SECONDS = 2.0  # by then nodes started together have found each other, or the ring
 _LISTED_SETTLE_SECONDS = 0.5
+_HEARD_SECONDS = 0.5  # so long who is joining waits for each given peer to tell its ring
 _DIALLED_MAX = 64  # of those that are remembered, the latest first; others at the next look
 
 
@@ -51,6 +56,12 @@ class Node(Protocol):
 
     def is_leeching(self) -> bool:
         """Whether it only uses the ring."""
+
+    def identity(self) -> RingIdentity | None:
+        """Of its ring, once it knows which one that is."""
+
+    def standing_of(self, id: int) -> Standing | None:
+        """What another node has told of itself; None while there is no link to it."""
 
     def members(self) -> list[MeshConnection]:
         """Links to nodes of ours that are in a ring that this node may be in."""
@@ -94,6 +105,8 @@ class Bootstrap:
         self._attempt = 0
         self._loop: Loop | None = None
         self._has_said = self._has_met_one = False
+        self._is_mixed: WrongRing | None = None
+        self._why_not_yet = ""
 
     @property
     def is_joined(self) -> bool:
@@ -124,7 +137,7 @@ class Bootstrap:
         attempt = self._attempt
         self._began_at = self._node.seconds()
         self._looked_at = -inf
-        self._has_said = False
+        self._has_said, self._why_not_yet = False, ""
 
         def try_once() -> Awaitable[bool]:
             return self._try_once(attempt, through, begin)
@@ -143,10 +156,15 @@ class Bootstrap:
 
     async def _try_once(self, attempt: int, through: Through, begin: Begin) -> bool:
         is_in = False
+        self._is_mixed = None
         try:
             is_in = await self._try(through, begin)
         except ChordError as error:
-            self._log.info("not joined yet: {error}", error=str(error))
+            if isinstance(error, WrongRing):
+                self._is_mixed = error
+            if str(error) != self._why_not_yet:  # once, for it is tried ten times a second
+                self._why_not_yet = str(error)
+                self._log.info("not joined yet: {error}", error=self._why_not_yet)
         finally:
             if attempt == self._attempt:
                 self._tell(is_in)
@@ -157,8 +175,8 @@ class Bootstrap:
             self._joined.opened()
             return
         is_late = self._waited_seconds > self._timeout_seconds and self._place_in_list is None
-        if self._joined.error is None and (is_late or self._node.all_refused(self._peers)):
-            self._joined.failed(self._node.why_not_joined(self._peers))
+        if self._joined.error is None and (self._is_mixed or is_late or self._node.all_refused(self._peers)):
+            self._joined.failed(self._is_mixed or self._node.why_not_joined(self._peers))
 
     @property
     def _waited_seconds(self) -> float:
@@ -176,6 +194,10 @@ class Bootstrap:
         node = self._node
         member = next(iter(node.members()), None)
         if member is not None:
+            if node.identity() is None and not self._has_met_one:
+                if not self._have_all_told():
+                    return False
+                self._check_rings()
             await through(member)
             return True
         if node.is_leeching():
@@ -187,6 +209,32 @@ class Bootstrap:
             return False  # somebody was faster
         await begin()
         return True
+
+    # Which ring it is
+
+    def _have_all_told(self) -> bool:
+        """Whether each given peer has told its ring, or is not reached. What hangs is not waited for."""
+        return self._waited_seconds >= _HEARD_SECONDS or all(
+            peer == self._node.own_address()
+            or self._node.why_not_reached(peer) is not None
+            or any(not link.ours or self._node.standing_of(link.id_10) for link in self._links_to(peer))
+            for peer in self._peers
+        )
+
+    def _links_to(self, peer: Address) -> list[MeshConnection]:
+        return [link for link in self._node.links() if peer in (link.dialled, link.address)]
+
+    def _check_rings(self) -> None:
+        """:raises WrongRing: when peers of two rings were given. (An empty one gives way to the other.)"""
+        found: dict[RingIdentity, Address] = {}
+        for peer in self._peers:
+            for link in self._links_to(peer):
+                standing = self._node.standing_of(link.id_10)
+                if standing is not None and standing.ring is not None and not standing.is_empty:
+                    found.setdefault(standing.ring, peer)
+        if len(found) > 1:
+            told = " and ".join(f"{peer} is of ring {ring.text}" for ring, peer in found.items())
+            raise WrongRing(f"the peers are of different rings: {told}; give peers of one ring only")
 
     def _dial_again(self) -> None:
         now = self._node.seconds()
@@ -233,7 +281,7 @@ class Bootstrap:
         return self._waited_seconds > self._timeout_seconds and is_next and has_majority
 
     def _is_reached(self, peer: Address) -> bool:
-        return any(peer in (link.dialled, link.address) for link in self._node.links() if link.ours)
+        return any(link.ours for link in self._links_to(peer))
 
     # A ring that is started again
 

@@ -9,8 +9,6 @@ from twisted.logger import Logger
 
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.placement import Placement
-from chordtx.chord.ring_identity import Standing
-from chordtx.ring import Contact, RingNode
 
 _CHECK_SECONDS = 0.05
 
@@ -20,12 +18,6 @@ class Node(Protocol):
 
     def hosting(self) -> Hosting | None:
         """The groups that it is in."""
-
-    def standing_of(self, id: int) -> Standing | None:
-        """What another node has told of itself; None while there is no link to it."""
-
-    def everyone(self) -> tuple[Contact, ...] | None:
-        """All nodes of the ring; None while they are not known."""
 
     def seconds(self) -> float:
         """A clock that only runs forward."""
@@ -39,39 +31,25 @@ class Departure:
 
     _log = Logger()
 
-    def __init__(self, node: Node, ring: RingNode, placement: Placement) -> None:
+    def __init__(self, node: Node, placement: Placement) -> None:
         self._node = node
-        self._ring = ring
         self._placement = placement
 
     async def leave_groups(self, timeout_seconds: float) -> None:
         """Wait until others keep what this node kept, which has told them that it leaves."""
         late = self._node.seconds() + timeout_seconds
-        while (count := self._needed()) and self._node.seconds() < late:
+        while (count := self._kept()) and self._placement.is_anybody_staying():
+            if self._node.seconds() >= late:
+                break
             self._placement.look(at_once=True)
             await self._node.sleep(_CHECK_SECONDS)
         if count:
             self._log.warn("leaves while {count} groups have nobody in its place", count=count)
 
-    def _needed(self) -> int:
-        """Of how many groups it is a member, as long as there is somebody who stays."""
+    def _kept(self) -> int:
+        """Of how many groups it is a member."""
         hosting = self._node.hosting()
-        return 0 if hosting is None or not self._is_anybody_staying() else len(hosting.kept)
-
-    def _is_anybody_staying(self) -> bool:
-        ring = self._ring
-        if any(self._stays(contact) for contact in ring.successors):
-            return True
-        if ring.complete:
-            return False
-        everyone = self._node.everyone()  # all whom the list names leave, but there are more
-        return everyone is None or any(
-            self._stays(contact) for contact in everyone if contact.id != ring.me.id
-        )
-
-    def _stays(self, contact: Contact) -> bool:
-        standing = self._node.standing_of(contact.id)
-        return standing is None or not standing.is_leaving
+        return 0 if hosting is None else len(hosting.kept)
 
     async def give_leads_away(self, timeout_seconds: float) -> None:
         """Have others lead, so that nobody waits for leases; this node stays a member of its groups."""

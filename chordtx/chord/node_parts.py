@@ -183,6 +183,10 @@ class NodeParts:
         """Do something again and again until the node stops."""
         return self._service._keep(name, round, pause)
 
+    def limited_log(self) -> LimitedLog:
+        """For lines that peers can cause."""
+        return self._service._limited_log
+
     # Others
 
     def members(self) -> list[MeshConnection]:
@@ -483,7 +487,3 @@ class LegacyParts(NodeParts):
         """
         self._service._announcements.notified(message)
         return as_key(message.payload[1])
-
-    def limited_log(self) -> LimitedLog:
-        """For lines that peers can cause."""
-        return self._service._limited_log

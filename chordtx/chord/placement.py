@@ -56,6 +56,9 @@ class Node(Protocol):
     def member(self, caller: MeshConnection) -> Contact:
         """The member of the ring that calls. :raises NotJoined: when it is none."""
 
+    def everyone(self) -> tuple[Contact, ...] | None:
+        """All nodes of the ring; None while they are not known."""
+
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
 
@@ -157,6 +160,17 @@ class Placement:
                 break
             chain[contact.id] = contact
             count += not self._is_leaving(contact)
+
+    def is_anybody_staying(self) -> bool:
+        """Whether there is another node that could keep what this one keeps."""
+        if any(not self._is_leaving(contact) for contact in self._ring.successors):
+            return True
+        if self._ring.complete:
+            return False
+        everyone = self._node.everyone()  # all whom the list names leave, but there are more
+        return everyone is None or any(
+            not self._is_leaving(contact) for contact in everyone if contact.id != self._ring.me.id
+        )
 
     def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
         for contact in self._row:

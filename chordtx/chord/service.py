@@ -175,7 +175,7 @@ class ChordService(RingDict, RingView):
         )
         self._spreading = Spreading(self._node, self.id, self.settings.connections_max)
         self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
-        self._departure = Departure(self._node, self._ring, self._placement)
+        self._departure = Departure(self._node, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
         self._operating = Operating(self._node, self._walk)
         self._methods.update(
@@ -189,6 +189,7 @@ class ChordService(RingDict, RingView):
             leads=self._placement.led,
             status=lambda caller: [self._status_summary()],
             may_begin=self._joining.may_begin,
+            rival=self._standings.rival,
             **self._legacy.methods,
         )
 

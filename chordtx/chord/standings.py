@@ -17,11 +17,14 @@ from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.errors import ChordError, ProtocolError, WrongRing
 from chordtx.escaping import escaped
 from chordtx.mesh import MeshConnection
+from chordtx.mesh.limited_log import LimitedLog
 from chordtx.wire import Message, flags
 
 #: How much a count of starts may be above the greatest that was met; a greater one is not believed.
 _STARTS_AHEAD_MAX = 1000
 _REASON_CHARACTERS_MAX = 500
+_ADDRESS_CHARACTERS_MAX = 300
+_TOLD_SECONDS = 2.0
 _NEW_NODE = "start it as a new node, with an empty data folder"
 
 
@@ -51,6 +54,9 @@ class Node(Protocol):
 
     def refused(self, reason: str) -> None:
         """A member of the ring refuses us."""
+
+    def limited_log(self) -> LimitedLog:
+        """For lines that peers can cause."""
 
 
 class Standings:
@@ -191,6 +197,23 @@ class Standings:
         if link.ours and link.address != other.address:
             reason = f"another process with this node's id runs at {other.address}: {_NEW_NODE}"
             link.send(flags.REFUSAL, reason)
+            if other.ours:
+                told = other.call("rival", str(link.address), timeout_seconds=_TOLD_SECONDS)
+                told.addErrback(lambda failure: failure.trap(ChordError))
+
+    def rival(self, caller: MeshConnection, address: object) -> list[object]:
+        """``rival(address)``: somebody else says that it has this node's id. That may be a lie, so it is but
+        logged.
+
+        :raises ProtocolError: when the address is no text.
+        """
+        if type(address) is not str:
+            raise ProtocolError("a rival is named by its address")
+        text = "{peer} was told by another process at {address} that it has this node's id: {why}"
+        why = "it runs on a copy of this node's data folder, or lies"
+        where = escaped(address, _ADDRESS_CHARACTERS_MAX)
+        self._node.limited_log().warn(text, peer=caller, address=where, why=why)
+        return []
 
     def refusal_received(self, link: MeshConnection, message: Message) -> None:
         """``refusal [0x46, why]``: the peer ends the link.

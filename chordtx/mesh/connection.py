@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet, without_traceback
 from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Asker, Calls
-from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, methods_from_wire
+from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, SameId, methods_from_wire
 from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.light import LightSender
 from chordtx.mesh.liveness import Liveness, Verdict
@@ -122,6 +122,7 @@ class MeshConnection(Protocol):
         self._inflow = Inflow(owner.reactor, self._codec, bounds.turns, quota, bounds.unfinished, self)
         self._handshake: Handshake | None = Handshake(
             owner.id,
+            owner._own_address(),
             owner._protocol_id,
             outgoing,
             self._send_hello,
@@ -254,7 +255,7 @@ class MeshConnection(Protocol):
         """End the link because of what the peer did, and say so in the log."""
         if not self.closed:
             limited_log = self.owner._limited_log
-            log = limited_log.warn if isinstance(error, WrongSubnet) else limited_log.info
+            log = limited_log.warn if isinstance(error, WrongSubnet | SameId) else limited_log.info
             log("{connection} is refused: {error}", connection=self, error=str(error))
             self.close(error)
 

@@ -112,6 +112,10 @@ def as_text(value: Any) -> str:
     return value
 
 
+class SameId(ProtocolError):
+    """Somebody else says that it has our id: a copy of what makes us who we are, if it does not lie."""
+
+
 class _Inputs(Protocol):
     def connected(self) -> None:
         """The transport is up."""
@@ -126,6 +130,7 @@ class _Inputs(Protocol):
 @define
 class _Core:
     our_id: str
+    our_address: Address
     protocol_id: str
     outgoing: bool
     send_hello: Callable[[], None]
@@ -187,8 +192,10 @@ def _finish(core: _Core, greeting: Greeting, ours: bool) -> None:
                 theirs=greeting.protocol_id,
             )
         )
-    elif greeting.id == core.our_id:
+    elif greeting.id == core.our_id and greeting.address == core.our_address:
         core.refused(ProtocolError("this is a connection to ourselves"))
+    elif greeting.id == core.our_id:
+        core.refused(SameId(f"another process with this node's id runs at {greeting.address}"))
     else:
         core.opened(greeting, ours)
 
@@ -199,7 +206,7 @@ _machine = _build()
 class Handshake:
     """The handshake of one link; see the module's text for its course.
 
-    :param outgoing: whether our side connected.
+    :param our_address: what we tell others. :param outgoing: whether our side connected.
     :param send_hello: sends ``hello``. :param send_handshake: sends our handshake in the given dialect.
     :param opened: called once with the peer's greeting and whether it is one of our own nodes.
     :param refused: called once with the reason, when the peer must go.
@@ -209,6 +216,7 @@ class Handshake:
     def __init__(
         self,
         our_id: str,
+        our_address: Address,
         protocol_id: str,
         outgoing: bool,
         send_hello: Callable[[], None],
@@ -216,7 +224,7 @@ class Handshake:
         opened: Callable[[Greeting, bool], None],
         refused: Callable[[Exception], None],
     ) -> None:
-        core = _Core(our_id, protocol_id, outgoing, send_hello, send_handshake, opened, refused)
+        core = _Core(our_id, our_address, protocol_id, outgoing, send_hello, send_handshake, opened, refused)
         self._inputs = _machine(core)
         self._ours = False
         self.peer_reads_light = False

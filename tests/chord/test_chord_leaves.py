@@ -1,8 +1,12 @@
-"""Nodes that leave while others have just come, and are still to be taken into groups."""
+"""Nodes that leave: while others have just come and are still to be taken into groups, or many at once."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.defer import DeferredList
+from twisted.logger import capturedLogs
 
 from chordtx import ChordService, ChordSettings
 from chordtx.group.rank import Ballot
@@ -10,6 +14,20 @@ from tests.sim.cluster import Cluster
 
 #: Many partitions, so that not all of them change at once.
 SETTINGS = ChordSettings(partition_bits=8, leave_timeout_seconds=20.0)
+KEYS = {b"key %d" % number: number for number in range(100)}
+
+
+def settled_ring(seed: int, count: int) -> tuple[Cluster, list[Any]]:
+    """Nodes that have joined, in the order of their ids, once their groups are as they ought to be."""
+    world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=seed)
+    nodes = [world.start()]
+    world.result(nodes[0].when_joined())
+    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
+    for node in nodes:
+        world.result(node.when_joined())
+    world.run(30)
+    assert not world.result(nodes[0].health(count)).complaints
+    return world, sorted(nodes, key=lambda node: node.id_10)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -28,6 +46,27 @@ def test_one_after_another_leaves_right_after_all_have_come(seed: int) -> None:
         world.result(leaving.stopService())
         assert world.time.now - began < 0.9 * SETTINGS.leave_timeout_seconds, "it has given up"
         assert world.result(nodes[0].get("key")) == "value"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_neighbours_leave_at_once_than_anybody_has_successors(seed: int) -> None:
+    world, nodes = settled_ring(seed, count=SETTINGS.successors_max + 4)
+    world.result(nodes[0].update(KEYS))
+    staying, leaving = nodes[:2], nodes[2:]
+    world.result(DeferredList([node.stopService() for node in leaving]))
+    assert world.result(staying[0].get_many(KEYS)) == KEYS
+    world.run(10)
+    assert not world.result(staying[0].health(len(staying))).complaints
+
+
+def test_it_is_said_when_everybody_leaves() -> None:
+    world, nodes = settled_ring(5, count=3)
+    world.result(nodes[0].update(KEYS))
+    with capturedLogs() as events:
+        world.result(DeferredList([node.stopService() for node in nodes]))
+    said = [event["count"] for event in events if "have nobody" in (event.get("log_format") or "")]
+    assert len(said) == len(nodes)
+    assert all(said)
 
 
 @pytest.mark.parametrize("how", ["the leader", "a node that is gone"])

@@ -39,6 +39,7 @@ GOOD: dict[str, list[Any]] = {
     "legacy_opinion": [b"key", KEY_PLACE],
     "legacy_settled": [b"key", KEY_PLACE, 1, True, None],
     "broadcasts": [b""],
+    "rival": ["10.7.7.7:4000"],
 }
 
 

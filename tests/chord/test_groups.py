@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, capturedLogs
 
 from chordtx import ChordService
 from chordtx.chord.hosting import LateAnswer
 from chordtx.config import ChordSettings
-from chordtx.errors import ChordError, NoMajority, NotJoined
+from chordtx.errors import ChordError, NoMajority, NotJoined, WrongRing
 from chordtx.group.messages import Answer
 from chordtx.group.operations import DONE
 from chordtx.group.rank import NO_RANK
@@ -225,6 +228,37 @@ async def test_who_has_no_link_to_a_leader_asks_by_another(nodes: Nodes) -> None
 # Whose ring it is
 
 
+@pytest.mark.parametrize("leech", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_who_is_given_peers_of_two_rings_takes_neither(nodes: Nodes, leech: bool) -> None:
+    one: Any = await nodes.first()
+    other: Any = await nodes.first()
+    for node in (one, other):
+        await node.set("key", address(node))
+    for through in ((one, other), (other, one)):
+        mixed: Any = nodes.start(*through, **({"listen": None} if leech else {}))
+        with capturedLogs() as events:
+            with pytest.raises(WrongRing, match="of different rings") as failed:
+                await mixed.when_joined()
+            await deferLater(nodes.reactor, 0.5)
+        said = [event for event in events if "not joined yet" in (event.get("log_format") or "")]
+        assert len(said) == 1, "it goes on trying, and says it once"
+        for node in through:
+            assert f"{address(node)} is of ring {node.status['ring']}" in str(failed.value)
+        await nodes.leave(mixed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_given_peer_that_hangs_keeps_nobody_out(nodes: Nodes) -> None:
+    one: Any = await nodes.first()
+    other: Any = await nodes.first()
+    await one.set("key", "value")
+    other._factory.buildProtocol = lambda _: Protocol()
+    leech: Any = nodes.start(one, other, listen=None)
+    await leech.when_joined()
+    assert await leech.get("key") == "value"
+
+
 @pytest_twisted.ensureDeferred
 async def test_two_rings_never_become_one(nodes: Nodes) -> None:
     one: Any = await nodes.first()
@@ -287,14 +321,21 @@ async def test_a_copy_of_a_folder_is_refused(nodes: Nodes, tmp_path: Path) -> No
     again: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()
     copy: Any = nodes.start(members[0], data=str(tmp_path / "copy"))
-    with pytest.raises(NotJoined, match="another process with this node's id"):
-        await copy.when_joined()
+    with capturedLogs() as events:
+        with pytest.raises(NotJoined, match="another process with this node's id"):
+            await copy.when_joined()
+        await nodes.until(lambda: _told_of_rivals(events), "the one that stays is told, too")
+    assert {event["address"] for event in _told_of_rivals(events)} == {address(copy)}
     nodes.members.remove(copy)
     await nodes.leave(again)
     old: Any = nodes.start(members[0], data=str(tmp_path / "copy"))  # has started once: the other one twice
     nodes.members.remove(old)
     await old.when_joined()
     await old.stopService()
+
+
+def _told_of_rivals(events: Sequence[LogEvent]) -> list[LogEvent]:
+    return [event for event in events if "that it has this node's id" in (event.get("log_format") or "")]
 
 
 @pytest_twisted.ensureDeferred

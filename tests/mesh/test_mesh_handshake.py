@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from chordtx.errors import ProtocolError, WrongSubnet
-from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake
+from chordtx.mesh.address import Address
+from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, SameId
 from chordtx.wire import Message, encode_id, flags, protocol_id
 
 SUBNET = protocol_id("mesh", "Plaintext")
 OURS, THEIRS = encode_id(12345678), encode_id(87654321)
 ADDRESS = ["127.0.0.1", 4444]
+OUR_ADDRESS = ("127.0.0.1", 4445)
 
 
 class Side:
@@ -24,6 +27,7 @@ class Side:
         self.refused: list[Exception] = []
         self.machine = Handshake(
             OURS,
+            Address(*OUR_ADDRESS),
             subnet,
             outgoing,
             lambda: self.sent.append("hello"),
@@ -39,8 +43,10 @@ class Side:
     def hears_hello(self) -> None:
         self.hears(flags.HELLO, EXTENSION_VERSION)
 
-    def hears_greeting(self, dialect: Dialect, id: str = THEIRS, subnet: str = SUBNET) -> None:
-        self.hears(flags.HANDSHAKE, dialect.text(id), dialect.text(subnet), ADDRESS, [flags.ZLIB, 99])
+    def hears_greeting(
+        self, dialect: Dialect, id: str = THEIRS, subnet: str = SUBNET, address: Sequence[Any] = ADDRESS
+    ) -> None:
+        self.hears(flags.HANDSHAKE, dialect.text(id), dialect.text(subnet), list(address), [flags.ZLIB, 99])
 
 
 def test_accepting_side_says_hello_and_nothing_else() -> None:
@@ -96,9 +102,20 @@ def test_wrong_subnet_is_told_ours_before_it_is_turned_away(outgoing: bool, is_o
 
 def test_connection_to_ourselves_is_turned_away() -> None:
     side = Side(outgoing=True)
-    side.hears_greeting(Dialect.BIN, id=OURS)
+    side.hears_greeting(Dialect.BIN, id=OURS, address=OUR_ADDRESS)
     assert side.opened is None
     assert isinstance(side.refused[0], ProtocolError)
+    assert "ourselves" in str(side.refused[0])
+
+
+@pytest.mark.parametrize("outgoing", [False, True])
+def test_who_has_our_id_at_another_address_is_no_connection_to_ourselves(outgoing: bool) -> None:
+    side = Side(outgoing)
+    side.hears_hello()
+    side.hears_greeting(Dialect.BIN, id=OURS)
+    assert side.opened is None
+    assert isinstance(side.refused[0], SameId)
+    assert "another process with this node's id runs at 127.0.0.1:4444" in str(side.refused[0])
 
 
 NO_GREETINGS: list[tuple[Any, ...]] = [
