@@ -13,6 +13,9 @@ from chordtx.chord.ring_identity import Standing
 from chordtx.ring import Contact, RingNode
 
 _CHECK_SECONDS = 0.05
+#: A leader that does not know yet that a node leaves may name it as a member, once that has copied the records
+#: of its group. So long it waits to see that.
+_NAMED_SECONDS = 1.0
 
 
 class Node(Protocol):
@@ -46,12 +49,19 @@ class Departure:
 
     async def leave_groups(self, timeout_seconds: float) -> None:
         """Wait until others keep what this node kept, which has told them that it leaves."""
-        late = self._node.seconds() + timeout_seconds
-        while (count := self._needed()) and self._node.seconds() < late:
+        began_at = self._node.seconds()
+        late, named = began_at + timeout_seconds, began_at + min(_NAMED_SECONDS, timeout_seconds)
+        while self._is_needed_until(late, named):
             self._placement.look(at_once=True)
             await self._node.sleep(_CHECK_SECONDS)
-        if count:
+        if count := self._needed():
             self._log.warn("leaves while {count} groups have nobody in its place", count=count)
+
+    def _is_needed_until(self, late: float, named: float) -> bool:
+        now, hosting = self._node.seconds(), self._node.hosting()
+        if self._needed():
+            return now < late
+        return hosting is not None and hosting.is_learning and self._is_anybody_staying() and now < named
 
     def _needed(self) -> int:
         """Of how many groups it is a member, as long as there is somebody who stays."""
