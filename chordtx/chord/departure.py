@@ -13,8 +13,8 @@ from chordtx.chord.ring_identity import Standing
 from chordtx.ring import Contact, RingNode
 
 _CHECK_SECONDS = 0.05
-#: A leader that does not know yet that a node leaves may name it as a member, once that has copied the records
-#: of its group. So long it waits to see that.
+#: Who has copied a group's records may be named as a member of it, by a leader that does not know yet that it
+#: leaves. So long it waits to see that.
 _NAMED_SECONDS = 1.0
 
 

@@ -379,7 +379,7 @@ PLANTED = [
     Planted(counts_a_lease_from_the_answer, CUT_OFF, 1),
     Planted(promises_against_a_lease, CUT_OFF),
     Planted(forgets_leases_at_a_restart, RESTARTED, 5),
-    Planted(confirms_for_any_ballot, CUT_OFF, 2),
+    Planted(confirms_for_any_ballot, CUT_OFF, 3),
     Planted(one_lease_is_enough, OF_FIVE),
     Planted(a_majority_of_one_less, CUT_OFF),
     Planted(accepts_any_ballot, CUT_OFF, 1),
