@@ -11,6 +11,9 @@ from chordtx.chord.hosting import Hosting
 from chordtx.chord.placement import Placement
 
 _CHECK_SECONDS = 0.05
+#: Who has copied a group's records may be named as a member of it, by a leader that does not know yet that it
+#: leaves. So long it waits to see that.
+_NAMED_SECONDS = 1.0
 
 
 class Node(Protocol):
@@ -37,14 +40,19 @@ class Departure:
 
     async def leave_groups(self, timeout_seconds: float) -> None:
         """Wait until others keep what this node kept, which has told them that it leaves."""
-        late = self._node.seconds() + timeout_seconds
-        while (count := self._kept()) and self._placement.is_anybody_staying():
-            if self._node.seconds() >= late:
-                break
+        began_at = self._node.seconds()
+        late, named = began_at + timeout_seconds, began_at + min(_NAMED_SECONDS, timeout_seconds)
+        while self._is_needed_until(late, named):
             self._placement.look(at_once=True)
             await self._node.sleep(_CHECK_SECONDS)
-        if count:
+        if count := self._kept():
             self._log.warn("leaves while {count} groups have nobody in its place", count=count)
+
+    def _is_needed_until(self, late: float, named: float) -> bool:
+        now, hosting = self._node.seconds(), self._node.hosting()
+        if hosting is None or not self._placement.is_anybody_staying():
+            return False
+        return now < late if hosting.kept else hosting.is_learning and now < named
 
     def _kept(self) -> int:
         """Of how many groups it is a member."""

@@ -250,6 +250,15 @@ class Hosting:
         me = self.me.id
         return [each for each, group in self.groups.groups.items() if me in group.configuration.ids]
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether this node copies, or has copied, the records of a group that it is no member of yet."""
+        me = self.me.id
+        return any(
+            me not in group.configuration.ids and group.replica.copy is not None
+            for group in self.groups.groups.values()
+        )
+
     def fellows(self) -> set[NodeId]:
         """The members of the groups that this node is in."""
         found: set[NodeId] = set()

@@ -57,6 +57,9 @@ FALSE_ALARMS = frozenset(
         Fault.DEAF,
     }
 )
+#: After these the ring may have been where Zave's proof does not go: that of each list somebody stays is
+#: assumed there, and many who leave at once may be all of one.
+BEYOND_PROOF = FALSE_ALARMS | {Fault.CROWD}
 #: By these nodes go, and without a disk take with them what they keep.
 GOING = frozenset(
     {

@@ -215,7 +215,7 @@ class Run:
                 await self._write_field(name, host, rng)
             elif draw < 0.15:
                 await self._write_for_a_while(name, host, rng)
-            elif draw < 0.15 + self._options.listing_share:
+            elif draw < 0.17:
                 await self._read_at_once(name, host)
             else:
                 kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]

@@ -25,7 +25,7 @@ from chordtx.sim.hosts import PORT, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.news import News
-from chordtx.sim.plan import FALSE_ALARMS, Episode, Fault, draw_episodes
+from chordtx.sim.plan import BEYOND_PROOF, Episode, Fault, draw_episodes
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
 
@@ -55,7 +55,6 @@ class Options:
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
-    :ivar listing_share: of their calls read everything at once.
     :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     :ivar stops: whether a run is over with the first thing that is wrong.
@@ -69,7 +68,6 @@ class Options:
     clients: int = 6
     think_seconds: float = 0.4
     idle_factor: float = 12.0
-    listing_share: float = 0.02
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None
@@ -100,7 +98,7 @@ class World:
         self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
         self.causes = Faults(self)
-        self._may_be_taken_for_dead = False
+        self._is_beyond_proof = False
         self._is_on: Deferred[None] = succeed(None)
         self.clocks_ahead_seconds = 0.0
         self._eventful: list[tuple[float, float]] = []
@@ -241,7 +239,7 @@ class World:
     def _ring_looks(self, host: Host, broken: list[str]) -> None:
         for what in broken:
             self.complained(f"{host.name}: {what}")
-        if not self._may_be_taken_for_dead:
+        if not self._is_beyond_proof:
             for what in zave_violations(
                 each.service._ring for each in self.hosts if each.service is not None
             ):
@@ -353,7 +351,7 @@ class World:
     def _begin(self, episode: Episode) -> None:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
-        self._may_be_taken_for_dead |= episode.fault in FALSE_ALARMS
+        self._is_beyond_proof |= episode.fault in BEYOND_PROOF
         self.causes.begin(episode)
 
     def switch_off(self, days: float) -> None:

@@ -14,9 +14,7 @@ from chordtx.chord.ring_identity import Standing
 from chordtx.chord.standings import Standings
 from chordtx.dictionary import DictMixin
 from chordtx.group.confirming import Confirming
-from chordtx.group.leader import Leader
-from chordtx.group.messages import ConfirmAnswer, Operation
-from chordtx.group.operations import LIST
+from chordtx.group.messages import ConfirmAnswer
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.missed import MissedBroadcasts
@@ -26,31 +24,7 @@ from chordtx.wire import pack_value
 Patch = pytest.MonkeyPatch
 
 
-# Clients
-
-
-def lists_without_a_lease(patch: Patch) -> None:
-    """A leader lists its keys though others may have taken its place."""
-    read = Leader._read
-
-    def read_at_once(self: Leader, who: object, operation: Operation) -> None:
-        if operation.kind == LIST:
-            self._read_committed(who, operation)
-        else:
-            read(self, who, operation)
-
-    patch.setattr(Leader, "_read", read_at_once)
-
-
-def calls_what_was_confirmed_before_fresh(patch: Patch) -> None:
-    """A confirm counts for reads that came after it was sent."""
-
-    def confirmed(self: Leader) -> None:
-        reads, self._reads = self._reads, []
-        for read in reads:
-            self._read_committed(read.who, read.operation)
-
-    patch.setattr(Leader, "confirmed", confirmed)
+# Leases
 
 
 def counts_a_confirm_from_its_answer(patch: Patch) -> None:
