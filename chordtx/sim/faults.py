@@ -6,19 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from itertools import combinations, pairwise
 from random import Random
-from typing import TYPE_CHECKING
 
 from chordtx.chord import ChordService
 from chordtx.sim.group_disk import GroupDisk
-from chordtx.sim.hosts import Host
+from chordtx.sim.hosts import SKEW_SECONDS, Host
 from chordtx.sim.outsiders import Outsiders
 from chordtx.sim.plan import Episode
-
-if TYPE_CHECKING:
-    from chordtx.sim.world import World
+from chordtx.sim.world import World
 
 NODES_MAX = 24
-SKEW_SECONDS = 2.0
 _CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
 _ALL_CLOCKS_SHARE = 0.3
 _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0

@@ -19,6 +19,8 @@ from chordtx.store.group_store import GroupStore
 from chordtx.wire import Message, flags
 
 PORT = 4000
+#: The wall clocks of hosts differ from true time by up to this.
+SKEW_SECONDS = 2.0
 
 
 @define(eq=False)

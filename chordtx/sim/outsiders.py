@@ -7,7 +7,7 @@ has run on. And nodes of another ring connect to those of this one. Nobody may t
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chordtx.chord.leaders import node_id_of
 from chordtx.errors import ChordError
@@ -15,9 +15,7 @@ from chordtx.sim.group_disk import Files, GroupDisk, read_files, write_files
 from chordtx.sim.hosts import PORT, Host
 from chordtx.sim.plan import Episode
 from chordtx.sim.virtual import WallClock
-
-if TYPE_CHECKING:
-    from chordtx.sim.world import World
+from chordtx.sim.world import World
 
 # A copy is noticed by those who know the node: there have to be some.
 _MEMBERS_MIN = 3

@@ -16,9 +16,9 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull, ValueTooLarge
-from chordtx.sim.faults import NODES_MAX, SKEW_SECONDS
+from chordtx.sim.faults import NODES_MAX, Faults
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
-from chordtx.sim.hosts import Host
+from chordtx.sim.hosts import SKEW_SECONDS, Host
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import Options, World
 
@@ -184,7 +184,7 @@ class Run:
     def _work(self) -> None:
         world = self.world
         world.log("# the ring stands")
-        world.schedule(world.episodes())
+        world.schedule(world.episodes(), Faults(world).begin)
         ends_at = world.time.now + self._options.seconds
         slice_seconds = _SLICE_SECONDS if self._options.stops else self._options.seconds
         while world.time.now < ends_at and not self._is_decided:

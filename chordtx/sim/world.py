@@ -19,9 +19,8 @@ from twisted.internet.defer import Deferred, succeed
 from chordtx.chord import ChordService
 from chordtx.chord.leaders import node_id_of
 from chordtx.config import ChordSettings, GroupSettings, MeshSettings
-from chordtx.sim.faults import SKEW_SECONDS, Faults
 from chordtx.sim.group_disk import GroupDisk
-from chordtx.sim.hosts import PORT, Host, ObservedService, opened
+from chordtx.sim.hosts import PORT, SKEW_SECONDS, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.news import News
@@ -79,7 +78,7 @@ class World:
 
     :param folder: for the disks of its hosts.
     :ivar hosts: all machines there ever were, but those of ``guests``, whose nodes only use the ring.
-    :ivar faults: how many episodes of each kind there were. :ivar causes: begins them.
+    :ivar faults: how many episodes of each kind there were.
     :ivar clocks_ahead_seconds: what all wall clocks were set ahead by.
     """
 
@@ -97,7 +96,6 @@ class World:
         self.hosts: list[Host] = []
         self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
-        self.causes = Faults(self)
         self._is_beyond_proof = False
         self._is_on: Deferred[None] = succeed(None)
         self.clocks_ahead_seconds = 0.0
@@ -329,10 +327,10 @@ class World:
 
     # Faults
 
-    def schedule(self, episodes: list[Episode]) -> None:
-        """Let the episodes come."""
+    def schedule(self, episodes: list[Episode], begin: Callable[[Episode], None]) -> None:
+        """Let the episodes come. :param begin: does to this world what one is about."""
         for episode in episodes:
-            self.time.call_later(episode.at, partial(self._begin, episode))
+            self.time.call_later(episode.at, partial(self._begin, episode, begin))
             begins = self.time.now + episode.at
             self._eventful.append((begins - _BEFORE_SECONDS, begins + episode.seconds + _AFTER_SECONDS))
 
@@ -348,11 +346,11 @@ class World:
             self.rng, options.seconds, options.settle_seconds, options.without, has_disks=self.has_disks
         )
 
-    def _begin(self, episode: Episode) -> None:
+    def _begin(self, episode: Episode, begin: Callable[[Episode], None]) -> None:
         self.faults[episode.fault] += 1
         self.log(f"# {episode.fault.value} ({episode.count}, {episode.seconds:.1f} s)")
         self._is_beyond_proof |= episode.fault in BEYOND_PROOF
-        self.causes.begin(episode)
+        begin(episode)
 
     def switch_off(self, days: float) -> None:
         """All processes end, and some days later they start again, one after another."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chordtx.config import ChordSettings
+from chordtx.sim.faults import Faults
 from chordtx.sim.plan import Episode, Fault
 from chordtx.sim.world import Options, World
 
@@ -38,7 +39,7 @@ def test_a_copy_of_a_folder_is_refused_and_the_node_goes_on(tmp_path: Path, faul
     before = ids(world)
     lines: list[str] = []
     world._print_line = lines.append
-    world.causes.begin(Episode(fault, 0.0, 25.0, 1, 7))
+    Faults(world).begin(Episode(fault, 0.0, 25.0, 1, 7))
     world.run_for(30.0)
     assert world.run_until(lambda: is_well(world), 60.0)
     assert ids(world) == before
@@ -50,7 +51,7 @@ def test_where_nobody_would_notice_no_folder_is_copied(tmp_path: Path, fault: Fa
     world = world_of(tmp_path, 2)
     lines: list[str] = []
     world._print_line = lines.append
-    world.causes.begin(Episode(fault, 0.0, 25.0, 1, 7))
+    Faults(world).begin(Episode(fault, 0.0, 25.0, 1, 7))
     world.run_for(26.0)
     assert not any(" 10.8.0.1 starts as " in line for line in lines)
 
@@ -59,7 +60,7 @@ def test_what_is_not_refused_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     world, seen = world_of(tmp_path, 5), []
     world.complained = seen.append
     monkeypatch.setattr("chordtx.chord.node_parts.NodeParts.refused", lambda self, reason: None)
-    world.causes.begin(Episode(Fault.TWICE, 0.0, 10.0, 1, 7))
+    Faults(world).begin(Episode(Fault.TWICE, 0.0, 10.0, 1, 7))
     world.run_for(11.0)
     assert seen == ["10.8.0.1: a copy of a folder that is in use is not refused"]
 
@@ -68,7 +69,7 @@ def test_another_ring_comes_and_goes(tmp_path: Path) -> None:
     world = world_of(tmp_path, 4)
     lines: list[str] = []
     world._print_line = lines.append
-    world.causes.begin(Episode(Fault.OTHER_RING, 0.0, 15.0, 3, 7))
+    Faults(world).begin(Episode(Fault.OTHER_RING, 0.0, 15.0, 3, 7))
     world.run_for(16.0)
     assert sum(" of another ring connects to " in line for line in lines) == 3
     assert (
@@ -94,7 +95,7 @@ def test_one_part_does_not_hear_the_other(tmp_path: Path) -> None:
 
 def test_many_join_and_leave_at_once(tmp_path: Path) -> None:
     world = world_of(tmp_path, 9)
-    world.causes.begin(Episode(Fault.CROWD, 0.0, 0.0, 8, 7))
+    Faults(world).begin(Episode(Fault.CROWD, 0.0, 0.0, 8, 7))
     assert len(world.hosts) == 17
     assert sum(host.is_leaving for host in world.hosts) == 8
     assert world.run_until(lambda: len(world.members()) == 9 and is_well(world), 90.0)

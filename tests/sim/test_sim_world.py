@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from chordtx.config import ChordSettings
+from chordtx.sim.faults import Faults
 from chordtx.sim.hosts import Host
 from chordtx.sim.plan import Episode, Fault
 from chordtx.sim.virtual import EPOCH_SECONDS
@@ -173,7 +174,7 @@ def test_wall_clocks_differ_by_seconds_and_those_of_new_hosts_go_with_the_others
 
     before = offsets()
     assert 0 < max(before) - min(before) < 4.0
-    world.causes.set_all_clocks(3600.0)
+    Faults(world).set_all_clocks(3600.0)
     assert offsets() == pytest.approx([each + 3600.0 for each in before])
     world.add_host()
     assert offsets()[-1] == pytest.approx(3600.0, abs=2.0)
@@ -206,7 +207,7 @@ def test_who_stores_nothing_any_more_joins_again(make: Make) -> None:
     world = make(WITHOUT_DISKS)
     write(world)
     episode = Episode(Fault.UNJOIN, 0.0, 20.0, 1, 0)
-    world.causes.begin(episode)
+    Faults(world).begin(episode)
     (host,) = [host for host in world.hosts if host.is_leaving]
     assert world.run_until(lambda: not service_of(host)._ring.is_member, 15.0)
     world.run_for(20.0)
