@@ -80,7 +80,9 @@ def test_another_ring_comes_and_goes(tmp_path: Path) -> None:
 
 def test_one_part_does_not_hear_the_other(tmp_path: Path) -> None:
     world = world_of(tmp_path, 5)
-    world._begin(Episode(Fault.DEAF, 0.0, 5.0, 1, 7))  # nodes may be taken for dead from now on
+    world._begin(
+        Episode(Fault.DEAF, 0.0, 5.0, 1, 7), Faults(world).begin
+    )  # nodes may be taken for dead from now on
     names = [host.name for host in world.hosts]
     cut = {(a, b) for a in names for b in names if a != b and world.network.is_cut(a, b)}
     deaf = {target for _, target in cut}
