@@ -186,8 +186,8 @@ class ChordSettings:
     :ivar store_bytes_max: about what one node's keys and records may take; users' writes past it are refused.
     :ivar restart_grace_seconds: a member with a disk that is gone is waited for this long before its groups
         take another one in its place, so that a restart moves nothing.
-    :ivar reunion_interval_seconds: how often a node looks up its own id through a node that it once met. So
-        the parts of a ring that a split network has made find each other.
+    :ivar ring_merge_interval_seconds: how often a node looks up its own id through a node that it once met.
+        So the parts of a ring that a split network has made find each other.
     :ivar announce_interval_seconds: key announcements are collected for this long.
     :ivar partition_bits: a ring that this node begins has 2**partition_bits partitions: 10 bits are good to
         some 200 nodes, 13 to a thousand. It stays so for as long as the ring exists.
@@ -208,7 +208,7 @@ class ChordSettings:
     key_bytes_max: int = 64 * 1024
     store_bytes_max: int = 4096 * MIB
     restart_grace_seconds: float = 60.0
-    reunion_interval_seconds: float = 5.0
+    ring_merge_interval_seconds: float = 5.0
     announce_interval_seconds: float = 0.05
     partition_bits: int = 10
     placement_settle_seconds: float = 1.0

@@ -19,12 +19,12 @@ from twisted.internet.defer import Deferred
 
 from chordtx import ChordSettings
 from chordtx.chord.client import GroupClient, _Asking
-from chordtx.chord.contacts import Contacts
 from chordtx.chord.dictionary import RingDict
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import Leaders
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.routing import Routing
+from chordtx.chord.rpc import Rpc
 from chordtx.chord.serving import Serving
 from chordtx.group.configuration import by_preference
 from chordtx.group.groups import Groups
@@ -33,8 +33,8 @@ from chordtx.group.messages import Accept, Accepted
 from chordtx.group.replica import Replica
 from chordtx.mesh.calls import Calls
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.light import LightSender
+from chordtx.mesh.receive_buffer import ReceiveBuffer
 from chordtx.ring import SIZE, Contact
 from chordtx.ring.arcs import ArcTable
 from chordtx.ring.partitions import lowest_position, owned_partitions, partition_of
@@ -62,7 +62,7 @@ WAY = (
             RingDict._ask,
             GroupClient.do,
             _Asking._send_to,
-            Contacts.ask,
+            Rpc.ask,
             Calls.ask,
             LightSender.send_calls,
         ),
@@ -72,7 +72,7 @@ WAY = (
         LEADER,
         (
             MeshConnection.dataReceived,
-            Inflow.work,
+            ReceiveBuffer.work,
             Calls.serve_one,
             Serving.do,
             Hosting.do,

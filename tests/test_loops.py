@@ -35,7 +35,7 @@ ENDS = {
     "chord/walk.py RingWalk.walk": "a caller waits; once round",
     "chord/dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
     "chord/routing.py Routing.everyone": "once round",
-    "sync/comparing.py Comparing._until_done": "when nothing has changed since",
+    "sync/anti_entropy.py AntiEntropy._until_done": "when nothing has changed since",
     "sync/bulk.py fetch_all": "when all has come, or nothing more comes",
     "dictionary.py DictMixin._pages": "a caller waits; after the last page",
 }
@@ -43,10 +43,10 @@ ENDS = {
 PUT_OFF = {
     "mesh/connection.py MeshConnection.connectionMade",
     "mesh/connection.py MeshConnection.close",
-    "mesh/inflow.py Inflow._spend",
+    "mesh/receive_buffer.py ReceiveBuffer._spend",
     "mesh/limited_log.py LimitedLog._drop",
     "mesh/loop.py Loop._sleep",
-    "mesh/rounds.py Rounds.wants_flush",
+    "mesh/keepalive.py Keepalive.wants_flush",
     "mesh/service.py MeshService._close_links",
     "mesh/service.py MeshService.sleep",
     "mesh/steady.py SteadyReactor._set_soon_timer",
@@ -205,7 +205,7 @@ class RingHealed(Healed):
             "looking after links",
             "membership",
             "placing groups",
-            "reunion",
+            "ring merge",
             "seeking owners",
         }
     )
@@ -287,7 +287,7 @@ class SyncHealed(Healed):
     """Halves of a synchronized dict become one; what expires is told, and what is old forgotten."""
 
     kind = SyncService
-    loops = frozenset({"keeping connected", "looking after links", "comparing", "expiry", "forgetting"})
+    loops = frozenset({"keeping connected", "looking after links", "anti-entropy", "expiry", "forgetting"})
     settings = SyncSettings(mesh=QUICK, compare_interval_seconds=5.0, tombstone_seconds=600.0)
 
     def heal(self) -> None:

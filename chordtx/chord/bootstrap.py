@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.errors import ChordError, WrongRing
 from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.deferreds import Gate
 from chordtx.mesh.loop import Loop
-from chordtx.mesh.waiting import Gate
 
 Through = Callable[[MeshConnection], Awaitable[None]]
 Begin = Callable[[], Awaitable[None]]

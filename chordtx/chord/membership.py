@@ -14,15 +14,15 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from chordtx.chord.contacts import Contacts
 from chordtx.chord.routing import Routing, contact_of
+from chordtx.chord.rpc import Rpc
 from chordtx.config import ChordSettings, MeshSettings
 from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection
 from chordtx.mesh.calls import Method
+from chordtx.mesh.deferreds import Gate, within
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.loop import Loop, Pause, Round
-from chordtx.mesh.waiting import Gate, within
 from chordtx.ring import Ask, Changed, Contact, Effect, Notify, Nudge, PlaceSearch, RingNode, usable_contacts
 
 _NUDGED_SECONDS = 0.02
@@ -51,7 +51,7 @@ class Node(Protocol):
         """Its random source."""
 
     @property
-    def _contacts(self) -> Contacts:
+    def _rpc(self) -> Rpc:
         """Its links."""
 
     @property
@@ -152,7 +152,7 @@ class Membership:
         contacts = {contact.id: contact for contact in self._ring.successors}
         if self._ring.predecessor is not None:
             contacts[self._ring.predecessor.id] = self._ring.predecessor
-        told = [self._node._contacts.call(contact, "left") for contact in contacts.values()]
+        told = [self._node._rpc.call(contact, "left") for contact in contacts.values()]
         await DeferredList(told, consumeErrors=True)
 
     # What others ask
@@ -189,7 +189,7 @@ class Membership:
         if caller.address is None or not caller.address.reachable:
             raise NotJoined("a node that names no address cannot be in a ring: nobody could reach it")
         before = self._ring.predecessor
-        self._carry_out(self._ring.notified(self._node._contacts.member(caller)))
+        self._carry_out(self._ring.notified(self._node._rpc.member(caller)))
         after = self._ring.predecessor
         if before is not None and after is not None and before != after:
             # The one displaced has a new successor, and finds that out by asking us.
@@ -197,14 +197,14 @@ class Membership:
         return []
 
     def _nudge(self, caller: MeshConnection) -> list[object]:
-        self._node._contacts.member(caller)
+        self._node._rpc.member(caller)
         if self._loop is not None:
             self._loop.wake(_NUDGED_SECONDS)
         return []
 
     def _left(self, caller: MeshConnection) -> list[object]:
         # It says already that it stores nothing: so not from members, but from whom it concerns.
-        if not self._node._contacts.has_place(caller):
+        if not self._node._rpc.has_place(caller):
             raise NotJoined("somebody else has the link to this id")
         caller.leeching = True
         self._routing.forget(caller.id_10)
@@ -239,7 +239,7 @@ class Membership:
         self._routing.forget(contact.id)
         self._carry_out(self._ring.failed(contact.id))
 
-    # Rounds
+    # Keepalive
 
     def _keep_going(self) -> None:
         first_after_seconds = self._settings.stabilize_interval_seconds
@@ -264,7 +264,7 @@ class Membership:
 
     def _strangers(self) -> Iterable[Contact]:
         listed = {contact.id for contact in self._ring.successors}
-        return [contact_of(link) for link in self._node._contacts.members() if link.id_10 not in listed]
+        return [contact_of(link) for link in self._node._rpc.members() if link.id_10 not in listed]
 
     def _fix_finger(self) -> None:
         # A ring that fits into our links needs no fingers.
@@ -297,7 +297,7 @@ class Membership:
                     self._tell(contact, "nudge")
 
     def _tell(self, contact: Contact, method: str) -> None:
-        self._node._contacts.call(contact, method).addErrback(lambda _: None)
+        self._node._rpc.call(contact, method).addErrback(lambda _: None)
 
     async def _carry_out_ask(self, contact: Contact) -> None:
         self._asking.add(contact.id)
@@ -310,7 +310,7 @@ class Membership:
             self._asking.discard(contact.id)
             # A node that is late, on a link that is not silent, is busy. To give it up would give its work to
             # others, which would be late in turn. The next round asks again.
-            is_late = isinstance(error, CallTimeout) and self._node._contacts.is_linked(contact.id)
+            is_late = isinstance(error, CallTimeout) and self._node._rpc.is_linked(contact.id)
             if not self._stopped and not is_late:
                 self.failed(contact)
             return
@@ -321,7 +321,7 @@ class Membership:
             self._carry_out(self._ring.neighbours_answered(contact, predecessor, successors))
 
     async def _ask(self, contact: Contact) -> tuple[Contact | None, list[Contact]]:
-        call = self._node._contacts.call(contact, "neighbours")
+        call = self._node._rpc.call(contact, "neighbours")
         seconds = _SUSPECT_SECONDS + self._settings.call_timeout_seconds
         reply = await within(seconds, self._node.reactor, call, _late)
         if len(reply) != 2 or not isinstance(reply[1], list):

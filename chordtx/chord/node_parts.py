@@ -88,7 +88,7 @@ class NodeParts:
 
     def has_place(self, caller: MeshConnection) -> bool:
         """Whether this is the link to the caller's id."""
-        return self._service._contacts.has_place(caller)
+        return self._service._rpc.has_place(caller)
 
     def standing_of(self, id: int) -> Standing | None:
         """What another node has told of itself; None while there is no link to it."""
@@ -191,7 +191,7 @@ class NodeParts:
 
     def members(self) -> list[MeshConnection]:
         """Links to nodes of ours that are in a ring that this node may be in."""
-        return self._service._contacts.members()
+        return self._service._rpc.members()
 
     def is_near(self, id: int) -> bool:
         """Whether a node is a neighbour, or keeps something with this one."""
@@ -231,7 +231,7 @@ class NodeParts:
         """Whether it knows all members of the ring, and has links to all."""
         everyone, me = self._service._routing.arcs.everyone(), self.own_id()
         return everyone is not None and all(
-            contact.id == me or self._service._contacts.is_linked(contact.id) for contact in everyone
+            contact.id == me or self._service._rpc.is_linked(contact.id) for contact in everyone
         )
 
     def has_listeners(self) -> bool:
@@ -276,7 +276,7 @@ class NodeParts:
         In a ring larger than our links another node that we are linked to passes it on: the one nearest on
         the ring, for neighbours have links.
         """
-        contacts, service = self._service._contacts, self._service
+        contacts, service = self._service._rpc, self._service
         if contacts.is_linked(contact.id) or service._spreading.calls_make_links:
             contacts.ask(asker, contact, method, arguments)
             return
@@ -289,7 +289,7 @@ class NodeParts:
 
     def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
-        return self._service._contacts.call(contact, method, *arguments)
+        return self._service._rpc.call(contact, method, *arguments)
 
     def met(self, contact: Contact) -> None:
         """Remember where a node is reached."""
@@ -302,18 +302,18 @@ class NodeParts:
     def contact_of(self, id: int) -> Contact | None:
         """Where a node is reached, if that is known."""
         service = self._service
-        link = service._contacts.link(id)
+        link = service._rpc.link(id)
         if link is not None and link.address is not None and link.address.reachable:
             return contact_of(link)
         return service._routing.arcs.contact(id) or service._book.get(id)
 
     def member(self, caller: MeshConnection) -> Contact:
         """The member of the ring that calls. :raises NotJoined: when it is none."""
-        return self._service._contacts.member(caller)
+        return self._service._rpc.member(caller)
 
     def connect(self, contact: Contact) -> None:
         """Make a link to a node, in the background."""
-        if contact.id not in self._service._connecting and not self._service._contacts.is_linked(contact.id):
+        if contact.id not in self._service._connecting and not self._service._rpc.is_linked(contact.id):
             self._service._background(self._connect(contact))
 
     async def _connect(self, contact: Contact) -> None:
@@ -328,7 +328,7 @@ class NodeParts:
             pass  # it is tried again with the next word for it
         finally:
             service._connecting.discard(contact.id)
-        if has_ended and not service._contacts.is_linked(contact.id):
+        if has_ended and not service._rpc.is_linked(contact.id):
             service._placement.ended(contact.id)
             if service._hosting is not None:
                 service._hosting.lost(node_id_of(contact.id), has_ended=True)
@@ -342,7 +342,7 @@ class NodeParts:
 
     def is_linked(self, id: NodeId) -> bool:
         """Whether a node can be reached at this moment."""
-        return self._service._contacts.is_linked(int.from_bytes(id, "big"))
+        return self._service._rpc.is_linked(int.from_bytes(id, "big"))
 
     def may_lead(self, id: NodeId) -> bool:
         """Whether a node can be reached, and stays for now."""
@@ -351,7 +351,7 @@ class NodeParts:
 
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""
-        link = self._service._contacts.link(int.from_bytes(id, "big"))
+        link = self._service._rpc.link(int.from_bytes(id, "big"))
         return link is not None and link.has_unsent
 
     def are_working(self) -> bool:
@@ -361,7 +361,7 @@ class NodeParts:
     def send_frame(self, to: NodeId, frame: bytes) -> None:
         """Send a frame of groups to a node, if there is a link; else make one."""
         number = int.from_bytes(to, "big")
-        link = self._service._contacts.link(number)
+        link = self._service._rpc.link(number)
         if link is not None and not link.closed:
             link.light.send_groups(frame)
             return

@@ -13,7 +13,7 @@ from chordtx.ring import Contact
 if TYPE_CHECKING:
     from chordtx.chord.health import Health
     from chordtx.chord.hosting import Hosting
-    from chordtx.chord.kept_folder import KeptFolder
+    from chordtx.chord.node_folder import NodeFolder
     from chordtx.chord.operating import Operating
     from chordtx.chord.ring_identity import RingIdentity
     from chordtx.chord.walk import RingWalk
@@ -29,7 +29,7 @@ class RingView(MeshService):
         _chord_settings: ChordSettings
         _hosting: Hosting | None
         _identity: RingIdentity | None
-        _kept: KeptFolder
+        _kept: NodeFolder
         _legacy: LegacyPeers
         _operating: Operating
         _ring: RingNode

@@ -21,20 +21,20 @@ from twisted.logger import Logger
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
-from chordtx.chord.contacts import Contacts
 from chordtx.chord.departure import Departure
 from chordtx.chord.dictionary import RingDict
 from chordtx.chord.hosting import Hosting
-from chordtx.chord.kept_folder import KeptFolder, OpenFolder, opens
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
+from chordtx.chord.node_folder import NodeFolder, OpenFolder, opens
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.operating import Operating
 from chordtx.chord.placement import OWNER_SECONDS, ROUND_SECONDS, Placement
-from chordtx.chord.reunion import Reunion
 from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
+from chordtx.chord.ring_merge import RingMerge
 from chordtx.chord.ring_view import RingView
 from chordtx.chord.routing import Routing, contact_of
+from chordtx.chord.rpc import Rpc
 from chordtx.chord.serving import Serving
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
@@ -45,12 +45,12 @@ from chordtx.group.configuration import Member
 from chordtx.legacy import LegacyPeers
 from chordtx.mesh import Address, MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings
+from chordtx.mesh.deferreds import Gate, Shared, within
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.life import Phase
 from chordtx.mesh.loop import Loop
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.steady import lease_clock_of
-from chordtx.mesh.waiting import Gate, Shared, within
 from chordtx.ring import Contact, RingNode
 from chordtx.wire import Message, flags, node_id
 
@@ -82,7 +82,7 @@ class ChordService(RingDict, RingView):
     _log = Logger()
     _keeps_messages = False
     _event_names = (*MeshService._event_names, "add", "delete")
-    _seeks_lost = False  # the ring has its own ways, see Reunion
+    _seeks_lost = False  # the ring has its own ways, see RingMerge
     _joins_by_a_link = False  # see Joining
 
     def __init__(
@@ -120,14 +120,14 @@ class ChordService(RingDict, RingView):
         self._hosting: Hosting | None = None
         self._placing: Loop | None = None
         self._seeking: Loop | None = None
-        self._contacts = Contacts(self, self._chord_settings.call_timeout_seconds)
+        self._rpc = Rpc(self, self._chord_settings.call_timeout_seconds)
         self._started = []
         self._has_run = False
         self._left = Gate()
         self._leaving = self._stopping = False
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
-        self._kept = KeptFolder(self.reactor, open_folder, self._known_addresses)
+        self._kept = NodeFolder(self.reactor, open_folder, self._known_addresses)
         self._node = NodeParts(self)
         self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
         self._standings = Standings(self._node)
@@ -150,11 +150,9 @@ class ChordService(RingDict, RingView):
 
     def _put_together(self) -> None:
         settings = self._chord_settings
-        self._routing = Routing(
-            self._ring, settings, self._contacts.members, self._contacts.call, self._node.seconds
-        )
+        self._routing = Routing(self._ring, settings, self._rpc.members, self._rpc.call, self._node.seconds)
         self._membership = self._new_membership()
-        self._reunion = Reunion(self, self._ring, self._membership, settings)
+        self._ring_merge = RingMerge(self, self._ring, self._membership, settings)
         chain_length = settings.successors_max + 1
         self._leaders = Leaders(self._routing, lambda: self._identity, self._node.contact_of, chain_length)
         self._client = GroupClient(
@@ -334,7 +332,7 @@ class ChordService(RingDict, RingView):
     def _keep_our_place(self) -> None:
         self._tell_state(leeching=False)
         self._standings.tell_all()
-        self._reunion.keep_looking()
+        self._ring_merge.keep_looking()
         self._placing = self._keep("placing groups", self._place, lambda: ROUND_SECONDS / 4)
         self._seeking = self._keep("seeking owners", self._seek, lambda: OWNER_SECONDS)
 
@@ -370,7 +368,7 @@ class ChordService(RingDict, RingView):
         await self._kept.close()
 
     def _stop_keeping_our_place(self) -> None:
-        self._reunion.stop()
+        self._ring_merge.stop()
         self._membership.stop()
         for loop in (self._placing, self._seeking):
             if loop is not None:
@@ -421,7 +419,7 @@ class ChordService(RingDict, RingView):
         if not self.leeching:
             self._ring.me = Contact(self.id_10, *self.out_addr)
             self._membership = self._new_membership()  # the one before has said goodbye
-            self._reunion = Reunion(self, self._ring, self._membership, self._chord_settings)
+            self._ring_merge = RingMerge(self, self._ring, self._membership, self._chord_settings)
             if self._hosting is None:
                 self._host()
             self._look_for_ring()
@@ -475,7 +473,7 @@ class ChordService(RingDict, RingView):
 
     def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
-        self._contacts.link_opened(link)
+        self._rpc.link_opened(link)
         if link.ours:
             self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
@@ -501,7 +499,7 @@ class ChordService(RingDict, RingView):
 
     def _link_closed(self, link: MeshConnection, reason: Exception) -> None:
         """See :class:`~chordtx.MeshService`."""
-        if not self._contacts.link_closed(link) or self._legacy.link_closed(link):
+        if not self._rpc.link_closed(link) or self._legacy.link_closed(link):
             return
         is_refused = self._standings.link_closed(link)
         self._leaders.lost(link.id_10)

@@ -11,14 +11,14 @@ from twisted.internet.interfaces import IReactorTime
 
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
-from chordtx.chord.contacts import Contacts
 from chordtx.chord.hosting import Hosting
-from chordtx.chord.kept_folder import KeptFolder
 from chordtx.chord.leaders import Leaders
 from chordtx.chord.membership import Membership
+from chordtx.chord.node_folder import NodeFolder
 from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.routing import Routing
+from chordtx.chord.rpc import Rpc
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
 from chordtx.config import ChordSettings
@@ -84,11 +84,11 @@ class Service(Protocol):
     _book: dict[int, Contact]
     _chord_settings: ChordSettings
     _connecting: set[int]
-    _contacts: Contacts
+    _rpc: Rpc
     _hosting: Hosting | None
     _identity: RingIdentity | None
     _joining: Bootstrap
-    _kept: KeptFolder
+    _kept: NodeFolder
     _leaders: Leaders
     _lease_clock: Callable[[], float]
     _leaving: bool

@@ -24,10 +24,10 @@ from chordtx.legacy.records import Records
 from chordtx.legacy.step import InStep
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
 from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.hearsay import believed
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.status import kind_of
-from chordtx.mesh.waiting import within
 from chordtx.ring import Contact, distance
 from chordtx.wire import Message, flags
 

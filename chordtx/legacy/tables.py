@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred, fail
 
 from chordtx.errors import ChordError, ProtocolError
 from chordtx.mesh import CallTimeout, MeshConnection, PeerLost
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.handshake import as_text
-from chordtx.mesh.waiting import within
 from chordtx.ring import HASHES, SIZE, table_positions
 from chordtx.wire import Message, decode_id, encode_id, flags
 

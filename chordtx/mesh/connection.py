@@ -25,13 +25,13 @@ from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet, with
 from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Asker, Calls
 from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, SameId, methods_from_wire
-from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.light import LightSender
 from chordtx.mesh.liveness import Liveness, Verdict
-from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.quota import Quota
+from chordtx.mesh.receive_buffer import ReceiveBuffer
 from chordtx.mesh.round_trip import RoundTrip
+from chordtx.mesh.send_buffer import SendBuffer
 from chordtx.wire import Codec, ExpandsTooMuch, Light, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0
@@ -115,11 +115,11 @@ class MeshConnection(Protocol):
         self._codec = Codec(
             settings.limits, owner._methods_offered, settings.compress_bytes_min, has_greeted=False
         )
-        bounds = owner._bounds
-        self._outbox = Outbox(settings.send_buffer_bytes_max, bounds.unsent, owner.reactor.seconds, self)
+        reactor, bounds = owner.reactor, owner._bounds
+        self._send_buffer = SendBuffer(settings.send_buffer_bytes_max, bounds.unsent, reactor.seconds, self)
         per_second = settings.decoded_bytes_per_second_max
-        quota = Quota(per_second, per_second)
-        self._inflow = Inflow(owner.reactor, self._codec, bounds.turns, quota, bounds.unfinished, self)
+        quota, pool = Quota(per_second, per_second), bounds.unfinished
+        self._receive_buffer = ReceiveBuffer(reactor, self._codec, bounds.turns, quota, pool, self)
         self._handshake: Handshake | None = Handshake(
             owner.id,
             owner._own_address(),
@@ -153,8 +153,8 @@ class MeshConnection(Protocol):
             transport.setTcpNoDelay(True)
         if self.outgoing:  # we may have dialled a name: what counts is where it led
             self.remote_host = str(getattr(transport.getPeer(), "host", self.remote_host))
-        self._outbox.attach(transport)
-        self._inflow.attach(transport)
+        self._send_buffer.attach(transport)
+        self._receive_buffer.attach(transport)
         self._liveness.heard(self.owner.reactor.seconds())
         seconds = self.owner.settings.handshake_timeout_seconds
         self._timer = self.owner.reactor.callLater(seconds, self._handshake_timed_out)
@@ -169,10 +169,10 @@ class MeshConnection(Protocol):
         self._liveness.heard(self.owner.reactor.seconds())
         if self.id is None and len(self._began_with) < len(_TLS_BEGINS):
             self._began_with += data[: len(_TLS_BEGINS)]
-        self._inflow.received(data)
+        self._receive_buffer.received(data)
 
     def reading_failed(self, error: Exception) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         if isinstance(error, ProtocolError):
             self.refuse(self._explained(error))
         else:
@@ -193,9 +193,9 @@ class MeshConnection(Protocol):
         if not isinstance(error, Exception):
             error = ConnectionDone()
         self._stop_timer()
-        self._inflow.stop()
+        self._receive_buffer.stop()
         self.owner._bounds.unsent.forget(self)
-        self._outbox.discard()
+        self._send_buffer.discard()
         # First the owner: calls that fail now can be made again over a link that takes this one's place.
         self.owner._connection_closed(self, error)
         self.calls.lost(error)
@@ -223,7 +223,7 @@ class MeshConnection(Protocol):
         if self.transport is not None:
             transport: Any = self.transport
             self._timer = self.owner.reactor.callLater(_CLOSE_SECONDS_MAX, transport.abortConnection)
-            self._outbox.finish(transport.loseConnection)
+            self._send_buffer.finish(transport.loseConnection)
         self.calls.lost(reason)
 
     def part(self, reason: Exception) -> None:
@@ -236,7 +236,7 @@ class MeshConnection(Protocol):
     def abort(self, reason: Exception) -> None:
         """End the link at once: the peer is dead, silent or does not read."""
         self._ended(reason)
-        self._outbox.discard()
+        self._send_buffer.discard()
         if self.transport is not None:
             transport: Any = self.transport
             transport.abortConnection()
@@ -247,7 +247,7 @@ class MeshConnection(Protocol):
         self.closed = True
         self.close_reason = without_traceback(reason)
         self._stop_timer()
-        self._inflow.stop()
+        self._receive_buffer.stop()
         self.owner._bounds.unsent.forget(self)
         return True
 
@@ -260,11 +260,11 @@ class MeshConnection(Protocol):
             self.close(error)
 
     def floods(self) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         self.owner._limited_log.info("{connection} floods us, and is slowed down", connection=self)
 
     def takes_too_much(self) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         self.cut(ProtocolError("a frame was begun and not finished, and there are too many of them"))
 
     def cut(self, error: Exception) -> None:
@@ -273,19 +273,19 @@ class MeshConnection(Protocol):
         self.abort(error)
 
     def overflowed(self) -> None:
-        """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
+        """See :class:`~chordtx.mesh.send_buffer.OutboxLink`."""
         self.cut(ProtocolError("the peer does not read what it is sent"))
 
     def sent_on(self) -> None:
-        """See :class:`~chordtx.mesh.outbox.OutboxLink`."""
+        """See :class:`~chordtx.mesh.send_buffer.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
-        if self.calls.unserved and self._outbox.waiting_bytes <= _UNREAD_BYTES_MAX:
-            self._inflow.go_on()
+        if self.calls.unserved and self._send_buffer.waiting_bytes <= _UNREAD_BYTES_MAX:
+            self._receive_buffer.go_on()
 
     @property
     def has_unsent(self) -> bool:
         """Whether something waits to be sent."""
-        return self._outbox.waiting_bytes > 0
+        return self._send_buffer.waiting_bytes > 0
 
     @property
     def is_member(self) -> bool:
@@ -318,12 +318,12 @@ class MeshConnection(Protocol):
         if message.type != flags.RENEGOTIATE:
             self._last_sent = message if len(message.body) <= _RESENT_BYTES_MAX else None
         for part in self._codec.encode_parts(message, plain):
-            self._outbox.write(part)
+            self._send_buffer.write(part)
 
     def write(self, data: bytes) -> None:
         """See :class:`~chordtx.mesh.light.LightLink`."""
         if not self.closed:
-            self._outbox.write(data)
+            self._send_buffer.write(data)
 
     def call(self, method: str, *arguments: Any, timeout_seconds: float) -> Deferred[list[Any]]:
         """Ask one of our own nodes; see :meth:`chordtx.mesh.calls.Calls.call`."""
@@ -350,19 +350,19 @@ class MeshConnection(Protocol):
         if self.closed or excused:
             return
         if self._waits_for_room_since is not None:
-            self._inflow.go_on()
+            self._receive_buffer.go_on()
         if (
             self.ours
             and not self.calls.are_waiting
-            and self._inflow.unfinished_since is None
+            and self._receive_buffer.unfinished_since is None
             and now - self._liveness.heard_at < self.owner._ping_interval_seconds(self)
         ):
             return  # heard from just now, and nothing is awaited: as with most links most of the time
         self.calls.expire(now)
         half_open_seconds_max = self.owner.settings.half_open_seconds_max
-        if self.id is None or self._inflow.is_waiting:
+        if self.id is None or self._receive_buffer.is_waiting:
             return
-        began_at = self._inflow.unfinished_since
+        began_at = self._receive_buffer.unfinished_since
         if began_at is not None and now - began_at > half_open_seconds_max:
             self.cut(ProtocolError("a frame was begun and not finished"))
         else:
@@ -419,11 +419,11 @@ class MeshConnection(Protocol):
 
     def hold(self) -> None:
         """Handle nothing that comes, for now."""
-        self._inflow.hold()
+        self._receive_buffer.hold()
 
     def release(self) -> None:
         """Handle what has come, and what comes."""
-        self._inflow.release()
+        self._receive_buffer.release()
 
     def ask_for_peers(self) -> None:
         """Ask the peer who else there is."""
@@ -432,7 +432,7 @@ class MeshConnection(Protocol):
     # What comes
 
     def deliver(self, message: Message | Light) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         if isinstance(message, Message):
             self._deliver(message)
         elif message.flag == flags.CALL:
@@ -471,7 +471,7 @@ class MeshConnection(Protocol):
             self.owner._message_received(self, message)
 
     def serve(self, until_turn_is_over: bool) -> bool:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         calls, owner = self.calls, self.owner
         if not calls.unserved:
             return False
@@ -484,7 +484,7 @@ class MeshConnection(Protocol):
         return False
 
     def worked(self) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         if self.calls.are_gathering:
             try:
                 self.calls.flush()
@@ -496,10 +496,10 @@ class MeshConnection(Protocol):
 
         Else peers that read well, and ask for much, would cause each other to be cut.
         """
-        outbox, unsent = self._outbox, self.owner._bounds.unsent
-        if outbox.waiting_bytes > _UNREAD_BYTES_MAX:
+        buffer, unsent = self._send_buffer, self.owner._bounds.unsent
+        if buffer.waiting_bytes > _UNREAD_BYTES_MAX:
             return False
-        if not outbox.expected_bytes or self.is_member or unsent.has_room(outbox.expected_bytes):
+        if not buffer.expected_bytes or self.is_member or unsent.has_room(buffer.expected_bytes):
             self._waits_for_room_since = None
             return True
         now = self.owner.reactor.seconds()
@@ -509,12 +509,12 @@ class MeshConnection(Protocol):
         ):
             self._waits_for_room_since = None
             return True
-        unsent.wait(self, outbox.expected_bytes)
+        unsent.wait(self, buffer.expected_bytes)
         return False
 
     def room_made(self) -> None:
         """See :class:`~chordtx.mesh.pool.Waiter`."""
-        self._inflow.go_on()
+        self._receive_buffer.go_on()
 
     def _replies_received(self, payload: Sequence[Any]) -> None:
         if len(payload) < 3:
@@ -556,7 +556,7 @@ class MeshConnection(Protocol):
         self._codec.peer_offers(methods, never_plain=self.dialect is Dialect.STR)
 
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
-        """See :class:`~chordtx.mesh.inflow.InflowLink`: let the peer send that again, plain, as the rest."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`: it is to send that, and the rest, plain."""
         self.owner._limited_log.info(
             "{connection} is asked to send plain: {error}", connection=self, error=str(error)
         )

@@ -23,10 +23,10 @@ from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet, without_
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.deferreds import Shared, within
 from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.names import Names, ReactorWithNames
 from chordtx.mesh.unreachable import as_chord_error
-from chordtx.mesh.waiting import Shared, within
 
 _FAILURES_MAX = 100
 #: How many connect_timeout_seconds an attempt may take: a name is looked up, and its addresses are tried.

@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 from chordtx.errors import NotJoined, ProtocolError, Stopped
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.handshake import Dialect, as_text, number_of_id
 from chordtx.mesh.hearsay import believed
 from chordtx.mesh.peer_exchange import peer_from_wire
 from chordtx.mesh.unreachable import Unreachable, as_chord_error
-from chordtx.mesh.waiting import within
 from chordtx.wire import Message, flags
 
 _TIMEOUT_SECONDS = 10.0

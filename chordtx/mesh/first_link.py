@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from chordtx.errors import ChordError, NotJoined
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.waiting import Gate
+from chordtx.mesh.deferreds import Gate
 
 _LOOK_SECONDS = 0.1
 

@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 
 from chordtx.config import MeshSettings
 from chordtx.mesh.connection import MeshConnection
+from chordtx.mesh.deferreds import awaited
 from chordtx.mesh.events import Work, close, work_of
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import awaited
 
 UserHandler = Callable[[ReceivedMessage, MeshConnection], Any]
 

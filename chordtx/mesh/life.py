@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError, NotJoined, Stopped
-from chordtx.mesh.waiting import Gate, Shared
+from chordtx.mesh.deferreds import Gate, Shared
 
 
 class Phase(enum.Enum):

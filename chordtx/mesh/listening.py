@@ -10,8 +10,8 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from chordtx.mesh.address import Address
+from chordtx.mesh.deferreds import Shared
 from chordtx.mesh.endpoints import NOWHERE, Listen, Outward, everywhere, nowhere
-from chordtx.mesh.waiting import Shared
 
 
 class Listening:

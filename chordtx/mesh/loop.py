@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.logger import Logger
 
 from chordtx.errors import ChordError
-from chordtx.mesh.waiting import awaited
+from chordtx.mesh.deferreds import awaited
 
 #: What is done once; True means that there is no more to do.
 Round = Callable[[], Awaitable[bool | None] | bool | None]
@@ -25,7 +25,7 @@ _EXPECTED = (ChordError, ConnectError, ConnectionClosed, OSError, CancelledError
 
 
 class Loop:
-    """Rounds, one after the other.
+    """Keepalive, one after the other.
 
     A round that fails is logged: each kind of error once in a while. The next round comes after a pause that
     grows with each failure. So no error ends the loop: it ends with its service, by :meth:`stop`, or when a

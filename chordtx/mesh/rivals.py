@@ -24,9 +24,9 @@ from twisted.internet.defer import Deferred
 from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.filing import Filing
 from chordtx.mesh.hearsay import DialLimits, believed
 from chordtx.mesh.limited_log import LimitedLog
+from chordtx.mesh.link_table import LinkTable
 
 _LOOK_SECONDS = 0.1
 _VERIFIED_FOR_SECONDS = 10.0
@@ -57,19 +57,19 @@ class _Dials(Protocol):
 class Rivals:
     """One node's decisions.
 
-    :param mesh: the service. :param filing: its links. :param limits: knows which addresses people gave.
+    :param mesh: the service. :param links: its links. :param limits: knows which addresses people gave.
     """
 
-    def __init__(self, mesh: _Mesh, filing: Filing, dialing: _Dials, limits: DialLimits) -> None:
+    def __init__(self, mesh: _Mesh, links: LinkTable, dialing: _Dials, limits: DialLimits) -> None:
         self._mesh = mesh
-        self._filing = filing
+        self._link_table = links
         self._dialing = dialing
         self._limits = limits
         self._verified_at: dict[int, float] = {}
 
     def takes_over_at_once(self, newcomer: MeshConnection, filed: MeshConnection) -> bool:
         """Whether there is nothing to wait for: it outranks the other, and we are to say so."""
-        return self._outranks(newcomer, filed) and self._filing.decides(newcomer)
+        return self._outranks(newcomer, filed) and self._link_table.decides(newcomer)
 
     def _outranks(self, newcomer: MeshConnection, filed: MeshConnection) -> bool:
         """Rule 3. (What people gave counts as much: they know who is there.)"""
@@ -92,7 +92,7 @@ class Rivals:
             self._mesh._limited_log.info(text, old=filed, new=newcomer)
             filed.abort(TimeoutError("the peer is silent, and has connected anew"))
             return
-        if newcomer.outgoing != filed.outgoing and not self._filing.decides(newcomer):
+        if newcomer.outgoing != filed.outgoing and not self._link_table.decides(newcomer):
             await self._look(newcomer, filed, _WAITS_FOR_THE_GREATER * looks, lambda: False)
         if _is_decided(newcomer, filed):
             return

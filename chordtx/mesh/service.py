@@ -2,8 +2,8 @@
 
 :class:`MeshService` hands each message to the handler of its sub-flag, and puts the parts together:
 :class:`~chordtx.mesh.listening.Listening` and :class:`~chordtx.mesh.dialing.Dialing` open links,
-:class:`~chordtx.mesh.filing.Filing` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads what is
-for everyone, :class:`~chordtx.mesh.peer_exchange.PeerExchange` tells and hears who else is there,
+:class:`~chordtx.mesh.link_table.LinkTable` keeps them, :class:`~chordtx.mesh.broadcasts.Broadcasts` spreads
+what is for everyone, :class:`~chordtx.mesh.peer_exchange.PeerExchange` tells and hears who else is there,
 :class:`~chordtx.mesh.finding.Finding` finds nodes by their ids, and
 :class:`~chordtx.mesh.inbox.Inbox` holds what users are sent.
 :class:`~chordtx.ChordService` extends it: it adds handlers, methods and what to do when a link opens or
@@ -44,26 +44,26 @@ from chordtx.mesh.calls import Method
 from chordtx.mesh.common_clock import CommonClock
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.deduplication import SeenBroadcasts
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.dialing import Dialing
 from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.events import EventEmitter
-from chordtx.mesh.filing import Filing
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.first_link import FirstLink
 from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits
 from chordtx.mesh.inbox import Inbox
+from chordtx.mesh.keepalive import Keepalive
 from chordtx.mesh.life import Life, Phase
 from chordtx.mesh.limited_log import LimitedLog
+from chordtx.mesh.link_table import LinkTable
 from chordtx.mesh.listening import Listening
 from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.messaging import FlagHandler, Messaging
 from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.mesh.rivals import Rivals
-from chordtx.mesh.rounds import Rounds
 from chordtx.mesh.status import status_of_link
 from chordtx.mesh.steady import steady, wall_clock_of
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import within
 from chordtx.wire import decode_id, flags, node_id, offered, protocol_id
 
 T = TypeVar("T")
@@ -139,17 +139,17 @@ class MeshService(Messaging, Service):
         self._methods: dict[str, Method] = {"ping": lambda caller: [], "farewell": _farewell}
         self.awaiting_ids: list[MeshConnection] = []
         self._refused: list[Exception] = []
-        self._filing = Filing(self.id_10)
-        self.routing_table = self._filing.table
+        self._link_table = LinkTable(self.id_10)
+        self.routing_table = self._link_table.table
         self._life = Life(self._start, self._port_opened, self._stop, self._log)
-        self._rounds = Rounds(reactor, self._tasks, self._bounds.turns, self._filing.links)
+        self._keepalive = Keepalive(reactor, self._tasks, self._bounds.turns, self._link_table.links)
         self._bounds.turns.when_worked(self._links_worked)
         self._first_link = FirstLink(
             self, self._bootstrap, self._life.joined, self.settings.first_link_timeout_seconds
         )
         self._limits = DialLimits(self._bootstrap)
         self._dialing = Dialing(self, encryption == "SSL", self._limits)
-        self._rivals = Rivals(self, self._filing, self._dialing, self._limits)
+        self._rivals = Rivals(self, self._link_table, self._dialing, self._limits)
         self._exchange = PeerExchange(self, self._bootstrap, self._limits)
         self._finding = Finding(self)
         self._inbox = Inbox(self.settings, self._tasks, self._limited_log, self._keeps_messages)
@@ -157,7 +157,7 @@ class MeshService(Messaging, Service):
             self.settings.remembered_broadcasts_max, self.settings.broadcast_age_seconds_max
         )
         self._missed = MissedBroadcasts(self)
-        common_clock = CommonClock(reactor.seconds, self._wall_clock, self._filing.links)
+        common_clock = CommonClock(reactor.seconds, self._wall_clock, self._link_table.links)
         self._broadcasts = Broadcasts(
             self, self._seen, common_clock.seconds, self._handle, self._missed.passed_on
         )
@@ -213,7 +213,7 @@ class MeshService(Messaging, Service):
         self._missed.begin()
         self._dialing.start()
         self._tasks.restart()
-        self._rounds.start()
+        self._keepalive.start()
         self._prepare()
         await self._listening.open()
         self._log.info("running as {id}", id=self.id)
@@ -259,7 +259,7 @@ class MeshService(Messaging, Service):
         self._finding.stop()
         self._dialing.stop()
         await self._or_logged(self._listening.close())
-        self._rounds.stop()
+        self._keepalive.stop()
         await self._or_logged(self._close_links())
         self._bounds.turns.stop()
         await self._or_logged(self._finish())
@@ -314,7 +314,7 @@ class MeshService(Messaging, Service):
 
         :raises ProtocolError: when it is none.
         """
-        self.id_10 = self._filing.number = decode_id(id, bits_max=384)
+        self.id_10 = self._link_table.number = decode_id(id, bits_max=384)
         self.id = id
 
     def _remember(self, addresses: Iterable[Address]) -> None:
@@ -506,12 +506,12 @@ class MeshService(Messaging, Service):
     def _connection_opened(self, connection: MeshConnection) -> None:
         """A handshake is through: file the link, unless there is another one to the same peer."""
         self.awaiting_ids.remove(connection)
-        other = self._filing.other_than(connection)
+        other = self._link_table.other_than(connection)
         if other is None or self._rivals.takes_over_at_once(connection, other):
             self._file(connection)
             return
         connection.settle(other)
-        if self._filing.wait(connection):
+        if self._link_table.wait(connection):
             connection.hold()
             self._background(self._rivals.decide(connection, other))
         else:
@@ -520,7 +520,7 @@ class MeshService(Messaging, Service):
     def _file(self, connection: MeshConnection) -> None:
         """Make a link the one to its peer."""
         was_empty = not self.routing_table
-        replaced = self._filing.put(connection)
+        replaced = self._link_table.put(connection)
         self._exchange.greeted(connection)
         self._link_opened(connection)
         self._exchange.tell(connection)
@@ -554,7 +554,7 @@ class MeshService(Messaging, Service):
             done.callback(None)
 
     def _unfile(self, connection: MeshConnection, reason: Exception) -> None:
-        was_filed, spare = self._filing.remove(connection)
+        was_filed, spare = self._link_table.remove(connection)
         if spare is not None:
             self._file(spare)
         elif was_filed:
@@ -566,15 +566,15 @@ class MeshService(Messaging, Service):
 
     def _links_worked(self) -> None:
         """What came over some link was handled: send what that has given."""
-        self._rounds.flush()
+        self._keepalive.flush()
 
     def _flush_calls(self) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
-        self._rounds.flush()
+        self._keepalive.flush()
 
     def _wants_flush(self, connection: MeshConnection) -> None:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
-        self._rounds.wants_flush(connection)
+        self._keepalive.wants_flush(connection)
 
 
 def _farewell(caller: MeshConnection) -> list[Any]:

@@ -32,7 +32,7 @@ class ArcTable:
         self.epoch = 0
         self._capacity = capacity
         self._ids: list[int] = []  # sorted
-        self._contacts: dict[int, Contact] = {}  # the one not heard of for longest first
+        self._rpc: dict[int, Contact] = {}  # the one not heard of for longest first
         self._starts: dict[int, int] = {}  # only those known
         self._doubted: set[int] = set()
         self._everyone: tuple[Contact, ...] | None = None
@@ -70,9 +70,9 @@ class ArcTable:
 
     def forget(self, id: int) -> None:
         """The member with this id is gone. Nobody inherits its arc until somebody says so."""
-        if id not in self._contacts:
+        if id not in self._rpc:
             return
-        del self._contacts[id]
+        del self._rpc[id]
         del self._ids[bisect_left(self._ids, id)]
         self._starts.pop(id, None)
         self._doubted.discard(id)
@@ -82,7 +82,7 @@ class ArcTable:
 
     def contact(self, id: int) -> Contact | None:
         """Where a member is reached, if it is known."""
-        return self._contacts.get(id)
+        return self._rpc.get(id)
 
     def owner(self, position: int) -> Contact | None:
         """:returns: the member that owns ``position``, or None when that is not certain."""
@@ -92,7 +92,7 @@ class ArcTable:
         start = self._starts.get(nearest_id)
         if start is None or not in_arc(position, start, nearest_id):
             return None
-        return self._contacts[nearest_id]
+        return self._rpc[nearest_id]
 
     def following(self, id: int) -> Contact | None:
         """:returns: the member whose arc starts at ``id`` (in a ring of one, itself), or None when
@@ -100,11 +100,11 @@ class ArcTable:
         if not self._ids:
             return None
         next_id = self._next_id(id)
-        return self._contacts[next_id] if self._starts.get(next_id) == id else None
+        return self._rpc[next_id] if self._starts.get(next_id) == id else None
 
     def contacts(self) -> tuple[Contact, ...]:
         """:returns: every member known, by id, whether its arc is known or not."""
-        return tuple(self._contacts[id] for id in self._ids)
+        return tuple(self._rpc[id] for id in self._ids)
 
     def everyone(self) -> tuple[Contact, ...] | None:
         """:returns: all members of the ring, by id; None when that is not certain."""
@@ -132,8 +132,8 @@ class ArcTable:
 
     def _name(self, contact: Contact) -> None:
         """``contact`` was named just now: known, no longer in doubt, and the last to be crowded out."""
-        known = self._contacts.pop(contact.id, None)
-        self._contacts[contact.id] = contact
+        known = self._rpc.pop(contact.id, None)
+        self._rpc[contact.id] = contact
         self._doubted.discard(contact.id)
         if known is None:
             self._insert(contact.id)
@@ -145,7 +145,7 @@ class ArcTable:
             self._cut(self._next_id(id), id)
         insort(self._ids, id)
         if len(self._ids) > self._capacity:
-            self.forget(next(iter(self._contacts)))
+            self.forget(next(iter(self._rpc)))
 
     def _cut(self, id: int, at: int) -> None:
         start = self._starts.get(id)

@@ -215,7 +215,7 @@ class RingModel:
 
     def _list_from(self, id: int, named: Ids) -> Ids:
         """The list that a node has when it believes all that was named."""
-        return tuple(contact.id for contact in chain(id, self._contacts(named), self.list_length)[0])
+        return tuple(contact.id for contact in chain(id, self._rpc(named), self.list_length)[0])
 
     # What messages do
 
@@ -240,7 +240,7 @@ class RingModel:
             else:
                 self.broken += node.check()
 
-    def _contacts(self, ids: Sequence[int]) -> tuple[Contact, ...]:
+    def _rpc(self, ids: Sequence[int]) -> tuple[Contact, ...]:
         return tuple([self.contacts[id] for id in ids])
 
     def _asked(self, message: Message) -> None:
@@ -257,7 +257,7 @@ class RingModel:
         if node is None:
             return
         predecessor = None if message.predecessor is None else self.contacts[message.predecessor]
-        by, successors = self.contacts[message.about], self._contacts(message.successors)
+        by, successors = self.contacts[message.about], self._rpc(message.successors)
         effects = node.neighbours_answered(by, predecessor, successors)
         self._note_told(node, message)
         self.do(node, effects)
@@ -329,7 +329,7 @@ class RingModel:
         if node is None or search is None:
             return
         predecessor = None if message.predecessor is None else self.contacts[message.predecessor]
-        by, successors = self.contacts[message.about], self._contacts(message.successors)
+        by, successors = self.contacts[message.about], self._rpc(message.successors)
         named = search.answered(by, predecessor, successors)
         if search.found is not None:
             self._place_found(node, *search.found)

@@ -2,7 +2,7 @@
 
 :class:`SyncService` puts the parts together: :class:`~chordtx.sync.replica.Replica` has the entries,
 :class:`~chordtx.sync.entry.Rules` say what may be written, broadcasts carry each change to everyone,
-:class:`~chordtx.sync.comparing.Comparing` finds out what they have missed, and
+:class:`~chordtx.sync.anti_entropy.AntiEntropy` finds out what they have missed, and
 :class:`~chordtx.sync.legacy_peers.LegacyNeighbours` deals with py2p and js2p nodes.
 
 What is sent: ``store [11, key, value, note]`` and ``delta [17, key, map, note]``; legacy peers read it
@@ -24,8 +24,8 @@ from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings, check_subnet
 from chordtx.mesh.handshake import as_text, number_of_id
+from chordtx.sync.anti_entropy import AntiEntropy
 from chordtx.sync.clock import HybridClock
-from chordtx.sync.comparing import Comparing
 from chordtx.sync.entry import Entry, Meta, Rules, joined, lease_from_wire
 from chordtx.sync.lease import Lease
 from chordtx.sync.legacy_peers import LegacyNeighbours
@@ -104,7 +104,7 @@ class SyncService(DictMixin, MeshService):
             self._replica, self._wall_ms, lambda _, packed: self._unpacked(packed)
         )
         self.metadata: Mapping[bytes, Meta] = View(self._replica, self._wall_ms, lambda entry, _: entry.meta)
-        self._comparing = Comparing(
+        self._anti_entropy = AntiEntropy(
             self, self._replica, self._sync_settings.compare_interval_seconds, self._copy_received
         )
         self._legacy = LegacyNeighbours(self, self._replica)
@@ -116,7 +116,7 @@ class SyncService(DictMixin, MeshService):
     def _port_opened(self) -> None:
         """See :class:`~chordtx.MeshService`."""
         super()._port_opened()
-        self._comparing.go_on()
+        self._anti_entropy.go_on()
         self._keep("expiry", self._tell_expired, lambda: _LOOK_SECONDS, _LOOK_SECONDS)
         seconds = self._sync_settings.tombstone_seconds / _FORGETS_IN_TOMBSTONE_TIME
         self._keep("forgetting", self._forget, lambda: seconds, seconds)
@@ -131,14 +131,14 @@ class SyncService(DictMixin, MeshService):
     async def _catch_up(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`."""
         if link.ours:
-            await self._comparing.compared(link)
+            await self._anti_entropy.compared(link)
 
     def _link_opened(self, link: MeshConnection) -> None:
         """See :class:`~chordtx.MeshService`: a new neighbour catches up, and so do we."""
         if not link.ours:
             self._legacy.link_opened(link)
         elif link.outgoing:
-            self._comparing.begin(link)
+            self._anti_entropy.begin(link)
 
     def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.MeshService`."""
@@ -322,7 +322,7 @@ class SyncService(DictMixin, MeshService):
         lease, version = decided
         if self._take(key, Entry(lease, Record(version, blob)), link):
             # Nobody else tells others: a legacy peer whispers what it has to its neighbours only.
-            self._comparing.spread(link)
+            self._anti_entropy.spread(link)
             self._spread_to_old(key, link)
 
     def _copy_received(self, key: bytes, entry: Entry, link: MeshConnection) -> bool:

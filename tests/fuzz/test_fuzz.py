@@ -18,8 +18,8 @@ from chordtx.config import Limits
 from chordtx.group.frames import from_wire
 from chordtx.group.messages import Message
 from chordtx.group.replica import Replica
-from chordtx.mesh.inflow import Inflow
 from chordtx.mesh.peer_exchange import PeerExchange
+from chordtx.mesh.receive_buffer import ReceiveBuffer
 from chordtx.sync.replica import Replica as SyncReplica
 from chordtx.wire import encode_id
 from tests.fuzz.grammar import methods_of
@@ -104,24 +104,24 @@ def an_error_for_what_a_member_tells(patch: pytest.MonkeyPatch) -> None:
 
 def a_link_that_is_held(patch: pytest.MonkeyPatch) -> None:
     held: list[Any] = []
-    stop = Inflow.stop
+    stop = ReceiveBuffer.stop
 
-    def planted(self: Inflow) -> None:
+    def planted(self: ReceiveBuffer) -> None:
         held.append(self._link)
         stop(self)
 
-    patch.setattr(Inflow, "stop", planted)
+    patch.setattr(ReceiveBuffer, "stop", planted)
 
 
 def a_buffer_that_is_kept(patch: pytest.MonkeyPatch) -> None:
     kept: list[bytes] = []
-    received = Inflow.received
+    received = ReceiveBuffer.received
 
-    def planted(self: Inflow, data: bytes) -> None:
+    def planted(self: ReceiveBuffer, data: bytes) -> None:
         kept.append(bytes(data))
         received(self, data)
 
-    patch.setattr(Inflow, "received", planted)
+    patch.setattr(ReceiveBuffer, "received", planted)
 
 
 def a_loop_within_a_loop(patch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from chordtx.errors import ProtocolError, Stopped
+from chordtx.mesh.deferreds import Gate, Shared, within
 from chordtx.mesh.events import WAITING_MAX, EventEmitter
 from chordtx.mesh.tasks import Tasks
-from chordtx.mesh.waiting import Gate, Shared, within
 from tests.mesh.peers import outcomes
 
 # Events

@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 
 from chordtx.config import Limits, MeshSettings
 from chordtx.mesh import MeshConnection, MeshService
-from chordtx.mesh.outbox import Outbox
 from chordtx.mesh.pool import Pool
+from chordtx.mesh.send_buffer import SendBuffer
 from chordtx.wire import compress, flags
 from chordtx.wire.frame import frame
 from tests.mesh.fuzz import Stranger
@@ -35,7 +35,7 @@ async def test_flood_is_slowed_down_and_others_are_served(mesh: Mesh) -> None:
     flooding, honest = await mesh.peer(node), await mesh.peer(node)
     link = node.routing_table[flooding.id]
     flood(flooding, 100)
-    await mesh.until(lambda: link._inflow.is_waiting, "the brake")
+    await mesh.until(lambda: link._receive_buffer.is_waiting, "the brake")
     assert len(node._inbox._kept) < 100
     await mesh.served(node, honest)
     await mesh.until(lambda: len(node._inbox._kept) == 100, "everything, in time")
@@ -238,7 +238,7 @@ async def test_peer_that_does_not_read_is_cut_alone(mesh: Mesh) -> None:
     link = node.routing_table[deaf.id]
     sent = 0
     while deaf.id in node.routing_table:
-        assert link._outbox.waiting_bytes <= MIB
+        assert link._send_buffer.waiting_bytes <= MIB
         node.send(bytes(1 << 18))
         sent += 1
         await mesh.until(lambda sent=sent: len(honest.heard(0)) == sent, "it")
@@ -261,7 +261,7 @@ async def test_peer_that_asks_much_and_does_not_read_is_served_no_more(mesh: Mes
         peer.say(flags.CALL, [[number, "blob"]])
     link = node.routing_table[peer.id]
     await mesh.until(lambda: len(link.calls.unserved) > 800, "it to fall behind")
-    assert link._outbox.waiting_bytes < 2 * MIB
+    assert link._send_buffer.waiting_bytes < 2 * MIB
     assert len(served) < 200
     await mesh.served(node, honest)
     transport.resumeProducing()
@@ -324,48 +324,48 @@ class Full(StringTransport):
             self.producer.pauseProducing()
 
 
-def outbox_of(bytes_max: int, pool: Pool | None = None) -> tuple[Outbox, Link, Full]:
+def buffer_of(bytes_max: int, pool: Pool | None = None) -> tuple[SendBuffer, Link, Full]:
     link, transport = Link(), Full()
-    outbox = Outbox(bytes_max, pool or Pool(1000 * MIB), lambda: 0.0, link)
-    outbox.attach(transport)
-    return outbox, link, transport
+    buffer = SendBuffer(bytes_max, pool or Pool(1000 * MIB), lambda: 0.0, link)
+    buffer.attach(transport)
+    return buffer, link, transport
 
 
 def test_outbox_counts_what_waits_and_keeps_the_order() -> None:
     pool = Pool(100)
-    outbox, link, transport = outbox_of(10, pool)
+    buffer, link, transport = buffer_of(10, pool)
     for data in (b"aaa", b"bbb", b"ccc"):
-        outbox.write(data)
-    assert (transport.value(), outbox.waiting_bytes, pool.held_bytes) == (b"aaa", 6, 6)
-    outbox.resumeProducing()
-    assert (transport.value(), outbox.waiting_bytes, pool.held_bytes) == (b"aaabbb", 3, 3)
-    outbox.write(b"ddd")
-    outbox.finish(lambda: link.happened.append("finished"))
-    outbox.resumeProducing()
-    outbox.resumeProducing()
-    assert (transport.value(), outbox.waiting_bytes, pool.held_bytes) == (b"aaabbbcccddd", 0, 0)
+        buffer.write(data)
+    assert (transport.value(), buffer.waiting_bytes, pool.held_bytes) == (b"aaa", 6, 6)
+    buffer.resumeProducing()
+    assert (transport.value(), buffer.waiting_bytes, pool.held_bytes) == (b"aaabbb", 3, 3)
+    buffer.write(b"ddd")
+    buffer.finish(lambda: link.happened.append("finished"))
+    buffer.resumeProducing()
+    buffer.resumeProducing()
+    assert (transport.value(), buffer.waiting_bytes, pool.held_bytes) == (b"aaabbbcccddd", 0, 0)
     assert link.happened == ["sent on"] * 3 + ["finished"]
     assert transport.producer is None
 
 
 def test_outbox_gives_the_transport_a_little_at_a_time() -> None:
-    outbox, _, transport = outbox_of(4 * MIB)
+    buffer, _, transport = buffer_of(4 * MIB)
     data = bytes(range(256)) * 4000
-    outbox.write(data)
+    buffer.write(data)
     assert 0 < len(transport.value()) <= 1 << 17
-    while outbox.waiting_bytes:
-        outbox.resumeProducing()
+    while buffer.waiting_bytes:
+        buffer.resumeProducing()
     assert transport.value() == data
 
 
 @pytest.mark.parametrize("pool_bytes", [1000, 10])
 def test_outbox_that_overflows_forgets_everything(pool_bytes: int) -> None:
     pool = Pool(pool_bytes)
-    outbox, link, _ = outbox_of(10 if pool_bytes > 10 else 1000, pool)
+    buffer, link, _ = buffer_of(10 if pool_bytes > 10 else 1000, pool)
     for _ in range(5):
-        outbox.write(b"xxx")
+        buffer.write(b"xxx")
     assert link.happened == ["overflowed"]
-    assert (outbox.waiting_bytes, pool.held_bytes) == (0, 0)
+    assert (buffer.waiting_bytes, pool.held_bytes) == (0, 0)
 
 
 # Frames

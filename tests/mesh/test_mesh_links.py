@@ -1,4 +1,4 @@
-"""Links on real sockets: opening, filing, conflicts, refusals, silence, stopping."""
+"""Links on real sockets: opening, the table of links, conflicts, refusals, silence, stopping."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ async def test_process_that_stood_still_judges_nobody_before_it_has_read(mesh: M
     link.watch = lambda now, excused: judged.append(excused)  # type: ignore[method-assign]
     await mesh.until(lambda: False in judged, "a round")
     judged.clear()
-    node._rounds._due -= 100.0
+    node._keepalive._due -= 100.0
     await mesh.until(lambda: len(judged) >= 2, "two rounds")
     assert judged[0]
 

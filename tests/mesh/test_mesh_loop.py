@@ -19,7 +19,7 @@ from chordtx.mesh.turns import Turns
 EXPECTED = (ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError, OSError, ChordError)
 
 
-class Rounds:
+class Keepalive:
     """A round that does what it is told: what it is to raise, or to wait for."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Rounds:
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_what_networks_do_ends_no_loop(kind: type[Exception]) -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.raises = [kind()]
     loop = rounds.keep()
     rounds.run(10)
@@ -58,7 +58,7 @@ def test_what_networks_do_ends_no_loop(kind: type[Exception]) -> None:
 def test_a_bug_ends_no_loop_and_is_told_once_in_a_while(
     flush_logged_errors: Callable[..., list[Any]],
 ) -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.raises = [AttributeError("a bug") for _ in range(100)]
     rounds.keep()
     rounds.run(290)
@@ -74,7 +74,7 @@ def test_a_bug_ends_no_loop_and_is_told_once_in_a_while(
 def test_expected_errors_are_told_once_in_a_while_without_traceback() -> None:
     events: list[LogEvent] = []
     globalLogPublisher.addObserver(events.append)
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.raises = [ConnectionDone(), ConnectionLost()] * 10
     rounds.keep()
     rounds.run(200)
@@ -85,7 +85,7 @@ def test_expected_errors_are_told_once_in_a_while_without_traceback() -> None:
 
 
 def test_failures_make_the_pauses_longer_and_success_makes_them_short_again() -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.raises = [OSError() for _ in range(8)]
     rounds.keep()
     rounds.run(100)
@@ -97,7 +97,7 @@ def test_failures_make_the_pauses_longer_and_success_makes_them_short_again() ->
 
 
 def test_a_pause_that_is_longer_than_the_back_off_stays() -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.raises = [OSError()]
     rounds.keep(pause_seconds=20.0)
     rounds.run(25)
@@ -106,7 +106,7 @@ def test_a_pause_that_is_longer_than_the_back_off_stays() -> None:
 
 
 def test_a_cancellation_by_somebody_else_ends_no_loop() -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     rounds.waits = Deferred()
     rounds.keep()
     rounds.waits.cancel()
@@ -117,7 +117,7 @@ def test_a_cancellation_by_somebody_else_ends_no_loop() -> None:
 
 
 def test_the_end_of_the_service_ends_loops_wherever_they_are() -> None:
-    waiting, pausing, later = Rounds(), Rounds(), Rounds()
+    waiting, pausing, later = Keepalive(), Keepalive(), Keepalive()
     waiting.waits = under_way = Deferred()
     for rounds in (waiting, pausing):
         rounds.keep()
@@ -132,7 +132,7 @@ def test_the_end_of_the_service_ends_loops_wherever_they_are() -> None:
 
 
 def test_the_end_from_within_a_round_is_the_end() -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     ended: list[int] = []
 
     async def end() -> None:
@@ -147,7 +147,7 @@ def test_the_end_from_within_a_round_is_the_end() -> None:
 
 
 def test_a_round_that_is_done_is_the_last() -> None:
-    rounds, done = Rounds(), [None, None, True, None]
+    rounds, done = Keepalive(), [None, None, True, None]
     loop = rounds.tasks.keep("until done", lambda: done.pop(0), lambda: 1.0)
     rounds.run(10)
     assert done == [None]
@@ -159,7 +159,7 @@ def test_a_round_that_is_done_is_the_last() -> None:
 def test_a_loop_that_is_stopped_finishes_its_round_and_one_that_is_cancelled_does_not() -> None:
     ends: list[str] = []
     for how in ("stop", "cancel"):
-        rounds = Rounds()
+        rounds = Keepalive()
         under_way: Deferred[None] = Deferred()
 
         async def one(under_way: Deferred[None] = under_way, how: str = how) -> None:
@@ -176,7 +176,7 @@ def test_a_loop_that_is_stopped_finishes_its_round_and_one_that_is_cancelled_doe
 
 
 def test_waking_brings_the_next_round_forward_and_never_back() -> None:
-    rounds = Rounds()
+    rounds = Keepalive()
     loop = rounds.keep(pause_seconds=4.0)
     loop.wake(1.0)
     loop.wake(9.0)

@@ -81,7 +81,7 @@ def test_id_that_lives_is_not_taken_over(is_greater: bool, opened_by_us: bool) -
     assert target.gone == []
     if opened_by_us:
         assert target.routing_table[victim.id] is kept
-    assert len(set(target._filing.links())) <= 2  # the one that stays, and a thief that tries again
+    assert len(set(target._link_table.links())) <= 2  # the one that stays, and a thief that tries again
 
 
 @pytest.mark.parametrize("is_greater", [True, False])

@@ -10,7 +10,7 @@ import pytest_twisted
 
 from chordtx import ChordService, MeshSettings
 from chordtx.mesh import Address
-from chordtx.mesh.rounds import INTERVAL_SECONDS
+from chordtx.mesh.keepalive import INTERVAL_SECONDS
 from chordtx.ring import Contact
 from chordtx.wire import decode_id
 from tests.processes.daemons import Daemons
@@ -55,7 +55,7 @@ async def without(
 ) -> None:
     """Wait until no survivor names the one at ``address`` any more."""
     while True:
-        answers = [(await client._contacts.call(contact, "status"))[0] for contact in survivors]
+        answers = [(await client._rpc.call(contact, "status"))[0] for contact in survivors]
         named = [
             answer["address"] for answer in answers if address in [*answer["successors"], answer["prev"]]
         ]

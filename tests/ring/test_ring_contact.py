@@ -1,4 +1,4 @@
-"""Contacts, and what is refused as one."""
+"""Rpc, and what is refused as one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from chordtx.mesh.turns import Turns
 INTERVAL_SECONDS = 0.25
 
 
-class Rounds:
+class Keepalive:
     """The timers of one node.
 
     :param tasks: keeps the rounds going. :param turns: of the links.

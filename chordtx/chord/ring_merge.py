@@ -14,9 +14,9 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from chordtx.chord.contacts import Contacts
 from chordtx.chord.membership import Membership
 from chordtx.chord.routing import ID_BYTES, Found, Routing, contact_of
+from chordtx.chord.rpc import Rpc
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError
 from chordtx.mesh import Address, MeshConnection
@@ -32,7 +32,7 @@ class Node(Protocol):
         """Its random source."""
 
     @property
-    def _contacts(self) -> Contacts:
+    def _rpc(self) -> Rpc:
         """Its links."""
 
     @property
@@ -49,7 +49,7 @@ class Node(Protocol):
         """Do something again and again until the node stops."""
 
 
-class Reunion:
+class RingMerge:
     """See the module. One for each node.
 
     :param node: the service.
@@ -66,7 +66,9 @@ class Reunion:
 
     def keep_looking(self) -> None:
         """Look, again and again, until :meth:`stop`."""
-        self._loop = self._node._keep("reunion", self._look_once, self._pause_seconds, self._pause_seconds())
+        self._loop = self._node._keep(
+            "ring merge", self._look_once, self._pause_seconds, self._pause_seconds()
+        )
 
     def stop(self) -> None:
         """Look no more."""
@@ -74,7 +76,7 @@ class Reunion:
             self._loop.stop()
 
     def _pause_seconds(self) -> float:
-        return self._settings.reunion_interval_seconds * (0.5 + self._node._rng.random())
+        return self._settings.ring_merge_interval_seconds * (0.5 + self._node._rng.random())
 
     async def _look_once(self) -> None:
         if not self._ring.is_member:
@@ -90,7 +92,7 @@ class Reunion:
             return
         place = self._ring.me.id.to_bytes(ID_BYTES, "big")
         seconds = self._settings.call_timeout_seconds
-        reply = await self._node._contacts.call(contact_of(link), "find", place, 0, seconds)
+        reply = await self._node._rpc.call(contact_of(link), "find", place, 0, seconds)
         self._membership.place_found(Found.from_wire(reply).chain[0])
 
     async def _somebody(self) -> MeshConnection | None:
@@ -99,5 +101,5 @@ class Reunion:
         remembered = [each for each in self._node._remembered() if (each.host, each.port) not in known]
         if remembered:
             return await self._node._link_to(self._node._rng.choice(remembered))
-        members = self._node._contacts.members()
+        members = self._node._rpc.members()
         return self._node._rng.choice(members) if members else None

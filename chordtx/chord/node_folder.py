@@ -49,7 +49,7 @@ def opens(path: str | None, subnet: str, reactor: IReactorTime) -> OpenFolder | 
     return lambda run_in_thread: DataFolder(path, subnet, run_in_thread, reactor.callLater)
 
 
-class KeptFolder:
+class NodeFolder:
     """One node's data folder, or none.
 
     :ivar met_starts: the greatest counts of starts that were met, by node.

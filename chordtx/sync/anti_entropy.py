@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from chordtx.errors import ChordError
 from chordtx.mesh import MeshConnection
-from chordtx.mesh.waiting import Gate
+from chordtx.mesh.deferreds import Gate
 from chordtx.sync.bulk import entries_from_wire, fetch_all, first_piece_of, pieces_of
 from chordtx.sync.entry import Entry
 from chordtx.sync.replica import Replica
@@ -32,7 +32,7 @@ _AT_ONCE = 2
 _CALL_SECONDS = 20.0
 
 
-class Comparing:
+class AntiEntropy:
     """One node's comparisons.
 
     :param node: the service: ``_background``, ``_keep``, ``routing_table``, ``_rng``, ``_methods``.
@@ -60,7 +60,7 @@ class Comparing:
 
     def go_on(self) -> None:
         """Compare with one neighbour or another, now and then."""
-        self._node._keep("comparing", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
+        self._node._keep("anti-entropy", self._begin_somewhere, self._pause_seconds, self._pause_seconds())
 
     def _pause_seconds(self) -> float:
         drawn: float = self._node._rng.random()

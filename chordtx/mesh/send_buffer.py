@@ -35,7 +35,7 @@ class OutboxLink(Protocol):
 
 
 @implementer(IPushProducer)
-class Outbox:
+class SendBuffer:
     """Bytes on their way out.
 
     :param bytes_max: when more wait, the peer does not read. :param pool: of what waits on all links.

@@ -22,7 +22,7 @@ _READ_AHEAD_BYTES = 128 * 1024
 _COUNTED_BYTES_MIN = 16 * 1024
 
 
-class InflowLink(Protocol):
+class ReceivingLink(Protocol):
     """What the reading side needs of its link."""
 
     @property
@@ -54,7 +54,7 @@ class InflowLink(Protocol):
         """An unfinished frame must go: those of all links take too much together."""
 
 
-class Inflow:
+class ReceiveBuffer:
     """The reading side of a link.
 
     :param pool: of the bytes in unfinished frames of all links.
@@ -62,14 +62,14 @@ class Inflow:
     """
 
     def __init__(
-        self, reactor: Any, codec: Codec, turns: Turns, quota: Quota, pool: Pool, link: InflowLink
+        self, reactor: Any, codec: Codec, turns: Turns, quota: Quota, pool: Pool, link: ReceivingLink
     ) -> None:
         self._reactor = reactor
         self._codec = codec
         self._turns = turns
         self._quota = quota
         self._pool = pool
-        self._link: InflowLink | None = link
+        self._link: ReceivingLink | None = link
         self._transport: Any = None
         self._resume_call: IDelayedCall | None = None
         self._is_transport_paused = False
@@ -171,7 +171,7 @@ class Inflow:
         self.is_waiting = True
         self._turns.wait(self)
 
-    def _read_one(self, link: InflowLink) -> bool:
+    def _read_one(self, link: ReceivingLink) -> bool:
         try:
             message = self._codec.next_received()
         except ExpandsTooMuch as error:
@@ -186,7 +186,7 @@ class Inflow:
         link.deliver(message)
         return True
 
-    def _spend(self, count: int, link: InflowLink) -> None:
+    def _spend(self, count: int, link: ReceivingLink) -> None:
         if link.is_member:
             return
         seconds = self._quota.spend(count, self._reactor.seconds())

@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection, PeerLost
 from chordtx.mesh.calls import Asker, tell
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.hearsay import believed
 from chordtx.mesh.unreachable import Unreachable
-from chordtx.mesh.waiting import within
 from chordtx.ring import Contact
 from chordtx.wire import encode_id
 
@@ -34,7 +34,7 @@ class Node(Protocol):
         """A link to whoever is reached there."""
 
 
-class Contacts:
+class Rpc:
     """One node's links by node id, and calls to contacts.
 
     :param node: the service.

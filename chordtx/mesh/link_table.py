@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from chordtx.mesh.connection import MeshConnection
 
 
-class Filing:
+class LinkTable:
     """The links of one node whose handshake is through.
 
     :ivar number: our own id, as a number.
