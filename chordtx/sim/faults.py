@@ -136,9 +136,10 @@ class Faults:
 
     def _crowd(self, episode: Episode, rng: Random) -> None:
         """Many join, and many of those who were there leave."""
-        for host in self._some(episode, rng):  # first, so that nobody is to join through them alone
-            self._world.leave(host)
+        leaving = self._some(episode, rng)
         self._join(episode, rng)
+        for host in leaving:
+            self._world.leave(host)
 
     def _twice(self, episode: Episode, rng: Random) -> None:
         self._outsiders.run_twice(episode, rng)

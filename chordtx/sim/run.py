@@ -152,7 +152,8 @@ class Run:
                 self._start_clients()
         for _ in range(rng.choice([0, 1, 2])):
             world.add_guest()
-        self._begin_to_listen()
+        if self._options.has_listeners:
+            self._begin_to_listen()
         if not world.run_until(lambda: not world.differences(), _JOIN_SECONDS):
             self.violated(f"no ring formed: {world.differences()[:3]}")
             return False

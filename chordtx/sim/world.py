@@ -54,6 +54,7 @@ class Options:
     :ivar keys: how many are written and read. :ivar clients: how many callers at once.
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
+    :ivar has_listeners: whether somebody listens to keys that come and go.
     :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     :ivar stops: whether a run is over with the first thing that is wrong.
@@ -67,6 +68,7 @@ class Options:
     clients: int = 6
     think_seconds: float = 0.4
     idle_factor: float = 12.0
+    has_listeners: bool = True
     without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None

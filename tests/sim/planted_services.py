@@ -17,7 +17,7 @@ from chordtx.group.confirming import Confirming
 from chordtx.group.messages import ConfirmAnswer
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.mesh import MeshConnection
-from chordtx.mesh.missed import MissedBroadcasts
+from chordtx.mesh.broadcast_recovery import MissedBroadcasts
 from chordtx.mesh.rivals import Rivals
 from chordtx.wire import pack_value
 
