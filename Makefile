@@ -3,7 +3,6 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-TEST_JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -14,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration"
-	@echo "make test    the tests, those with the published legacy peers included: some 20 minutes on two processors"
+	@echo "make test    the tests, those with the published legacy peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make chaos   three minutes of processes whose network falls apart; needs root"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
@@ -29,7 +28,7 @@ run: $(VENV)/run.stamp
 	@$(BIN)/python demo/run.py
 
 test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/dev.stamp
 	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py

@@ -23,8 +23,6 @@ from twisted.python.failure import Failure
 TESTS = Path(__file__).parent
 #: Folders of the layers that import no Twisted.
 PURE = frozenset({"wire", "ring", "group", "records"})
-#: Files that take minutes.
-LONG = ("test_sim_many_seeds.py", "test_mutants.py", "test_sim_seeds.py")
 #: Turns of the reactor that what was stopped may take to be gone: a closed socket needs one or two.
 SETTLE_TURNS = 50
 SETTLE_SECONDS = 0.01
@@ -36,11 +34,6 @@ def pytest_configure() -> None:
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files go first: no process that shares the tests is left with one at the end."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""Whole rings under faults: what once failed, that a seed is a run; and broken versions, which are caught."""
+"""Whole rings under every fault; and broken versions of them, which are caught."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from chordtx.sim.plan import Fault
 from chordtx.sim.run import run_seed
 from chordtx.sim.world import Options
+from tests.sim.conftest import SEEDS
 from tests.sim.planted import OPTIONS, PLANTED, Planted
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_nothing_promised_is_broken_under_any_fault(seeds: Callable[[], tuple[int, str]]) -> None:
+    status, said = seeds()
+    assert status == 0, said[-4000:]
+    assert len(re.findall(r"^seed \d+: fine", said, re.MULTILINE)) == SEEDS
+    for fault in Fault:
+        assert f"'{fault.name.lower()}': " in said
 
 
 #: Seeds that once failed, and why.
