@@ -556,7 +556,7 @@ class MeshConnection(Protocol):
         self._codec.peer_offers(methods, never_plain=self.dialect is Dialect.STR)
 
     def expands_too_much(self, error: ExpandsTooMuch) -> None:
-        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`: it is to send that, and the rest, plain."""
+        """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`: it is to send that and the rest plain."""
         self.owner._limited_log.info(
             "{connection} is asked to send plain: {error}", connection=self, error=str(error)
         )

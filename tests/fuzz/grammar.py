@@ -47,6 +47,7 @@ METHODS: dict[str, dict[str, Make]] = {
         "left": _none,
         "status": _none,
         "may_begin": _none,
+        "rival": lambda w: [w.rng.choice(["10.7.7.7:4000", "", w.key()])],
         "led_groups": _none,
         "leave": _none,
         "recover": _none,
