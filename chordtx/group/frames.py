@@ -87,11 +87,9 @@ _QUICK_ARRAY_MAX = 512
 #: Records and changes are many small arrays: of members there may be more than in a user's value.
 _MEMBERS_BYTES_PER_ARRAY = 8
 
-#: An operation is client, number, answered, stamp, and what is to be done: kind, key, arguments.
-_KIND, _CHANGE_FIELDS = 4, 7
-_READ_FIELDS = _CHANGE_FIELDS - _KIND
-#: Who reads.
-_NOBODY = bytes(16)
+#: A change is client, number, answered, stamp, and what is to be done: kind, key, arguments. A read is the
+#: client and these.
+_KIND, _CHANGE_FIELDS, _READ_FIELDS = 4, 7, 4
 #: More than this is sent in several frames.
 FRAME_BYTES = 1 << 20
 _NO_MESSAGE = "a message is an array that begins with its partition"
@@ -307,27 +305,30 @@ def from_wire(data: bytes, limits: Limits, value_bytes_max: int, partitions: int
 
 
 def operation_to_wire(operation: Operation) -> Sequence[object]:
-    """One operation by itself. Nobody remembers reads: they have no id on the wire."""
-    return operation[_KIND:] if operation.kind in READS else operation
+    """One operation by itself. Nobody remembers reads: they have no number on the wire."""
+    return (operation.client, *operation[_KIND:]) if operation.kind in READS else operation
 
 
 def operation_from_wire(obj: object, value_bytes_max: int) -> Operation:
     """The opposite of :func:`operation_to_wire`. :raises ProtocolError: when ``obj`` is no operation."""
     if not isinstance(obj, ARRAYS) or len(obj) not in (_READ_FIELDS, _CHANGE_FIELDS):
-        raise ProtocolError("an operation is an array of three or seven")
-    kind, key, told = obj[-_READ_FIELDS:]
+        raise ProtocolError("an operation is an array of four or seven")
+    kind, key, told = obj[-3:]
     if type(kind) is not int or not 0 <= kind < KINDS:
         raise ProtocolError("there is no such operation")
     if (kind in READS) != (len(obj) == _READ_FIELDS):
-        raise ProtocolError("a change has an id, and a read has none")
-    key, arguments = fields.key(key), arguments_from_wire(kind, told, value_bytes_max)
+        raise ProtocolError("a change has a number, and a read has none")
+    client, key, arguments = (
+        fields.client_id(obj[0]),
+        fields.key(key),
+        arguments_from_wire(kind, told, value_bytes_max),
+    )
     if kind in READS:
-        return named(Operation, (_NOBODY, 0, 0, NO_RANK, kind, key, arguments))
-    client, number, answered, stamp = obj[:_KIND]
+        return named(Operation, (client, 0, 0, NO_RANK, kind, key, arguments))
+    number, answered, stamp = obj[1:_KIND]
     if fields.count(answered) >= fields.count(number):
         raise ProtocolError("nobody asks for a change after having had its answer")
-    stamp = rank_from_wire(stamp)
-    return named(Operation, (fields.client_id(client), number, answered, stamp, kind, key, arguments))
+    return named(Operation, (client, number, answered, rank_from_wire(stamp), kind, key, arguments))
 
 
 def answer_to_wire(answer: Answer) -> Sequence[object]:

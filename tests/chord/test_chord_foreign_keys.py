@@ -30,7 +30,7 @@ def calls(number: int, key: bytes) -> tuple[Any, ...]:
     """All methods that take a key, for a node of ours."""
     partition = partition_of(key, BITS)
     asked = [
-        ["do", partition, GET, key, []],
+        ["do", partition, b"c" * 16, GET, key, []],
         ["do", partition, b"c" * 16, 2 * number + 2, 2 * number, NO_RANK, TAKE, key, []],
         ["legacy_hint", key],
         ["legacy_refresh", key],

@@ -226,14 +226,14 @@ class Words:
         return self.rng.choice([NO_RANK, self.telling(self.partition()).rank()])
 
     def operation(self) -> list[Any]:
-        """``[partition, client, number, answered, stamp, kind, key, arguments]``, of a read without the
-        four in the middle. Only foreign keys are written."""
+        """``[partition, client, number, answered, stamp, kind, key, arguments]``, of a read without
+        the three numbers. Only foreign keys are written."""
         rng = self.rng
         kind = rng.randrange(KINDS)
         key = self.key() if kind in READS else self.foreign_key()
         partition = partition_of(key, PARTITION_BITS) if rng.random() < 0.8 else self.partition()
         if kind in READS and rng.random() < 0.9:
-            return [partition, kind, key, self._arguments(kind)]
+            return [partition, rng.choice(CLIENTS), kind, key, self._arguments(kind)]
         number = rng.choice([0, 1, 2, 5, 10**6, COUNT_MAX])
         answered = max(0, number - rng.choice([1, 1, 2, 5]))
         stamp = rng.choice([NO_RANK, NO_RANK, self.rank()])
