@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from chordtx.chord.announcements import Announcements
-from chordtx.chord.departure import Departure
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
+from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import Standing
 from chordtx.chord.standings import Standings
 from chordtx.dictionary import DictMixin
@@ -88,10 +88,10 @@ def stabilization_ends(patch: Patch) -> None:
 def who_is_alone_gives_records_up(patch: Patch) -> None:
     """A list of successors who all leave counts as the whole ring."""
 
-    def is_anybody_staying(self: Departure) -> bool:
-        return any(self._stays(contact) for contact in self._ring.successors)
+    def is_anybody_staying(self: Placement) -> bool:
+        return any(not self._is_leaving(contact) for contact in self._ring.successors)
 
-    patch.setattr(Departure, "_is_anybody_staying", is_anybody_staying)
+    patch.setattr(Placement, "is_anybody_staying", is_anybody_staying)
 
 
 # News
