@@ -105,7 +105,7 @@ class Bootstrap:
         self._attempt = 0
         self._loop: Loop | None = None
         self._has_said = self._has_met_one = False
-        self._is_mixed: WrongRing | None = None
+        self._wrong_ring: WrongRing | None = None
         self._why_not_yet = ""
 
     @property
@@ -156,12 +156,12 @@ class Bootstrap:
 
     async def _try_once(self, attempt: int, through: Through, begin: Begin) -> bool:
         is_in = False
-        self._is_mixed = None
+        self._wrong_ring = None
         try:
             is_in = await self._try(through, begin)
         except ChordError as error:
             if isinstance(error, WrongRing):
-                self._is_mixed = error
+                self._wrong_ring = error
             if str(error) != self._why_not_yet:  # once, for it is tried ten times a second
                 self._why_not_yet = str(error)
                 self._log.info("not joined yet: {error}", error=self._why_not_yet)
@@ -175,8 +175,8 @@ class Bootstrap:
             self._joined.opened()
             return
         is_late = self._waited_seconds > self._timeout_seconds and self._place_in_list is None
-        if self._joined.error is None and (self._is_mixed or is_late or self._node.all_refused(self._peers)):
-            self._joined.failed(self._is_mixed or self._node.why_not_joined(self._peers))
+        if self._joined.error is None and (self._wrong_ring or is_late or self._node.all_refused(self._peers)):
+            self._joined.failed(self._wrong_ring or self._node.why_not_joined(self._peers))
 
     @property
     def _waited_seconds(self) -> float:

@@ -33,9 +33,6 @@ _WAN_SECONDS = (0.005, 0.06)
 _WAN_SHARE = 0.2
 #: Two clocks that only run forward differ by less than 5 % in rate: that is assumed of them.
 _DRIFT_MAX = 0.024
-_CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
-_ALL_CLOCKS_SHARE = 0.3
-_ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 # How long before an episode begins, and after it has ended, things may go wrong because of it.
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 4.0

@@ -90,7 +90,7 @@ def test_sender_text(sender: bytes | str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [object, {1, 2}, 2**64, -(2**63) - 1, "\ud800", datetime.date(2020, 1, 1), 1j],
+    [object(), {1, 2}, 2**64, -(2**63) - 1, "\ud800", datetime.date(2020, 1, 1), 1j],
     ids=repr,
 )
 def test_what_msgpack_cannot_carry(value: Any) -> None:
