@@ -175,7 +175,9 @@ class Bootstrap:
             self._joined.opened()
             return
         is_late = self._waited_seconds > self._timeout_seconds and self._place_in_list is None
-        if self._joined.error is None and (self._wrong_ring or is_late or self._node.all_refused(self._peers)):
+        if self._joined.error is None and (
+            self._wrong_ring or is_late or self._node.all_refused(self._peers)
+        ):
             self._joined.failed(self._wrong_ring or self._node.why_not_joined(self._peers))
 
     @property
