@@ -28,7 +28,7 @@ run: $(VENV)/run.stamp
 	@$(BIN)/python demo/run.py
 
 test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m tests $(PYTEST_ARGS)
 
 soak: $(VENV)/dev.stamp
 	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py

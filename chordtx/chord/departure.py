@@ -11,9 +11,6 @@ from chordtx.chord.hosting import Hosting
 from chordtx.chord.placement import Placement
 
 _CHECK_SECONDS = 0.05
-#: Who has copied a group's records may be named as a member of it, by a leader that does not know yet that it
-#: leaves. So long it waits to see that.
-_NAMED_SECONDS = 1.0
 
 
 class Node(Protocol):
@@ -40,24 +37,22 @@ class Departure:
 
     async def leave_groups(self, timeout_seconds: float) -> None:
         """Wait until others keep what this node kept, which has told them that it leaves."""
-        began_at = self._node.seconds()
-        late, named = began_at + timeout_seconds, began_at + min(_NAMED_SECONDS, timeout_seconds)
-        while self._is_needed_until(late, named):
+        late = self._node.seconds() + timeout_seconds
+        while self._is_needed() and self._node.seconds() < late:
             self._placement.look(at_once=True)
             await self._node.sleep(_CHECK_SECONDS)
-        if count := self._kept():
+        hosting = self._node.hosting()
+        if hosting is not None and (count := len(hosting.kept)):
             self._log.warn("leaves while {count} groups have nobody in its place", count=count)
 
-    def _is_needed_until(self, late: float, named: float) -> bool:
-        now, hosting = self._node.seconds(), self._node.hosting()
+    def _is_needed(self) -> bool:
+        """Whether it is in a group, or somebody may name it as a member because it has copied the records."""
+        hosting = self._node.hosting()
         if hosting is None or not self._placement.is_anybody_staying():
             return False
-        return now < late if hosting.kept else hosting.is_learning and now < named
-
-    def _kept(self) -> int:
-        """Of how many groups it is a member."""
-        hosting = self._node.hosting()
-        return 0 if hosting is None else len(hosting.kept)
+        for partition in (learning := hosting.learning):
+            hosting.ask_whether_gone(partition, ())
+        return bool(hosting.kept or learning)
 
     async def give_leads_away(self, timeout_seconds: float) -> None:
         """Have others lead, so that nobody waits for leases; this node stays a member of its groups."""

@@ -57,6 +57,9 @@ class Links(Protocol):
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""
 
+    def is_leaving(self) -> bool:
+        """Whether this node is about to leave its groups."""
+
     def are_working(self) -> bool:
         """Whether :meth:`Hosting.links_worked` is called soon."""
 
@@ -117,6 +120,7 @@ class Hosting:
         self._preferred_of: dict[int, tuple[Configuration, NodeId]] = {}
         self.groups = Groups(me, settings, rng)
         self.groups.turn.is_sending = links.is_sending
+        self.groups.turn.is_leaving = links.is_leaving
         self._reactor = reactor
         self._lease_seconds, self._wall_ms = clocks.lease_seconds, clocks.wall_ms
         self._is_full = False
@@ -251,13 +255,14 @@ class Hosting:
         return [each for each, group in self.groups.groups.items() if me in group.configuration.ids]
 
     @property
-    def is_learning(self) -> bool:
-        """Whether this node copies, or has copied, the records of a group that it is no member of yet."""
+    def learning(self) -> list[int]:
+        """The partitions of which this node copies, or has copied, the records, and is no member yet."""
         me = self.me.id
-        return any(
-            me not in group.configuration.ids and group.replica.copy is not None
-            for group in self.groups.groups.values()
-        )
+        return [
+            each
+            for each, group in self.groups.groups.items()
+            if group.replica.copy is not None and me not in group.configuration.ids
+        ]
 
     def fellows(self) -> set[NodeId]:
         """The members of the groups that this node is in."""
@@ -296,11 +301,16 @@ class Hosting:
         return self.groups.bytes_used > self._bytes_max or (self._store is not None and self._store.is_full)
 
     def ask_whether_gone(self, partition: int, members: Iterable[NodeId]) -> None:
-        """This node ought not to be in a group: is it still?"""
+        """This node ought not to be in a group: is it still, or is it to come?
+
+        :param members: whom to ask, beside those that it knows.
+        """
         self._begin()
         group = self.groups.group(partition)
         if group is not None:
-            group.replica.ask_whether_gone(members)
+            copy = group.replica.copy
+            known = group.configuration.ids | set(members) | (set() if copy is None else {copy.source})
+            group.replica.ask_whether_gone(sorted(known - {self.me.id}))
             self._wants_end()
 
     # Who is to be in the groups, and who is to lead them

@@ -139,8 +139,7 @@ class NodeParts:
         is_new = before is None or before.ring != standing.ring
         if is_new and self._service._hosting is not None:
             self._service._hosting.reached(node_id_of(link.id_10))
-        if standing.is_leaving:
-            self._service._placement.look(at_once=True)
+        self._service._placement.standing_told(link.id_10, standing)
 
     def member_changed(self, link: MeshConnection) -> None:
         """A peer is a member of our ring, or is none any more."""

@@ -34,6 +34,8 @@ OWNER_SECONDS = 5.0
 #: How many successors count as neighbours.
 _NEAR_MAX = 4
 _FAR_PATIENCE = 60.0
+#: How many of those that have left are known. Others may name one of them for some rounds.
+_LEFT_MAX = 1024
 #: How many nodes are asked for the leader of a partition, one after another, before the next look.
 _LEADERS_ASKED_MAX = 10
 
@@ -100,6 +102,8 @@ class Placement:
         self._next_check = -inf
         self._has_disk: dict[int, bool] = {}
         self._absent: dict[int, tuple[Contact, float]] = {}
+        self._left: dict[int, None] = {}
+        self._led_elsewhere: set[int] = set()
         self._fellows: frozenset[int] = frozenset()
         self._said: tuple[Contact, ...] = ()
         self._near: frozenset[int] = frozenset()
@@ -124,6 +128,16 @@ class Placement:
         (A call that waits is reason to ask anybody.)
         """
         return 1.0 if self.is_near(id) else _FAR_PATIENCE
+
+    def standing_told(self, id: int, standing: Standing) -> None:
+        """A node has told of itself: it leaves, or stays."""
+        self._left.pop(id, None)
+        if standing.is_leaving:
+            self._left[id] = None
+            self._absent.pop(id, None)
+            if len(self._left) > _LEFT_MAX:
+                del self._left[next(iter(self._left))]
+            self.look(at_once=True)
 
     def ended(self, id: int) -> None:
         """A node's process has ended: one without a disk will not be back."""
@@ -181,8 +195,7 @@ class Placement:
     def _is_leaving(self, contact: Contact) -> bool:
         if contact.id == self._ring.me.id:
             return self._node.is_leaving()
-        standing = self._node.standing_of(contact.id)
-        return standing is not None and standing.is_leaving
+        return contact.id in self._left
 
     def _members(self, row: Sequence[Contact]) -> tuple[Member, ...] | None:
         """The row as members; None while it is not known of all whether they have a disk."""
@@ -223,6 +236,7 @@ class Placement:
             return
         owned = owned_partitions(self._ring.me, self._ring.predecessor, identity.partition_bits)
         wrong = [each for each in owned if not self._is_right(hosting, each, members)]
+        self._led_elsewhere.clear()
         self._next_check = now + (ROUND_SECONDS if wrong else _CHECK_SECONDS)
         if wrong:
             self._say(len(wrong), row)
@@ -239,10 +253,9 @@ class Placement:
         ring = self._ring
         return ring.predecessor is not None or (ring.complete and not ring.successors)
 
-    @staticmethod
-    def _is_right(hosting: Hosting, partition: int, members: tuple[Member, ...]) -> bool:
+    def _is_right(self, hosting: Hosting, partition: int, members: tuple[Member, ...]) -> bool:
         group = hosting.group(partition)
-        if group is None:
+        if group is None or partition in self._led_elsewhere:
             return False
         return group.replica.state is not None and group.configuration.members == members
 
@@ -303,7 +316,7 @@ class Placement:
         """Look for groups that are not what the ring says, as far as this node knows it.
 
         If this node leads such a group, it tells the owner so, for nobody in the row may know it. If not, it
-        asks whether it is still a member.
+        asks whether it is still a member; and before it leaves, whether it is to be one.
         """
         hosting = self._node.hosting()
         if hosting is None or not self._ring.is_member:
@@ -311,7 +324,8 @@ class Placement:
         self._fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
         by_owner: dict[Contact, list[int]] = {}
         ids_of: dict[Contact, frozenset[NodeId]] = {}  # there are few rows, and many partitions
-        for partition in hosting.kept:
+        is_leaving = self._node.is_leaving()
+        for partition in hosting.kept + (hosting.learning if is_leaving else []):
             try:
                 row = await self._leaders.row(partition)
             except ChordError:
@@ -320,11 +334,11 @@ class Placement:
             ids = ids_of.get(row[0])
             if ids is None:
                 ids = ids_of[row[0]] = frozenset(node_id_of(contact.id) for contact in row)
-            if group is None or group.configuration.ids == ids:
+            if group is None or (group.configuration.ids == ids and not is_leaving):
                 continue
             if not group.is_leading:
-                if hosting.me.id not in ids:
-                    hosting.ask_whether_gone(partition, sorted(ids))
+                if hosting.me.id not in ids or is_leaving:
+                    hosting.ask_whether_gone(partition, ids)
             elif row[0].id != self._ring.me.id:
                 by_owner.setdefault(row[0], []).append(partition)
         for owner, partitions in by_owner.items():
@@ -336,6 +350,7 @@ class Placement:
         leader = self._node.member(caller)
         for partition in self._partitions_from_wire(partitions):
             self._leaders.learned(partition, leader)
+            self._led_elsewhere.add(partition)  # what is here may be of an epoch that is over
         self._next_check = -inf
         return []
 

@@ -128,6 +128,8 @@ class Group:
     def _prepare(self, by: NodeId, asked: Prepare) -> None:
         leader = self.leader
         if leader is not None and leader.stage == LEADING and _is_behind(by, asked, leader.configuration):
+            if self._learning is not None and self._learning.is_of(by):
+                self._stop_learning()  # it forgets what it has copied, and may not be there any more soon
             self._turn.send(by, self.partition, Gone(leader.configuration))
             return
         self.replica.prepare(by, asked)
@@ -484,12 +486,7 @@ class Group:
     def hand_over(self, to: NodeId) -> None:
         """Another member is to lead: this one stops first, so that its leases are in nobody's way."""
         leader = self.leader
-        if (
-            leader is None
-            or leader.stage != LEADING
-            or to == self.me.id
-            or to not in leader.configuration.ids
-        ):
+        if leader is None or leader.stage != LEADING or to not in leader.configuration.ids - {self.me.id}:
             return
         leader.flush()
         self._step_down()
@@ -595,5 +592,5 @@ class Group:
 
 
 def _is_behind(by: NodeId, asked: Prepare, active: Configuration) -> bool:
-    """Whether a candidate is of an epoch that is over, and not in the one that is active."""
-    return asked.epoch < active.epoch and by not in active.ids
+    """Whether a candidate is not in the active epoch, and of one that is over, though it may know of it."""
+    return asked.epoch <= active.epoch and by not in active.ids

@@ -44,6 +44,10 @@ class Learning:
         self.newcomers.discard(by)
         self._leader.learned(by)
 
+    def is_of(self, id: NodeId) -> bool:
+        """Whether a node is to be in the next epoch."""
+        return any(member.id == id for member in self.members)
+
     def give_up(self) -> None:
         """Give the change of members up."""
         for id in sorted(self.newcomers):

@@ -167,7 +167,8 @@ class Replica:
         return rank.ballot, rank.epoch
 
     def ask_whether_gone(self, members: Iterable[NodeId]) -> None:
-        """This node ought not to be in the group: if it is not, whoever leads says so."""
+        """This node ought not to be in the group: if it is not, and is not to come either, whoever leads says
+        so."""
         asked = Prepare(Ballot(0, self.me), self.epoch, None, trial=True)
         self._turn.send_at_once(members, self.partition, asked)
 
@@ -305,10 +306,17 @@ class Replica:
 
     def learn(self, by: NodeId, told: Learn) -> None:
         """It is about to be a member: the sooner it has the records, the better."""
-        if told.ballot < self.promised or self.rank >= told.rank:
-            self._turn.send(by, self.partition, Learned(told.ballot, told.rank))
+        if self._turn.is_leaving() or told.ballot < self.promised or self.rank >= told.rank:
+            self._say_learned(by, told)
         else:
             self._begin_copy(by, told)
+
+    def _say_learned(self, to: NodeId, told: Learn) -> None:
+        """It has the records. Who is about to leave does not say so, for it would count as one that comes."""
+        if self._turn.is_leaving():
+            self.ask_whether_gone((to,))
+        else:
+            self._turn.send(to, self.partition, Learned(told.ballot, told.rank))
 
     def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:
         """Begin a copy; one of the same state goes on."""
@@ -382,7 +390,7 @@ class Replica:
     def _copy_finished(self, by: NodeId, state: State, pending: Install | Learn) -> None:
         if isinstance(pending, Learn):
             self._pending = None
-            self._turn.send(by, self.partition, Learned(pending.ballot, pending.rank))
+            self._say_learned(by, pending)
         else:
             self._take_copy(by, state, pending)
 
@@ -485,7 +493,11 @@ class Replica:
 
         :returns: whether the state was dropped for that.
         """
-        if self.history >= configuration.epoch or self.me in configuration.ids:
+        if self.me in configuration.ids:
+            return False
+        if self.history >= configuration.epoch:
+            if self.configuration == configuration and not isinstance(self._pending, Install):
+                self.forget_copy()  # it was to come again
             return False
         if configuration.epoch.mark != self.history.mark and not self.change_history(configuration.epoch):
             return False

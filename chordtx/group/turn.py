@@ -48,6 +48,7 @@ class Turn:
     :ivar to_confirm: the nodes whose leases are wanted anew.
     :ivar reading: the partitions with reads that wait for that.
     :ivar is_sending: tells whether what was sent to a node has not left yet: then nothing is sent again.
+    :ivar is_leaving: tells whether the node is about to leave its groups: then it comes to no other ones.
     :ivar unflushed: called when the turn ends: what was gathered becomes a message.
     """
 
@@ -66,6 +67,7 @@ class Turn:
         self.to_confirm: set[NodeId] = set()
         self.reading: set[int] = set()
         self.is_sending: Callable[[NodeId], bool] = _never
+        self.is_leaving: Callable[[], bool] = _not_now
         self.unflushed: list[Callable[[], None]] = []
 
     @property
@@ -116,6 +118,10 @@ class Turn:
 
 
 def _never(_: NodeId) -> bool:
+    return False
+
+
+def _not_now() -> bool:
     return False
 
 

@@ -14,7 +14,7 @@ import click
 from twisted.logger import globalLogBeginner
 
 from chordtx.sim import results
-from chordtx.sim.plan import LEFT_OUT, Fault
+from chordtx.sim.plan import Fault
 from chordtx.sim.run import Report, run_seed
 from chordtx.sim.world import Options
 
@@ -56,8 +56,6 @@ def _range(_context: click.Context, _parameter: click.Parameter, text: str) -> r
     "--without",
     multiple=True,
     type=click.Choice(sorted(_FAULTS)),
-    default=sorted(name for name, fault in _FAULTS.items() if fault in LEFT_OUT),
-    show_default=True,
     help="Leave a fault out.",
 )
 @click.option(

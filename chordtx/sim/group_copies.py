@@ -53,7 +53,7 @@ _REFERENCES = frozenset({"_turn", "_pairs", "_settings", "_rng", "partition", "_
 _FOLLOWS: dict[str, frozenset[str]] = {
     "Host": frozenset({"settings", "rate", "found"}),
     "Groups": frozenset({"settings", "bytes_used"}),
-    "Turn": frozenset({"now", "wall_ms", "is_sending", "unsaved", "to_confirm", "unflushed"}),
+    "Turn": frozenset({"now", "wall_ms", "is_sending", "is_leaving", "unsaved", "to_confirm", "unflushed"}),
     "Group": frozenset({"_heard"}),
     "Replica": frozenset({"_missed_bytes", "touched"}),
     "Leader": frozenset(

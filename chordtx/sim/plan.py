@@ -60,9 +60,6 @@ FALSE_ALARMS = frozenset(
 #: After these the ring may have been where Zave's proof does not go: that of each list somebody stays is
 #: assumed there, and many who leave at once may be all of one.
 BEYOND_PROOF = FALSE_ALARMS | {Fault.CROWD}
-#: What a service does not stand yet: of many that leave while many join, some may have copied the records of
-#: a group, and leave before they are members. The next epoch of that group never begins then.
-LEFT_OUT = frozenset({Fault.CROWD})
 #: By these nodes go, and without a disk take with them what they keep.
 GOING = frozenset(
     {

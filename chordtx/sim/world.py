@@ -24,7 +24,7 @@ from chordtx.sim.hosts import PORT, SKEW_SECONDS, Host, ObservedService, opened
 from chordtx.sim.invariants import zave_violations
 from chordtx.sim.network import Network
 from chordtx.sim.news import News
-from chordtx.sim.plan import BEYOND_PROOF, LEFT_OUT, Episode, Fault, draw_episodes
+from chordtx.sim.plan import BEYOND_PROOF, Episode, Fault, draw_episodes
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import VirtualTime, WallClock
 
@@ -52,7 +52,7 @@ class Options:
     :ivar think_seconds: from one call of a client to its next, on average, around a fault.
     :ivar idle_factor: how much longer they think at other times.
     :ivar has_listeners: whether somebody listens to keys that come and go.
-    :ivar without: faults that are left out; a crowd, when nothing else is said.
+    :ivar without: faults that are left out.
     :ivar settings: of all nodes; None draws them. :ivar disks: whether hosts have some; None draws it.
     :ivar stops: whether a run is over with the first thing that is wrong.
     """
@@ -66,7 +66,7 @@ class Options:
     think_seconds: float = 0.4
     idle_factor: float = 12.0
     has_listeners: bool = True
-    without: frozenset[Fault] = LEFT_OUT
+    without: frozenset[Fault] = frozenset()
     settings: ChordSettings | None = None
     disks: bool | None = None
     stops: bool = False

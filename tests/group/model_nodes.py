@@ -80,7 +80,7 @@ class Node(model.Node):  # type: ignore[misc,name-defined]
 
     def on_prep(n, w: Any, src: int, b: Any, released: Any, epoch: int) -> None:
         st = n.log[-1][1] if n.log else None
-        if n.role == "lead" and not st.next and epoch < n.cur[0] and src not in n.cur[1]:
+        if n.role == "lead" and not st.next and epoch <= n.cur[0] and src not in n.cur[1]:
             w.send("gone", n.id, src, n.cur[0], n.cur[1])
         else:
             super().on_prep(w, src, b, released)

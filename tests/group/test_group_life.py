@@ -89,6 +89,12 @@ class Life(Play):
         assert call.ended is not None
         return None if call.result == (operations.ABSENT, None) else call.result[0]
 
+    def is_leaving(self, id: bytes) -> None:
+        """A node is about to leave its groups."""
+        groups = self.world.hosts[id].groups
+        assert groups is not None
+        groups.turn.is_leaving = lambda: True
+
     def members(self, *ids: bytes) -> None:
         """The leader is asked to change the group."""
         self.world.on_group(self.leader(), lambda group: group.change_members(map(Member, ids)))
@@ -238,6 +244,29 @@ def test_a_group_grows_and_shrinks() -> None:
     life.end()
 
 
+def test_who_was_away_while_the_group_moved_is_told_and_stands_no_more() -> None:
+    """Those who moved with it have told it of the epoch that is active, so that it asks in that one."""
+    life = Life(A, B, C, spares=(D, E))
+    life.live(0.3)
+    life.put(b"A")
+    away = next(id for id in (A, B, C) if id != life.leader())
+    life.cut_off(away)
+    life.live(2)
+    life.members(*({A, B, C, D, E} - {away}))
+    life.live(2)
+    life.members(D, E)
+    life.live(2)
+    life.cut.clear()
+    life.world.event(away, lambda groups: groups.lost(life.leader()))
+    life.world.on_group(away, lambda group: group.want_leader())
+    life.live(1)
+    behind = life.group(away)
+    assert (behind.configuration.ids, behind.replica.state) == ({D, E}, None)
+    assert (behind.candidate, behind.tries.at) == (None, None)
+    assert life.read(b"C") == b"\x01"
+    life.end()
+
+
 def test_a_newcomer_that_does_not_answer_is_not_waited_for() -> None:
     life = Life(A, B, C, spares=(D,))
     life.live(0.3)
@@ -249,6 +278,42 @@ def test_a_newcomer_that_does_not_answer_is_not_waited_for() -> None:
     life.members(A, B, D)
     life.live(3)
     assert life.group(life.leader()).configuration.ids == {A, B, D}
+
+
+def test_who_is_about_to_leave_comes_to_no_group() -> None:
+    life = Life(A, B, C, spares=(D,))
+    life.live(0.3)
+    life.is_leaving(D)
+    life.members(A, B, D)
+    life.live(0.5)
+    led = life.group(life.leader())
+    assert (led.configuration.ids, led.is_changing) == ({A, B, C}, False)
+    assert life.group(D).replica.copy is None
+
+
+@pytest.mark.parametrize("has_been_in_it", [False, True])
+def test_who_leaves_after_it_has_copied_the_records_is_not_named(has_been_in_it: bool) -> None:
+    life = Life(A, B, D, spares=(C, E)) if has_been_in_it else Life(A, B, C, spares=(D, E))
+    life.live(0.3)
+    life.put(b"A")
+    life.members(A, B, C)
+    life.live(1)
+    life.cut_off(E)
+    life.members(A, B, D, E)
+    life.live(1)
+    led, leaves = life.group(life.leader()), life.group(D)
+    assert (led.is_changing, leaves.replica.copy is None) == (True, False)
+    life.is_leaving(D)
+    life.world.on_group(D, lambda group: group.replica.ask_whether_gone((life.leader(),)))
+    life.live(0.1)
+    assert (led.is_changing, leaves.replica.copy) == (False, None)
+    life.cut.clear()
+    life.live(1)
+    assert led.configuration.ids == {A, B, C}
+    life.members(A, B, C, E)
+    life.live(2)
+    assert life.group(life.leader()).configuration.ids == {A, B, C, E}
+    life.end()
 
 
 @pytest.mark.parametrize("members", [(A, B, C), (B, C)])

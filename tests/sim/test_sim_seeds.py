@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chordtx.sim.plan import LEFT_OUT, Fault
+from chordtx.sim.plan import Fault
 from chordtx.sim.run import run_seed
 from chordtx.sim.world import Options
 from tests.sim.conftest import SEEDS
@@ -22,15 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_nothing_promised_is_broken_under_any_fault(seeds: Callable[[], tuple[int, str]]) -> None:
     status, said = seeds()
-    failed = {int(seed) for seed in re.findall(r"^seed (\d+): FAILED", said, re.MULTILINE)}
-    assert (failed, status) == (FAILS, 1 if FAILS else 0), said[-4000:]
-    assert len(re.findall(r"^seed \d+: fine", said, re.MULTILINE)) == SEEDS - len(FAILS)
-    for fault in frozenset(Fault) - LEFT_OUT:
+    assert status == 0, said[-4000:]
+    assert len(re.findall(r"^seed \d+: fine", said, re.MULTILINE)) == SEEDS
+    for fault in Fault:
         assert f"'{fault.name.lower()}': " in said
 
-
-#: What is known and not mended: see docs/reliability.md. Once it is, this is to be empty again.
-FAILS = {47}
 
 #: Seeds that once failed, and why.
 FAILED_ONCE = {

@@ -1,0 +1,75 @@
+"""Groups that are not what the ring says, in ways that a node cannot see from its own groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from chordtx import ChordService, ChordSettings
+from chordtx.chord.leaders import node_id_of
+from chordtx.group.configuration import Member
+from chordtx.ring import Contact, distance
+from chordtx.ring.partitions import lowest_position
+from tests.sim.cluster import Cluster
+
+SETTINGS = ChordSettings(partition_bits=3, replicas=3)
+PARTITION = 5
+
+
+def settled_ring(count: int) -> tuple[Cluster, list[Any]]:
+    """Nodes in the order in which they ought to keep the partition, once all groups are right."""
+    world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=3)
+    nodes = [world.start()]
+    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
+    for node in nodes:
+        world.result(node.when_joined())
+    world.run(20)
+    position = lowest_position(PARTITION, SETTINGS.partition_bits)
+    return world, sorted(nodes, key=lambda node: distance(position, node.id_10))
+
+
+def members(node: Any) -> set[bytes]:
+    return set(node._hosting.group(PARTITION).configuration.ids)
+
+
+def ids(*nodes: Any) -> set[bytes]:
+    return {node_id_of(node.id_10) for node in nodes}
+
+
+def test_an_owner_that_was_left_out_of_its_group_is_told_by_its_leader() -> None:
+    """What it holds is of an epoch that is over, with just the members that there ought to be."""
+    world, nodes = settled_ring(6)
+    owner, row = nodes[0], nodes[:3]
+    assert all(members(node) == ids(*row) for node in row)
+    received = owner._hosting.groups.received
+    owner._hosting.groups.received = lambda by, entries: received(
+        by, [entry for entry in entries if entry[0] != PARTITION]
+    )
+    others = nodes[3:]
+    moved = tuple(Member(id, has_disk=False) for id in sorted(ids(*others)))
+    (leader,) = [node for node in row[1:] if node._hosting.group(PARTITION).is_leading]
+    assert leader._hosting.place(PARTITION, moved)
+    world.run(2)
+    assert (members(owner), members(others[0])) == (ids(*row), ids(*others))
+    owner._hosting.groups.received = received
+    world.run(15)
+    assert all(members(node) == ids(*row) for node in row)
+    assert sum(node._hosting.group(PARTITION).is_leading for node in row) == 1
+
+
+def test_who_has_left_is_waited_for_by_nobody_though_others_still_name_it() -> None:
+    world, nodes = settled_ring(5)
+    owner, successor, leaving, next_one, _ = nodes
+    gone = Contact(leaving.id_10, *leaving.out_addr)
+    told = owner._standings.of(gone.id)
+    world.result(leaving.stopService())
+    world.run(1)
+    ring, after = owner._ring, next_one._ring.me
+    ring.neighbours_answered(gone, successor._ring.me, [after])  # what they said before it left comes late
+    ring.neighbours_answered(successor._ring.me, ring.me, [gone, after])
+    assert gone in ring.successors
+    assert gone not in owner._placement.row()
+    assert told is not None
+    owner._placement.standing_told(gone.id, evolve(told, is_leaving=False))  # it has come back
+    assert gone in owner._placement.row()
