@@ -69,7 +69,8 @@ class Clients:
             (client, mine.number), kind, key, self._meant(partition, kind, arguments), self.watch.tick()
         )
         self._open[client] = call
-        self.calls[partition, key].append(call)
+        if kind != operations.LIST:  # which is judged by itself, as it is of no key
+            self.calls[partition, key].append(call)
         return operation
 
     def _meant(self, partition: int, kind: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -113,6 +114,9 @@ class Clients:
             pass
         elif call.kind == operations.GET:
             self._must_have_been_so(partition, call, answer)
+        elif call.kind == operations.LIST:
+            self._must_have_been_listed(partition, call, answer)
+            return
         elif not self.watch.is_known(partition, answer.rank):
             raise Violation(f"S5 {call} was answered, but is not committed: {answer}")
         call.result = self._result(partition, answer, call.kind)
@@ -122,10 +126,22 @@ class Clients:
     def _must_have_been_so(self, partition: int, call: Call, answer: Answer) -> None:
         """S4."""
         detail: Any = answer.detail
-        value, rank = (None, NO_RANK) if answer.status == ABSENT else (detail[0], detail[2])
-        since = self.watch.values_since(partition, answer.stamp.epoch.mark, call.key, call.began)
-        if not any((each.value, each.rank) == (value, rank) for each in since):
-            raise Violation(f"S4 {call} answered {value!r} of {rank}; committed since: {since}")
+        found = (None, NO_RANK) if answer.status == ABSENT else (detail[0], detail[2])
+        self._must_be_since(partition, call, answer, call.key, found)
+
+    def _must_have_been_listed(self, partition: int, call: Call, answer: Answer) -> None:
+        """S4, of all keys: what is listed, and that others are not."""
+        detail: Any = answer.detail
+        listed = {key: (value, rank) for key, value, _, rank in detail[0]}
+        for key in self.watch.keys(partition, answer.stamp.epoch.mark) | listed.keys():
+            self._must_be_since(partition, call, answer, key, listed.get(key, (None, NO_RANK)))
+
+    def _must_be_since(
+        self, partition: int, call: Call, answer: Answer, key: bytes, found: tuple[bytes | None, Rank]
+    ) -> None:
+        since = self.watch.values_since(partition, answer.stamp.epoch.mark, key, call.began)
+        if not any((each.value, each.rank) == found for each in since):
+            raise Violation(f"S4 {call} answered {found} for {key!r}; committed since: {since}")
 
     def _result(self, partition: int, answer: Answer, kind: int) -> Any:
         writer = self.watch.writer

@@ -193,8 +193,8 @@ class Walk:
             self._deliver_all(late)
         client = self._idle_client()
         if client is not None and world.clients.count < self.calls_max + 3:
-            operation = world.clients.call(client, operations.GET, rng.choice(self.keys), ())
-            world.do(old, operation)
+            kind, key = rng.choice((operations.GET, operations.LIST)), rng.choice(self.keys)
+            world.do(old, world.clients.call(client, kind, key, self._arguments(kind, 0, key)))
             self._deliver_all(late)
 
     def _deliver_all(self, some: list[Sent]) -> None:
@@ -298,6 +298,8 @@ class Walk:
             return (self._some_version(partition, key), value, ttl)
         if kind == operations.DELETE:
             return (None,)
+        if kind == operations.LIST:
+            return (b"", None, _LISTED_MAX, True)
         if kind == operations.INCREMENT:
             return (msgpack.packb(1),)
         return (ttl,) if kind == operations.TOUCH else ()
@@ -404,7 +406,10 @@ _KINDS = (
     operations.DELETE,
     operations.TAKE,
     operations.TOUCH,
+    operations.LIST,
 )
+#: Entries of one listing: all.
+_LISTED_MAX = 1000
 
 
 def _asks(sent: Sent) -> bool:

@@ -176,6 +176,10 @@ class GroupWatch:
         first = max(index for index, each in enumerate(all_values) if each.moment < called)
         return all_values[first:]
 
+    def keys(self, partition: int, mark: int) -> set[bytes]:
+        """Which keys ever had a committed value."""
+        return set(self._parts[partition].histories[mark].values)
+
     def writer(self, partition: int, rank: Rank) -> tuple[bytes, int] | None:
         """Whose operation a rank is."""
         change = self._parts[partition].changes.get(rank)

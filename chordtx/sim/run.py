@@ -29,6 +29,7 @@ _OFF_SHARE = 0.3
 _OFF_DAYS = (0.5, 4.0)
 _AFTER_OFF_SECONDS = 15.0
 _NOBODY_SECONDS = 5.0
+_ENDING_SECONDS = 5.0
 _SLICE_SECONDS = 0.5
 _LARGE_SHARE = 0.03
 # Of one change of a key that comes again within the same second nobody is told twice.
@@ -95,6 +96,7 @@ class Run:
         self._keys = [b"key %d" % number for number in range(options.keys)]
         self._fields: dict[bytes, list[str]] = {}
         self._values = 0
+        self._under_way: dict[Deferred[Any], str] = {}
         self._is_over = False
         self.world.complained = self.violated
 
@@ -308,6 +310,7 @@ class Run:
     async def _outcome(self, host: Host, service: Any, work: Deferred[Any]) -> Any:
         """What came of a call: its result, an error, or the process's end, whichever is first."""
         done: Deferred[Any] = Deferred()
+        self._under_way[done] = f"a call at {host.name}, begun at {self.world.time.now:.1f} s"
 
         def ended(result: Any) -> None:
             if not done.called:
@@ -316,6 +319,7 @@ class Run:
         work.addCallbacks(ended, lambda failure: ended(failure.value))
         host.when_ended.append(lambda: ended(ProcessEnded("the process has ended")))
         outcome = await done
+        del self._under_way[done]
         if isinstance(outcome, Exception) and not isinstance(outcome, _DOCUMENTED):
             self.violated(f"a call failed with {outcome!r}")
         return outcome
@@ -384,6 +388,7 @@ class Run:
     def _judge(self) -> None:
         if self.report.violations:
             return
+        self._judge_calls()
         self._read_all()
         self._judge_news()
         for key, operations in by_key(self.operations).items():
@@ -394,6 +399,13 @@ class Run:
             else:
                 if wrong is not None:
                     self.violated(f"{key!r}: not linearizable: {wrong}")
+
+    def _judge_calls(self) -> None:
+        """Each call ends, as it may."""
+        seconds = self.world.settings.operation_timeout_seconds + _ENDING_SECONDS
+        if not self.world.run_until(lambda: not self._under_way, seconds):
+            for call in self._under_way.values():
+                self.violated(f"it does not end: {call}")
 
     def _judge_news(self) -> None:
         news = self.world.news

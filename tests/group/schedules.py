@@ -448,6 +448,35 @@ def a_confirm_for_another_leader() -> None:
     play.end()
 
 
+def a_listing_by_who_was_deposed() -> None:
+    """A led, and does not know that B leads now."""
+    play = Play()
+    play.leads(A)
+    play.lose()
+    play.wait()
+    play.leads(B, among=(B, C))
+    play.is_leading(B)
+    play.set(b"A", B)
+    play.run(B, C)
+    play.ask(b"B", A, operations.LIST, b"", None, 10, True)
+    play.run(A, B)
+    play.end()
+
+
+def one_of_two_changes_is_committed() -> None:
+    """Both of one key; A reads when B has the first one."""
+    play = Play()
+    play.leads(A)
+    for client in (b"A", b"B", b"C"):
+        play.set(client, A)
+    for accept in [sent for sent in play.world.net if sent.to == B and isinstance(sent.message, Accept)][:2]:
+        play.world.net.remove(accept)
+        play.world.deliver(accept)
+        play.run(A, B, kinds=(Accepted,))
+        play.get(b"D%d" % len(play.world.net), A)
+    play.end()
+
+
 def handed_over_without_a_stop() -> None:
     """Who hands its lead over reads no more: the leases of its ballot are in nobody's way."""
     play = Play()
@@ -685,6 +714,8 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     a_lease_granted_by_a_confirm,
     a_confirm_from_before_the_read,
     a_confirm_for_another_leader,
+    a_listing_by_who_was_deposed,
+    one_of_two_changes_is_committed,
     handed_over_without_a_stop,
     sent_again_after_the_answer,
     two_at_a_time,

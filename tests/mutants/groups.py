@@ -137,6 +137,17 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "lists_without_a_lease",
+        "leader.py",
+        "whoever led goes on to list keys",
+        (
+            (
+                "        if now < self._held_lease.until or self.is_leased():\n",
+                "        if now < self._held_lease.until or self.is_leased() or operation.kind != GET:\n",
+            ),
+        ),
+    ),
+    Mutant(
         "read_uncommitted",
         "leader.py",
         "reads see what a majority does not have yet",

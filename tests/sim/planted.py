@@ -404,6 +404,8 @@ PLANTED = [
     Planted(operations_are_not_saved, RESTARTING),
     Planted(deletions_are_not_saved, RESTARTING),
     Planted(services.counts_a_confirm_from_its_answer, CUT_OFF, 1),
+    Planted(services.any_member_answers_reads, CUT_OFF, 2),
+    Planted(services.newcomers_miss_what_has_changed_since, MOVING),
     Planted(services.rings_are_not_told_apart, OTHER),
     Planted(services.one_id_may_run_twice, COPIED),
     Planted(services.nobody_knows_who_has_run_since, PUT_BACK),

@@ -13,8 +13,12 @@ from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import Standing
 from chordtx.chord.standings import Standings
 from chordtx.dictionary import DictMixin
+from chordtx.group import operations
 from chordtx.group.confirming import Confirming
-from chordtx.group.messages import ConfirmAnswer
+from chordtx.group.group import Group
+from chordtx.group.messages import Answer, ConfirmAnswer, Install, Learn, Operation
+from chordtx.group.rank import NO_RANK
+from chordtx.group.replica import Replica
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.broadcast_recovery import MissedBroadcasts
@@ -92,6 +96,38 @@ def who_is_alone_gives_records_up(patch: Patch) -> None:
         return any(not self._is_leaving(contact) for contact in self._ring.successors)
 
     patch.setattr(Placement, "is_anybody_staying", is_anybody_staying)
+
+
+# Reads and newcomers
+
+
+def any_member_answers_reads(patch: Patch) -> None:
+    """From the records that it has, as if they were the newest."""
+    do = Group.do
+
+    def done(self: Group, who: object, operation: Operation) -> None:
+        state = self.replica.state
+        if self.leader is None and state is not None and operation.kind == operations.GET:
+            status, detail = operations.get(state.records.get(operation.key))
+            answer = Answer(operation.client, operation.number, status, detail, NO_RANK, NO_RANK)
+            self._turn.answer(who, self.partition, answer)
+        else:
+            do(self, who, operation)
+
+    patch.setattr(Group, "do", done)
+
+
+def newcomers_miss_what_has_changed_since(patch: Patch) -> None:
+    """What a newcomer has copied counts as the state, whatever has changed meanwhile."""
+    begin = Replica._begin_copy
+
+    def begun(self: Replica, by: bytes, pending: Install | Learn) -> None:
+        if isinstance(pending, Install) and self.copy is not None and self.copy.state is not None:
+            self._take_copy(by, self.copy.state, pending)
+        else:
+            begin(self, by, pending)
+
+    patch.setattr(Replica, "_begin_copy", begun)
 
 
 # News

@@ -102,6 +102,7 @@ def is_of_a_promise(violation: str) -> bool:
         "past the limit",
         "no true ring at the end",
         "reads are not answered",
+        "it does not end",
         "news ",
     )
     return bool(re.search(r": S[1-6] ", violation)) or any(what in violation for what in told)
