@@ -19,7 +19,7 @@ class HintingGroup(click.Group):
         except click.NoSuchOption as error:
             if error.possibilities or error.ctx is None or not _takes_arguments(error.ctx.command):
                 raise
-            raise click.UsageError(f"{error.format_message()} {_HYPHEN}", error.ctx) from error
+            raise click.UsageError(f"{error.format_message().rstrip('.')}. {_HYPHEN}", error.ctx) from error
 
 
 def _takes_arguments(command: click.Command) -> bool:

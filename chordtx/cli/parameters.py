@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    _OfText = click.ParamType[str]
+    _OfNumber = click.ParamType[float]
+else:  # before click 8.4 these had no parameter
+    _OfText = _OfNumber = click.ParamType
 
 PEER_DEFAULT = "127.0.0.1:44565"
 #: As in :mod:`chordtx.mesh.arguments`, which takes long to load.
 ENCRYPTION = click.Choice(["Plaintext", "SSL"])
 
 
-class AddressType(click.ParamType[str]):
+class AddressType(_OfText):
     """``HOST:PORT`` or ``[V6]:PORT``, kept as it is written."""
 
     name = "HOST:PORT"
@@ -33,7 +40,7 @@ class AddressType(click.ParamType[str]):
         return [each for each in re.split(r"[\s,]+", rv) if each]
 
 
-class SecondsType(click.ParamType[float]):
+class SecondsType(_OfNumber):
     """A number of seconds above 0.
 
     :param seconds_max: the most that makes sense.

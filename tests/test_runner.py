@@ -1,0 +1,88 @@
+"""``make test``: what becomes of the tests, and of what they have started, when it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.__main__ import INTERRUPTED, both
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_SECONDS = 60.0
+RUNNER = """
+import sys
+from tests.__main__ import both
+sys.exit(both([sys.executable, "-c", sys.argv[1]], [sys.executable, "-c", sys.argv[2]]))
+"""
+#: A test: it has started a process that lives on its own, and clears up when it is interrupted.
+TEST = """
+import pathlib, subprocess, sys, time
+folder = pathlib.Path({folder!r})
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+(folder / "{name}.pid").write_text(str(other.pid))
+(folder / "{name}.started").touch()
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    time.sleep({clears_up_seconds})
+    (folder / "{name}.cleared").touch()
+"""
+
+
+def test_status_is_that_of_the_run_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    for statuses in ((0, 0), (3, 0), (0, 4)):
+        commands = [[sys.executable, "-c", f"print({number}); exit({number})"] for number in statuses]
+        assert both(*commands) == max(statuses)
+        first, _, second = capfd.readouterr().out.partition("the tests on virtual time:")
+        assert (first.strip(), second.strip()) == (str(statuses[0]), str(statuses[1]))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run of two such tests, the second of which takes far too long to clear up."""
+    tests = [
+        TEST.format(folder=str(tmp_path), name=name, clears_up_seconds=seconds)
+        for name, seconds in (("quick", 1), ("slow", 600))
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNNER, *tests], cwd=ROOT, start_new_session=True
+    ) as process:
+        wait_for(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+        yield process
+        process.kill()
+
+
+def wait_for(happens: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not tell environments")
+def test_interrupted_it_ends_with_all_that_it_has_started(
+    runner: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    started = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert [is_running(each) for each in started] == [True, True]
+    os.killpg(runner.pid, signal.SIGINT)  # as a terminal does it
+    wait_for((tmp_path / "quick.cleared").exists)
+    assert runner.poll() is None
+    os.killpg(runner.pid, signal.SIGINT)
+    assert runner.wait(PATIENCE_SECONDS) == INTERRUPTED
+    assert not (tmp_path / "slow.cleared").exists()
+    wait_for(lambda: not any(is_running(each) for each in started))
