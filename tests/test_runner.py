@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.__main__ import INTERRUPTED, both
+from tests.processes.patience import until
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -54,16 +54,9 @@ def runner(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [sys.executable, "-c", RUNNER, *tests], cwd=ROOT, start_new_session=True
     ) as process:
-        wait_for(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+        until(lambda: len(list(tmp_path.glob("*.started"))) == 2)
         yield process
         process.kill()
-
-
-def wait_for(happens: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not happens():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def is_running(process: int) -> bool:
@@ -80,9 +73,9 @@ def test_interrupted_it_ends_with_all_that_it_has_started(
     started = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
     assert [is_running(each) for each in started] == [True, True]
     os.killpg(runner.pid, signal.SIGINT)  # as a terminal does it
-    wait_for((tmp_path / "quick.cleared").exists)
+    until((tmp_path / "quick.cleared").exists)
     assert runner.poll() is None
     os.killpg(runner.pid, signal.SIGINT)
     assert runner.wait(PATIENCE_SECONDS) == INTERRUPTED
     assert not (tmp_path / "slow.cleared").exists()
-    wait_for(lambda: not any(is_running(each) for each in started))
+    until(lambda: not any(is_running(each) for each in started))
