@@ -29,7 +29,7 @@ INTERRUPTED = 128 + signal.SIGINT
 MARK = "CHORDTX_TEST_RUN"
 _PYTEST = (sys.executable, "-m", "pytest")
 _NOTE = "two runs of pytest beside each other; with two processors they take some 25 minutes together\n"
-_END_SECONDS = 60.0  # the longest that a test's own clearing up may take
+_END_SECONDS = 30.0  # a test may run to its end first, and then clears up
 _PROCESSES = Path("/proc")
 
 

@@ -79,3 +79,46 @@ def test_interrupted_it_ends_with_all_that_it_has_started(
     assert runner.wait(PATIENCE_SECONDS) == INTERRUPTED
     assert not (tmp_path / "slow.cleared").exists()
     until(lambda: not any(is_running(each) for each in started))
+
+
+#: Tests of which the first one is interrupted while Twisted runs a call, and logs what the call raises.
+SWALLOWED = """
+import os, signal
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+@pytest_twisted.ensureDeferred
+async def test_interrupted():
+    reactor.callLater(0.1, os.kill, os.getpid(), signal.SIGINT)
+    await deferLater(reactor, 0.3)
+
+def test_next():
+    print("goes on")
+    raise AssertionError
+"""
+
+
+def test_an_interruption_that_twisted_logs_ends_the_session(tmp_path: Path) -> None:
+    (tmp_path / "test_swallowed.py").write_text(SWALLOWED)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionstart\n")
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED
+    assert "Interrupted: interrupted" in ended.stdout
+    assert "goes on" not in ended.stdout
