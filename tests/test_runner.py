@@ -108,8 +108,6 @@ def test_an_interruption_that_twisted_logs_ends_the_session(tmp_path: Path) -> N
             "-m",
             "pytest",
             "-p",
-            "tests.conftest",
-            "-p",
             "no:cacheprovider",
             "-q",
             str(tmp_path),
