@@ -40,8 +40,8 @@ def pytest_configure() -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Ctrl-C ends the tests, in the middle of a turn of the reactor too.
 
-    There Twisted takes KeyboardInterrupt for one more error to log, or to hand to a Deferred. Then the session
-    stops after this test.
+    There Twisted takes KeyboardInterrupt for one more error to log, or to hand to a Deferred. Then the
+    session stops after this test.
     """
 
     def interrupted(number: int, frame: object) -> None:
