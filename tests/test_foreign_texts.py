@@ -281,15 +281,15 @@ def test_what_calls_are_answered(service: Any, method: str, word: int, logged: l
 def test_terminal_is_shown_keys_and_values_escaped_and_a_pipe_has_them_as_they_are() -> None:
     for key in (EVIL.encode(), b"\x9b\xff"):
         assert is_fit(items._line_of(key, as_json=False, is_escaped=True).decode())
-        assert items._line_of(key, as_json=False, terminal=False) == key
-        assert is_fit(items._line_of(key, as_json=True, terminal=False).decode())
+        assert items._line_of(key, as_json=False, is_escaped=False) == key
+        assert is_fit(items._line_of(key, as_json=True, is_escaped=False).decode())
     for value in (EVIL, EVIL.encode(), b"\x9b\xff", {"a": EVIL, EVIL: [EVIL]}):
         shown = items._printable(value, as_json=False, is_escaped=True).decode()
         assert is_fit(shown.replace("\n", "").replace("\t", ""))
-        assert is_fit(items._printable(value, as_json=True, terminal=False).decode().rstrip("\n"))
-    assert items._printable(EVIL, as_json=False, terminal=False) == EVIL.encode()
-    assert items._printable(b"\x9b\xff", as_json=False, terminal=False) == b"\x9b\xff"
-    assert json.loads(items._printable({"a": EVIL}, as_json=False, terminal=False)) == {"a": EVIL}
+        assert is_fit(items._printable(value, as_json=True, is_escaped=False).decode().rstrip("\n"))
+    assert items._printable(EVIL, as_json=False, is_escaped=False) == EVIL.encode()
+    assert items._printable(b"\x9b\xff", as_json=False, is_escaped=False) == b"\x9b\xff"
+    assert json.loads(items._printable({"a": EVIL}, as_json=False, is_escaped=False)) == {"a": EVIL}
 
 
 def test_text_of_several_lines_is_shown_as_such() -> None:

@@ -46,10 +46,10 @@ def get(client: Client, key: str, as_json: bool) -> None:
     client.run(work)
 
 
-def _printable(value: Any, as_json: bool, terminal: bool) -> bytes:
+def _printable(value: Any, as_json: bool, is_escaped: bool) -> bytes:
     if as_json or not isinstance(value, str | bytes):
         return dumps(value).encode() + b"\n"
-    if terminal:
+    if is_escaped:
         return escaped_lines(value).encode() + b"\n"
     return value.encode() if isinstance(value, str) else value
 
