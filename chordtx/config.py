@@ -180,6 +180,8 @@ class ChordSettings:
     :ivar call_timeout_seconds: for one request to one node, before another is asked.
     :ivar operation_timeout_seconds: for a whole get, set or delete.
     :ivar join_timeout_seconds: for the first ring to be found.
+    :ivar join_retries: whether a ring is waited for when nobody listens at any peer. What runs for a moment
+        only rather fails at once.
     :ivar leave_timeout_seconds: for a polite leave to hand everything over.
     :ivar value_bytes_max: packed size of one value.
     :ivar key_bytes_max: length of one key.
@@ -203,6 +205,7 @@ class ChordSettings:
     call_timeout_seconds: float = 2.0
     operation_timeout_seconds: float = 10.0
     join_timeout_seconds: float = 15.0
+    join_retries: bool = True
     leave_timeout_seconds: float = 20.0
     value_bytes_max: int = 8 * MIB
     key_bytes_max: int = 64 * 1024

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from chordtx.chord.entry import Entry
 from chordtx.dictionary import DictMixin, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
-from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE, Entry
+from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE
+from chordtx.group.operations import Entry as Listed
+from chordtx.group.rank import Rank, version_of
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
 from chordtx.values import Value
@@ -55,6 +58,11 @@ class RingDict(DictMixin):
         """The value of ``key``; fails with KeyError when there is none."""
         known = self._as_key(key)
         return self._ask(operations.GET, known).addCallback(self._value_of, known)
+
+    def entry(self, key: bytes | str) -> Deferred[Entry]:
+        """The value of ``key``, its version and when it expires; fails with KeyError when there is none."""
+        known = self._as_key(key)
+        return self._ask(operations.GET, known).addCallback(self._entry_of, known)
 
     def contains(self, key: bytes | str) -> Deferred[bool]:
         """Whether ``key`` has a value."""
@@ -102,6 +110,13 @@ class RingDict(DictMixin):
         if answer.status == ABSENT:
             raise KeyError(key)
         return self._unpacked(_value(answer))
+
+    def _entry_of(self, answer: Answer, key: bytes) -> Entry:
+        if answer.status == ABSENT:
+            raise KeyError(key)
+        value, expires_ms, rank = _found(answer)
+        expires = expires_ms / 1000 if expires_ms else None
+        return Entry(key, self._unpacked(value), version_of(rank), expires)
 
     def _taken(self, answer: Answer, key: bytes, default: tuple[object, ...]) -> Value:
         if answer.status == DONE:
@@ -169,7 +184,7 @@ class RingDict(DictMixin):
         await in_parallel(add, range(identity.partitions))
         return count
 
-    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Entry], None]:
+    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Listed], None]:
         """All entries whose keys begin so, partition by partition; some partitions are asked ahead."""
         identity = await self._ring_known()
         ahead: deque[tuple[int, Deferred[Answer]]] = deque()
@@ -220,16 +235,19 @@ def _must_have_been(answer: Answer, key: bytes) -> None:
         raise KeyError(key)
 
 
-def _value(answer: Answer) -> bytes:
-    """Out of what GET has found."""
+def _found(answer: Answer) -> tuple[bytes, int, Rank]:
+    """What GET has found: value, when it expires, version."""
     found = answer.detail
-    if not isinstance(found, tuple) or len(found) != 3:
+    if not isinstance(found, tuple) or len(found) != 3 or isinstance(found, Rank):
         raise ProtocolError(_ANOTHER_KIND)
-    value: bytes = found[0]
-    return value
+    return found
 
 
-def _page(answer: Answer) -> tuple[list[Entry], bool]:
+def _value(answer: Answer) -> bytes:
+    return _found(answer)[0]
+
+
+def _page(answer: Answer) -> tuple[list[Listed], bool]:
     found = answer.detail
     if not isinstance(found, tuple) or len(found) != 2:
         raise ProtocolError(_ANOTHER_KIND)
