@@ -87,10 +87,7 @@ class SendBuffer:
             if self.expected_bytes <= _PIECE_BYTES:
                 self.expected_bytes = 0
         if not self._paused and len(data) <= _PIECE_BYTES:
-            if self._send_some is None:
-                self._transport.write(data)
-            else:
-                self._send(data, self._send_some)
+            self._give(data)
             return
         if not self._waiting:
             self._moved_at = self._seconds()
@@ -103,10 +100,14 @@ class SendBuffer:
         else:
             self._pool.hold(self, self.waiting_bytes)
 
-    def _send(self, data: bytes, send_some: Callable[[bytes], Any]) -> None:
-        """Give ``data`` to the socket at once. A turn of the reactor, and two calls of the system, are spared
-        by that: nothing waits in the transport here, for else we would be paused."""
-        transport = self._transport
+    def _give(self, data: bytes) -> None:
+        """Give ``data`` to the socket at once, where that can be. A turn of the reactor, and two calls of the
+        system, are spared by that. Every piece has to go this way: a short one that was left to the transport
+        would not make it pause us, and what comes next would reach the socket before it."""
+        transport, send_some = self._transport, self._send_some
+        if send_some is None:
+            transport.write(data)
+            return
         sent = send_some(data) if transport.connected else 0
         if sent == len(data):
             return
@@ -155,7 +156,7 @@ class SendBuffer:
                 waiting.appendleft(data[_PIECE_BYTES:])
                 data = data[:_PIECE_BYTES]
             self.waiting_bytes -= len(data)
-            self._transport.write(bytes(data))
+            self._give(bytes(data))
 
     def _finish_if_empty(self) -> None:
         if self._when_empty is not None and not self._waiting:
