@@ -50,6 +50,8 @@ _CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
 #: After this many calls or answers of one frame, what came of them is sent: so the other side works at the
 #: same time.
 _TOGETHER = 16
+#: An answer that is longer may have to wait for room.
+LARGE_BYTES = 64 * 1024
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
 
@@ -104,6 +106,8 @@ class Calls:
     :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: for calls of the peer that fail because of a bug of ours.
+    :param has_room: whether one more answer is to be sent. Large ones that come late wait for that: a leader
+        that has waited for its lease answers all reads at once.
     """
 
     def __init__(
@@ -113,12 +117,14 @@ class Calls:
         wants_flush: Callable[[], None],
         pending_max: int,
         log: Logger,
+        has_room: Callable[[], bool],
     ) -> None:
         self._send_calls = send_calls
         self._send_replies = send_replies
         self._wants_flush = wants_flush
         self._pending_max = pending_max
         self._log = log
+        self._has_room = has_room
         self._number = 0
         self._waiting: dict[int, tuple[Asker, Any, float, float]] = {}
         self._calls: list[Any] = []
@@ -127,6 +133,7 @@ class Calls:
         self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
         self._unserved_bytes = 0
+        self._held: deque[list[Any]] = deque()  # late answers that wait for room
         self._serving: dict[int, Deferred[Any]] = {}
         self._served = 0
         self._lost: Exception | None = None
@@ -167,6 +174,16 @@ class Calls:
         self._waiting[number] = (asker, peer, now, now + timeout_seconds)
         self._queue(self._calls, [number, method, *arguments])
         return number
+
+    @property
+    def are_to_do(self) -> bool:
+        """Whether calls wait to be served, or answers to be sent; see :meth:`serve_one`."""
+        return bool(self.unserved or self._held)
+
+    @property
+    def next_bytes(self) -> int:
+        """What the calls that wait to be served hold; 0 where an answer comes before them."""
+        return 0 if self._held else self._unserved_bytes
 
     @property
     def are_waiting(self) -> bool:
@@ -258,7 +275,8 @@ class Calls:
         for call in calls:
             if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
                 raise ProtocolError("a call is [number, method, ...]")
-        room = max(0, self._pending_max - len(self._serving) - len(self.unserved))
+        under_way = len(self._serving) + len(self.unserved) + len(self._held)
+        room = max(0, self._pending_max - under_way)
         if self.unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
             room = 0
         if room:
@@ -268,10 +286,13 @@ class Calls:
             self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
 
     def serve_one(self, methods: dict[str, Method], caller: Any) -> None:
-        """Serve the call that has waited longest.
+        """Send the answer that has waited longest, or serve the call that has.
 
         :raises ProtocolError: when its number is that of another one under way.
         """
+        if self._held:
+            self._queue(self._replies, self._held.popleft())
+            return
         number, name, *arguments = self.unserved.popleft()
         if not self.unserved:
             self._unserved_bytes = 0
@@ -291,7 +312,7 @@ class Calls:
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
-            self._succeed(result, number)
+            self._queue(self._replies, [number, OK, *result])
 
     def _answer_early(self) -> None:
         """A get that came with many sets does not wait for all of them."""
@@ -314,7 +335,11 @@ class Calls:
 
     def _succeed(self, result: list[Any], number: int) -> None:
         self._serving.pop(number, None)
-        self._queue(self._replies, [number, OK, *result])
+        answer = [number, OK, *result]
+        if self._lost is None and _size_bytes(result) > LARGE_BYTES and (self._held or not self._has_room()):
+            self._held.append(answer)
+        else:
+            self._queue(self._replies, answer)
 
     def _fail(self, failure: Failure, number: int) -> None:
         self._serving.pop(number, None)
@@ -343,7 +368,9 @@ class Calls:
         # Nobody is called any more: so a link that is gone is held by none of its parts.
         self._send_calls = self._send_replies = _to_nobody
         self._wants_flush = _not_at_all
+        self._has_room = _always
         self.unserved.clear()
+        self._held.clear()
         self._calls, self._replies = [], []
         serving, self._serving = self._serving, {}
         while self._waiting:  # one by one: who is told may cancel another one
@@ -358,6 +385,11 @@ def _to_nobody(bundle: list[Any]) -> None:
 
 def _not_at_all() -> None:
     """The link is down."""
+
+
+def _always() -> bool:
+    """The link is down: nothing waits for room."""
+    return True
 
 
 def _send_all(

@@ -71,6 +71,10 @@ class SendBuffer:
         if link is not None:
             link.overflowed()
 
+    def has_moved(self, since: float) -> bool:
+        """Whether something waits, of which the peer has read some since then."""
+        return self.waiting_bytes > 0 and self._moved_at >= since
+
     def attach(self, transport: Any) -> None:
         """The transport is up."""
         self._transport = transport
