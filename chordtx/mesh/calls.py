@@ -102,7 +102,8 @@ class Calls:
 
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
-    :ivar unserved: calls of the peer that wait to be served.
+    :ivar unserved: calls of the peer that wait to be served. :ivar unserved_bytes: about what they hold.
+    :ivar held: answers that came late, and wait for room; see :meth:`serve_one`.
     :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: for calls of the peer that fail because of a bug of ours.
@@ -132,8 +133,8 @@ class Calls:
         self._bytes = 0
         self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
-        self._unserved_bytes = 0
-        self._held: deque[list[Any]] = deque()  # late answers that wait for room
+        self.unserved_bytes = 0
+        self.held: deque[list[Any]] = deque()
         self._serving: dict[int, Deferred[Any]] = {}
         self._served = 0
         self._lost: Exception | None = None
@@ -174,16 +175,6 @@ class Calls:
         self._waiting[number] = (asker, peer, now, now + timeout_seconds)
         self._queue(self._calls, [number, method, *arguments])
         return number
-
-    @property
-    def are_to_do(self) -> bool:
-        """Whether calls wait to be served, or answers to be sent; see :meth:`serve_one`."""
-        return bool(self.unserved or self._held)
-
-    @property
-    def next_bytes(self) -> int:
-        """What the calls that wait to be served hold; 0 where an answer comes before them."""
-        return 0 if self._held else self._unserved_bytes
 
     @property
     def are_waiting(self) -> bool:
@@ -275,12 +266,12 @@ class Calls:
         for call in calls:
             if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
                 raise ProtocolError("a call is [number, method, ...]")
-        under_way = len(self._serving) + len(self.unserved) + len(self._held)
+        under_way = len(self._serving) + len(self.unserved) + len(self.held)
         room = max(0, self._pending_max - under_way)
-        if self.unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
+        if self.unserved and self.unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
             room = 0
         if room:
-            self._unserved_bytes += size_bytes
+            self.unserved_bytes += size_bytes
             self.unserved.extend(calls[:room])
         for call in calls[room:]:
             self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
@@ -290,12 +281,12 @@ class Calls:
 
         :raises ProtocolError: when its number is that of another one under way.
         """
-        if self._held:
-            self._queue(self._replies, self._held.popleft())
+        if self.held:
+            self._queue(self._replies, self.held.popleft())
             return
         number, name, *arguments = self.unserved.popleft()
         if not self.unserved:
-            self._unserved_bytes = 0
+            self.unserved_bytes = 0
         if number in self._serving:
             raise ProtocolError("a call has the number of another one under way")
         try:
@@ -336,8 +327,8 @@ class Calls:
     def _succeed(self, result: list[Any], number: int) -> None:
         self._serving.pop(number, None)
         answer = [number, OK, *result]
-        if self._lost is None and _size_bytes(result) > LARGE_BYTES and (self._held or not self._has_room()):
-            self._held.append(answer)
+        if self._lost is None and _size_bytes(result) > LARGE_BYTES and (self.held or not self._has_room()):
+            self.held.append(answer)
         else:
             self._queue(self._replies, answer)
 
@@ -370,7 +361,7 @@ class Calls:
         self._wants_flush = _not_at_all
         self._has_room = _always
         self.unserved.clear()
-        self._held.clear()
+        self.held.clear()
         self._calls, self._replies = [], []
         serving, self._serving = self._serving, {}
         while self._waiting:  # one by one: who is told may cancel another one

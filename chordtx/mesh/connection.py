@@ -276,7 +276,7 @@ class MeshConnection(Protocol):
     def sent_on(self) -> None:
         """See :class:`~chordtx.mesh.send_buffer.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
-        if self.calls.are_to_do and self._load.is_read:
+        if (self.calls.unserved or self.calls.held) and self._load.is_read:
             self._receive_buffer.go_on()
 
     @property
@@ -472,14 +472,16 @@ class MeshConnection(Protocol):
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         calls, owner = self.calls, self.owner
-        if not calls.are_to_do:
+        if not calls.unserved and not calls.held:
             return False
         if until_turn_is_over:
             calls.gather_answers()
-        while calls.are_to_do and self._load.has_room(calls.next_bytes):
+        has_room = self._load.has_room
+        while (calls.unserved or calls.held) and has_room(calls.unserved_bytes):
             calls.serve_one(owner._methods, self)
-            if calls.are_to_do and (not until_turn_is_over or owner._bounds.turns.is_over):
-                return self._load.has_room(calls.next_bytes)
+            is_more = calls.unserved or calls.held
+            if is_more and (not until_turn_is_over or owner._bounds.turns.is_over):
+                return has_room(calls.unserved_bytes)
         return False
 
     def worked(self) -> None:
