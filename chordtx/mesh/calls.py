@@ -103,12 +103,12 @@ class Calls:
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
     :ivar unserved: calls of the peer that wait to be served. :ivar unserved_bytes: about what they hold.
-    :ivar held: answers that came late, and wait for room; see :meth:`serve_one`.
+    :ivar held: large answers that wait for room; see :meth:`send_held`.
     :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: for calls of the peer that fail because of a bug of ours.
-    :param has_room: whether one more answer is to be sent. Large ones that come late wait for that: a leader
-        that has waited for its lease answers all reads at once.
+    :param may_answer: whether an answer of so many bytes is to be sent now. Large ones wait for that. (A
+        leader that has waited for its lease answers all reads at once.)
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class Calls:
         wants_flush: Callable[[], None],
         pending_max: int,
         log: Logger,
-        has_room: Callable[[], bool],
+        may_answer: Callable[[int], bool],
     ) -> None:
         self._send_calls = send_calls
         self._send_replies = send_replies
         self._wants_flush = wants_flush
         self._pending_max = pending_max
         self._log = log
-        self._has_room = has_room
+        self._may_answer = may_answer
         self._number = 0
         self._waiting: dict[int, tuple[Asker, Any, float, float]] = {}
         self._calls: list[Any] = []
@@ -134,7 +134,7 @@ class Calls:
         self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
         self.unserved_bytes = 0
-        self.held: deque[list[Any]] = deque()
+        self.held: deque[tuple[list[Any], int]] = deque()
         self._serving: dict[int, Deferred[Any]] = {}
         self._served = 0
         self._lost: Exception | None = None
@@ -277,13 +277,10 @@ class Calls:
             self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
 
     def serve_one(self, methods: dict[str, Method], caller: Any) -> None:
-        """Send the answer that has waited longest, or serve the call that has.
+        """Serve the call that has waited longest.
 
         :raises ProtocolError: when its number is that of another one under way.
         """
-        if self.held:
-            self._queue(self._replies, self.held.popleft())
-            return
         number, name, *arguments = self.unserved.popleft()
         if not self.unserved:
             self.unserved_bytes = 0
@@ -298,12 +295,21 @@ class Calls:
         if self._served >= _TOGETHER:
             self._answer_early()
         if type(result) is list:  # as most: asked first, for the other check is a slow one
-            self._queue(self._replies, [number, OK, *result])
+            self._answer([number, OK, *result])
         elif isinstance(result, Deferred):
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
-            self._queue(self._replies, [number, OK, *result])
+            self._answer([number, OK, *result])
+
+    def send_held(self) -> bool:
+        """Send large answers that wait for room, as far as there is some.
+
+        :returns: whether none is left.
+        """
+        while self.held and self._may_answer(self.held[0][1]):
+            self._queue(self._replies, *self.held.popleft())
+        return not self.held
 
     def _answer_early(self) -> None:
         """A get that came with many sets does not wait for all of them."""
@@ -326,11 +332,15 @@ class Calls:
 
     def _succeed(self, result: list[Any], number: int) -> None:
         self._serving.pop(number, None)
-        answer = [number, OK, *result]
-        if self._lost is None and _size_bytes(result) > LARGE_BYTES and (self.held or not self._has_room()):
-            self.held.append(answer)
+        self._answer([number, OK, *result])
+
+    def _answer(self, answer: list[Any]) -> None:
+        size_bytes = _size_bytes(answer)
+        is_large = size_bytes > LARGE_BYTES and self._lost is None
+        if is_large and (self.held or not self._may_answer(size_bytes)):
+            self.held.append((answer, size_bytes))
         else:
-            self._queue(self._replies, answer)
+            self._queue(self._replies, answer, size_bytes)
 
     def _fail(self, failure: Failure, number: int) -> None:
         self._serving.pop(number, None)
@@ -340,10 +350,11 @@ class Calls:
             self._log.failure("a call could not be served", failure=failure)
         self._queue(self._replies, [number, *_described(failure.value)])
 
-    def _queue(self, queue: list[Any], entry: list[Any]) -> None:
+    def _queue(self, queue: list[Any], entry: list[Any], size_bytes: int | None = None) -> None:
         if self._lost is not None:
             return
-        size_bytes = _size_bytes(entry)
+        if size_bytes is None:
+            size_bytes = _size_bytes(entry)
         if self._bytes + size_bytes > _BUNDLE_BYTES:
             self.flush()  # what is large goes alone
         if not (self._calls or self._replies or self.are_gathering):
@@ -359,7 +370,7 @@ class Calls:
         # Nobody is called any more: so a link that is gone is held by none of its parts.
         self._send_calls = self._send_replies = _to_nobody
         self._wants_flush = _not_at_all
-        self._has_room = _always
+        self._may_answer = _always
         self.unserved.clear()
         self.held.clear()
         self._calls, self._replies = [], []
@@ -378,7 +389,7 @@ def _not_at_all() -> None:
     """The link is down."""
 
 
-def _always() -> bool:
+def _always(size_bytes: int) -> bool:
     """The link is down: nothing waits for room."""
     return True
 

@@ -106,7 +106,7 @@ class MeshConnection(Protocol):
             lambda: owner._wants_flush(self),
             settings.calls_pending_max,
             owner._limited_log,
-            lambda: self._load.has_room(),
+            lambda size_bytes: self._load.may_answer(size_bytes),
         )
         self._liveness = Liveness()
         self._codec = Codec(
@@ -476,12 +476,11 @@ class MeshConnection(Protocol):
             return False
         if until_turn_is_over:
             calls.gather_answers()
-        has_room = self._load.has_room
-        while (calls.unserved or calls.held) and has_room(calls.unserved_bytes):
+        may_serve = self._load.may_serve
+        while calls.send_held() and calls.unserved and may_serve(calls.unserved_bytes):
             calls.serve_one(owner._methods, self)
-            is_more = calls.unserved or calls.held
-            if is_more and (not until_turn_is_over or owner._bounds.turns.is_over):
-                return has_room(calls.unserved_bytes)
+            if calls.unserved and (not until_turn_is_over or owner._bounds.turns.is_over):
+                return not calls.held and may_serve(calls.unserved_bytes)
         return False
 
     def worked(self) -> None:

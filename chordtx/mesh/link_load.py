@@ -1,7 +1,7 @@
 """A link that carries large values: whether there is room for one more, and whether a call is late or only
 waits behind others.
 
-An answer is made ready only when the peer reads, and all links together have room for it. Else peers that
+A large answer is sent only when the peer reads, and all links together have room for it. Else peers that
 read well, and ask for much, would cause each other to be cut. A large call is served only when there is room
 as well: what a client stores goes on to the other members of its group.
 """
@@ -60,21 +60,25 @@ class LinkLoad:
         """Whether the peer reads what it is sent."""
         return self._buffer.waiting_bytes <= _UNREAD_BYTES_MAX
 
-    def has_room(self, call_bytes: int = 0) -> bool:
-        """Whether one more call is to be served, or one more answer sent. If not, the link is told when there
-        may be room.
+    def may_serve(self, call_bytes: int) -> bool:
+        """Whether one more call is to be served. If not, the link is told when there may be room.
 
-        :param call_bytes: what the call holds.
+        :param call_bytes: about what the call holds.
         """
-        buffer, link = self._buffer, self._link
-        if buffer.waiting_bytes > _UNREAD_BYTES_MAX or link is None:
+        if self._buffer.waiting_bytes > _UNREAD_BYTES_MAX:
             return False
-        is_large = call_bytes > LARGE_BYTES
-        if not is_large and (not buffer.expected_bytes or link.is_member):
-            self._waits_since = None
+        return call_bytes <= LARGE_BYTES or self._has_room(call_bytes)
+
+    def may_answer(self, answer_bytes: int) -> bool:
+        """Whether one more answer is to be sent; as :meth:`may_serve`. Members do not wait for others."""
+        if self._buffer.waiting_bytes > _UNREAD_BYTES_MAX:
+            return False
+        if answer_bytes <= LARGE_BYTES or self._link is None or self._link.is_member:
             return True
-        wanted_bytes = max(buffer.expected_bytes, call_bytes)
-        if self._unsent.has_room(wanted_bytes):
+        return self._has_room(answer_bytes)
+
+    def _has_room(self, count: int) -> bool:
+        if self._unsent.has_room(count):
             self._waits_since = None
             return True
         now = self._seconds()
@@ -84,7 +88,8 @@ class LinkLoad:
         ):
             self._waits_since = None
             return True
-        self._unsent.wait(link, wanted_bytes)
+        if self._link is not None:
+            self._unsent.wait(self._link, count)
         return False
 
     def received(self, size_bytes: int, now: float) -> None:

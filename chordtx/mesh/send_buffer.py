@@ -40,8 +40,6 @@ class SendBuffer:
 
     :param bytes_max: when more wait, the peer does not read. :param pool: of what waits on all links.
     :param seconds: the clock. :ivar waiting_bytes: what waits.
-    :ivar expected_bytes: what the next large answer may be expected to take, by those before; 0 where there
-        were none of late.
     """
 
     def __init__(self, bytes_max: int, pool: Pool, seconds: Callable[[], float], link: OutboxLink) -> None:
@@ -56,7 +54,6 @@ class SendBuffer:
         self._moved_at = 0.0
         self._when_empty: Callable[[], None] | None = None
         self.waiting_bytes = 0
-        self.expected_bytes = 0
 
     @property
     def precedence(self) -> tuple[bool, float]:
@@ -86,10 +83,6 @@ class SendBuffer:
 
     def write(self, data: bytes) -> None:
         """Send ``data``, now or when the transport takes it."""
-        if len(data) > _PIECE_BYTES or self.expected_bytes:
-            self.expected_bytes = max(len(data), self.expected_bytes // 2)
-            if self.expected_bytes <= _PIECE_BYTES:
-                self.expected_bytes = 0
         if not self._paused and len(data) <= _PIECE_BYTES:
             self._give(data)
             return

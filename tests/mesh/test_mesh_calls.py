@@ -79,7 +79,7 @@ def test_calls_of_one_turn_leave_in_one_frame_and_are_answered() -> None:
 def test_answers_that_are_gathered_wait_for_a_flush_that_need_not_be_asked_for() -> None:
     flushes: list[None] = []
     sent: list[list[Any]] = []
-    calls = Calls(sent.append, sent.append, lambda: flushes.append(None), 100, Logger(), lambda: True)
+    calls = Calls(sent.append, sent.append, lambda: flushes.append(None), 100, Logger(), lambda _: True)
     calls.gather_answers()
     for number in (1, 2):
         calls.calls_received([[number, "nothing"]], 10)
@@ -275,7 +275,7 @@ def containers(value: Any) -> int:
 
 def test_no_frame_has_more_arrays_than_a_peer_takes() -> None:
     sent: list[list[Any]] = []
-    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda: True)
+    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda _: True)
     for count in (9_000, 500, 20_000, 100, 9_500, 9_500, *[100] * 50, 25_000):
         calls.call(0.0, 5.0, "many", {"a": [[1]] * count})
     calls.flush()

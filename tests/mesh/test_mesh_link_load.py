@@ -24,7 +24,6 @@ class Buffer:
 
     def __init__(self) -> None:
         self.waiting_bytes = 0
-        self.expected_bytes = 0
         self.moved_at = -100.0
 
     def has_moved(self, since: float) -> bool:
@@ -60,33 +59,42 @@ class Loaded:
 @pytest.mark.parametrize("is_member", [True, False])
 def test_a_large_call_waits_while_much_is_unsent(is_member: bool) -> None:
     loaded, other = Loaded(is_member), Other()
-    assert loaded.load.has_room(8 * MIB)  # nothing is unsent
+    assert loaded.load.may_serve(8 * MIB)  # nothing is unsent
     loaded.pool.hold(other, 7 * MIB)
-    assert loaded.load.has_room(LARGE_BYTES)
-    assert loaded.load.has_room(MIB)
-    assert not loaded.load.has_room(2 * MIB)
+    assert loaded.load.may_serve(LARGE_BYTES)
+    assert loaded.load.may_serve(MIB)
+    assert not loaded.load.may_serve(2 * MIB)
     assert loaded.load.is_waiting
     loaded.pool.hold(other, MIB)
     assert loaded.link.told == 1
-    assert loaded.load.has_room(2 * MIB)
+    assert loaded.load.may_serve(2 * MIB)
     assert not loaded.load.is_waiting
+
+
+def test_a_large_answer_waits_too_but_for_a_member() -> None:
+    for is_member in (True, False):
+        loaded = Loaded(is_member)
+        assert loaded.load.may_answer(8 * MIB)
+        loaded.pool.hold(Other(), 7 * MIB)
+        assert loaded.load.may_answer(LARGE_BYTES)
+        assert loaded.load.may_answer(2 * MIB) == is_member
 
 
 def test_who_waits_for_room_is_served_in_the_end() -> None:
     loaded = Loaded()
     loaded.pool.hold(Other(), 8 * MIB)
-    loaded.buffer.expected_bytes = MIB
-    assert not loaded.load.has_room()
+    assert not loaded.load.may_answer(MIB)
     loaded.clock.advance(0.9)
-    assert not loaded.load.has_room()
+    assert not loaded.load.may_answer(MIB)
     loaded.clock.advance(0.2)  # the other one has read nothing since
-    assert loaded.load.has_room()
+    assert loaded.load.may_answer(MIB)
 
 
 def test_a_peer_that_does_not_read_gets_nothing_more() -> None:
     loaded = Loaded(is_member=True)
     loaded.buffer.waiting_bytes = MIB
-    assert not loaded.load.has_room()
+    assert not loaded.load.may_serve(0)
+    assert not loaded.load.may_answer(0)
     assert not loaded.load.is_read
 
 
@@ -106,34 +114,34 @@ def test_calls_are_not_late_while_something_large_moves() -> None:
     assert load.is_carrying(clock.seconds() + 2, comes_in=True)
 
 
-def test_large_answers_that_come_late_wait_for_room() -> None:
+@pytest.mark.parametrize("is_late", [True, False])
+def test_large_answers_wait_for_room(is_late: bool) -> None:
     sent: list[list[Any]] = []
-    room = [False]
-    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda: room[0])
+    room = [0]
+    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda count: count <= room[0])
     late: list[Deferred[list[Any]]] = [Deferred() for _ in range(4)]
     large = bytes(LARGE_BYTES + 1)
-    calls.calls_received([[number, "late", number] for number in range(4)], 100)
+    values = [large, large, b"small", large]
+    calls.calls_received([[number, "ask", number] for number in range(4)], 100)
     while calls.unserved:
-        calls.serve_one({"late": lambda _, number: late[number]}, None)
-    for number, value in ((0, large), (1, large), (2, b"small"), (3, large)):
-        late[number].callback([value])
+        calls.serve_one({"ask": lambda _, number: late[number] if is_late else [values[number]]}, None)
+    for each, value in zip(late, values, strict=True):
+        each.callback([value])
     calls.flush()
     assert sent == [[[2, OK, b"small"]]]
+    assert not calls.send_held()
     assert len(calls.held) == 3
-    room[0] = True
-    for _ in range(3):
-        calls.serve_one({}, None)
+    room[0] = 2 * LARGE_BYTES
+    assert calls.send_held()
     calls.flush()
     assert [reply for replies in sent[1:] for reply in replies] == [[each, OK, large] for each in (0, 1, 3)]
 
 
 def test_answers_that_wait_count_among_the_calls_of_a_peer() -> None:
     sent: list[list[Any]] = []
-    calls = Calls(sent.append, sent.append, lambda: None, 2, Logger(), lambda: False)
-    late: Deferred[list[Any]] = Deferred()
-    calls.calls_received([[1, "late"]], 100)
-    calls.serve_one({"late": lambda _: late}, None)
-    late.callback([bytes(LARGE_BYTES + 1)])
+    calls = Calls(sent.append, sent.append, lambda: None, 2, Logger(), lambda _: False)
+    calls.calls_received([[1, "ask"]], 100)
+    calls.serve_one({"ask": lambda _: [bytes(LARGE_BYTES + 1)]}, None)
     calls.calls_received([[2, "x"], [3, "x"]], 100)
     assert len(calls.unserved) == 1
     calls.lost(ValueError("gone"))
