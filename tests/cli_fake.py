@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.application.service import Service
@@ -68,8 +68,9 @@ class FakeChord(Service):
         for key in list(self.records):
             yield key
 
-    def get_many(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
-        return succeed({key: self.records[key] for key in keys if key in self.records})
+    async def items(self) -> AsyncIterator[tuple[bytes, Any]]:
+        for item in list(self.records.items()):
+            yield item
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
         return succeed([{"what": what, "of": peer, **self.status}])

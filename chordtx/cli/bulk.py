@@ -20,7 +20,6 @@ from chordtx.cli.reading import read_chunks, split_lines
 from chordtx.cli.running import Failed
 
 UNDER_WAY_MAX = 256  # enough to keep a ring busy over a slow link, and little to lose when interrupted
-DUMP_BATCH = 256
 LINES_HELP = 'Each line is {"key": ..., "value": ...}. ' + FORMS_HELP
 
 
@@ -103,18 +102,8 @@ def dump(client: Client, file: BinaryIO) -> None:
 
 
 async def dump_lines(node: ChordService, out: BinaryIO, meter: Meter) -> None:
-    """Write every record; one that is deleted meanwhile is left out."""
-    batch: list[bytes] = []
-    async for key in node.keys():
-        batch.append(key)
-        if len(batch) == DUMP_BATCH:
-            await _dump_batch(node, batch, out, meter)
-            batch = []
-    await _dump_batch(node, batch, out, meter)
-
-
-async def _dump_batch(node: ChordService, keys: list[bytes], out: BinaryIO, meter: Meter) -> None:
-    for key, value in (await node.get_many(keys)).items():
+    """Write every record, read page by page; one that is deleted meanwhile may be left out."""
+    async for key, value in node.items():
         record = {"key": key_to_json(key), "value": to_json(value)}
         out.write(json_text(record).encode() + b"\n")
         meter.advance()

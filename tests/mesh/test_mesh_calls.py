@@ -24,10 +24,10 @@ class Pair:
         self.replies_sent: list[list[Any]] = []
         self.flushes = 0
         self.here = Calls(
-            self._send_calls, self.replies_sent.append, self._wants_flush, 100, Logger(), lambda: True
+            self._send_calls, self.replies_sent.append, self._wants_flush, 100, Logger(), lambda _: True
         )
         self.there = Calls(
-            self.calls_sent.append, self._send_replies, lambda: None, pending_max, Logger(), lambda: True
+            self.calls_sent.append, self._send_replies, lambda: None, pending_max, Logger(), lambda _: True
         )
 
     def _send_calls(self, calls: list[Any]) -> None:
