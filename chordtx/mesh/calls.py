@@ -52,6 +52,8 @@ _CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
 _TOGETHER = 16
 #: An answer that is longer may have to wait for room.
 LARGE_BYTES = 64 * 1024
+#: The slowest link over which a large call is still in time: it is on its way in buffers that we do not see.
+_BYTES_PER_SECOND_MIN = 1 << 20
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
 
@@ -164,6 +166,7 @@ class Calls:
     ) -> int:
         """As :meth:`call`, without a Deferred.
 
+        :param timeout_seconds: for the answer; what is large has more time, for it is longer on its way.
         :param asker: is told what came of it; at once when the link is down. :param peer: is given to the
             asker with the answer.
         :returns: the call's number.
@@ -173,7 +176,10 @@ class Calls:
             asker.failed(peer, Failure(PeerLost("the link is down")))
             return number
         self._waiting[number] = (asker, peer, now, now + timeout_seconds)
-        self._queue(self._calls, [number, method, *arguments])
+        size_bytes = self._queue(self._calls, [number, method, *arguments])
+        if size_bytes > LARGE_BYTES and number in self._waiting:
+            deadline = now + timeout_seconds + size_bytes / _BYTES_PER_SECOND_MIN
+            self._waiting[number] = (asker, peer, now, deadline)
         return number
 
     @property
@@ -350,9 +356,10 @@ class Calls:
             self._log.failure("a call could not be served", failure=failure)
         self._queue(self._replies, [number, *_described(failure.value)])
 
-    def _queue(self, queue: list[Any], entry: list[Any], size_bytes: int | None = None) -> None:
+    def _queue(self, queue: list[Any], entry: list[Any], size_bytes: int | None = None) -> int:
+        """Have ``entry`` sent with what else there is. :returns: about what it takes."""
         if self._lost is not None:
-            return
+            return 0
         if size_bytes is None:
             size_bytes = _size_bytes(entry)
         if self._bytes + size_bytes > _BUNDLE_BYTES:
@@ -363,6 +370,7 @@ class Calls:
         self._bytes += size_bytes
         if self._bytes > _BUNDLE_BYTES or len(queue) >= _BUNDLE_CALLS:
             self.flush()
+        return size_bytes
 
     def lost(self, reason: Exception) -> None:
         """The link is down: fail what waits, stop what is served, and forget what was asked."""

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from chordtx.config import MeshSettings
-from chordtx.mesh.calls import LARGE_BYTES, OK, Calls
+from chordtx.mesh.calls import LARGE_BYTES, OK, Calls, CallTimeout
 from chordtx.mesh.link_load import LinkLoad
 from chordtx.mesh.pool import Pool
-from tests.mesh.peers import Mesh
+from tests.mesh.peers import Mesh, outcomes
 
 MIB = 1 << 20
 
@@ -112,6 +112,21 @@ def test_calls_are_not_late_while_something_large_moves() -> None:
     assert load.is_carrying(clock.seconds() + 0.5, comes_in=False)
     assert not load.is_carrying(clock.seconds() + 2, comes_in=False)
     assert load.is_carrying(clock.seconds() + 2, comes_in=True)
+
+
+def test_a_large_call_has_more_time() -> None:
+    sent: list[list[Any]] = []
+    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda _: True)
+    small = outcomes(calls.call(0.0, 2.0, "set", bytes(1000)))
+    large = outcomes(calls.call(0.0, 2.0, "set", bytes(4 * MIB)))
+    calls.expire(1.9)
+    assert (small, large) == ([], [])
+    calls.expire(2.1)
+    assert isinstance(small[0], CallTimeout)
+    calls.expire(5.9)
+    assert large == []
+    calls.expire(6.1)
+    assert isinstance(large[0], CallTimeout)
 
 
 @pytest.mark.parametrize("is_late", [True, False])
