@@ -78,6 +78,8 @@ class MeshSettings:
     :ivar unsent_bytes_max: the same for all peers together. From a third of it on, a peer with large answers
         waits for room. From half of it on, peers that are no members of the ring are cut. Past it, the peer
         that has read nothing for longest is cut.
+    :ivar unsent_to_members_bytes_max: what may wait for members of the ring when nothing waits for others: a
+        leader sends a large value to all other members of its group at once.
     :ivar unfinished_bytes_max: what frames that have begun may take on all links together: past it, the link
         whose frame began first is cut.
     :ivar decoded_bytes_per_second_max: what messages of one peer that is no member of our ring may take
@@ -106,6 +108,7 @@ class MeshSettings:
     received_bytes_max: int = 64 * MIB
     send_buffer_bytes_max: int = 24 * MIB
     unsent_bytes_max: int = 24 * MIB
+    unsent_to_members_bytes_max: int = 96 * MIB
     unfinished_bytes_max: int = 64 * MIB
     decoded_bytes_per_second_max: int = 128 * MIB
     turn_seconds_max: float = 0.005

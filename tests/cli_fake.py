@@ -76,6 +76,10 @@ class FakeChord(Service):
         for key in list(self.records):
             yield key
 
+    async def entries(self) -> AsyncIterator[Entry]:
+        for key in list(self.records):
+            yield await self.entry(key)
+
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
         return succeed([{"what": what, "of": peer, **self.status}])
 

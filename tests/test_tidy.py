@@ -23,6 +23,7 @@ LAYERS = (
     ("ring", "group"),
     ("store",),
     ("mesh",),
+    ("assignments",),
     ("dictionary",),
     ("legacy",),
     ("chord",),

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
+from chordtx.assignments import Assignments
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
@@ -121,7 +122,7 @@ class ChordService(RingDict, RingView):
         self._placing: Loop | None = None
         self._seeking: Loop | None = None
         self._rpc = Rpc(self, self._chord_settings.call_timeout_seconds)
-        self._started = []
+        self._assignments = Assignments()
         self._has_run = False
         self._left = Gate()
         self._leaving = self._stopping = False
