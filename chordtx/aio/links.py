@@ -40,6 +40,8 @@ class Link:
     def send(self, *payload: Any, type: int = flags.WHISPER) -> None:
         """Send the peer a message; nothing, once the link is closed.
 
+        :param payload: what ``packets`` is at the peer: a sub-flag, ``flags.WHISPER`` for a user's message,
+            and its arguments. :param type: how it travels.
         :raises TypeError: when msgpack cannot carry an argument.
         :raises chordtx.ValueTooLarge: when it would not fit into a frame.
         """

@@ -62,10 +62,12 @@ class Events(AsyncIterator[tuple[Any, ...]]):
         self._asking: asyncio.Future[None] | None = None
         self._is_over = False
         seen = weakref.WeakMethod(self._happened)
-        listeners = [(name, _weakly(seen, name)) for name in names]
-        for name, listener in listeners:
-            emitter.on(name, listener)
+        listeners: list[tuple[str, Callable[..., None]]] = []
         self._detach = weakref.finalize(self, _remove, emitter, listeners)
+        for name in names:
+            listener = _weakly(seen, name)
+            emitter.on(name, listener)  # raises where there is no such event; those before are removed then
+            listeners.append((name, listener))
 
     def close(self) -> None:
         """Hear of nothing more."""
