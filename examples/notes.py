@@ -2,9 +2,9 @@
 
 python examples/notes.py PORT [--listen NODE_PORT] [--peer HOST:PORT]
 
-``curl -X PUT -d 'milk, bread' http://127.0.0.1:PORT/notes/shopping`` writes a note. Any of the servers gives it
-to ``curl`` without ``-X PUT -d ...``, and deletes it with ``-X DELETE``. ``http://127.0.0.1:PORT/notes`` lists the
-names of all notes. Needs aiohttp.
+``curl -X PUT -d 'milk, bread' http://127.0.0.1:PORT/notes/shopping`` writes a note. Any of the servers gives
+it to ``curl`` without ``-X PUT -d ...``, and deletes it with ``-X DELETE``. ``http://127.0.0.1:PORT/notes``
+lists the names of all notes. Needs aiohttp.
 """
 
 from __future__ import annotations
