@@ -112,7 +112,10 @@ class LoopReactor(AsyncioSelectorReactor):
 
     def end(self, node: Stoppable) -> None:
         """A node has stopped: end, with the last one."""
-        if self._users.pop(node, self) is None and not self._users:
+        if node not in self._users:
+            return
+        del self._users[node]
+        if not self._users:
             self.addSystemEventTrigger("after", "shutdown", self._close)
             self.fireSystemEvent("shutdown")
 

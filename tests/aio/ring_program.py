@@ -36,6 +36,11 @@ async def main() -> None:
             leech.start()  # a node may be started again
             await leech.when_joined()
             assert await leech.get("still there") is True
+            await leech.order(peer(second), "leave")  # as ``chordtx leave`` does
+            await second.when_left()
+            with Raises(Stopped):
+                await second.get("still there")
+            assert await leech.get("still there") is True
             await leech.stop()
     print("done")
 
