@@ -21,6 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OVER: Any = object()
+#: Entries that an iterator gives at most before other tasks of the loop have a turn.
+_ENTRIES_OF_A_TURN = 64
 _DEFERRED = re.compile(r"Deferred\[(.*)\]")
 
 
@@ -33,8 +35,12 @@ class Node(Protocol):
         """:raises RuntimeError: when another loop runs than the node's."""
 
 
-async def result_of(work: Deferred[T]) -> T:
-    """Wait for what Twisted's service does. Cancelling the task cancels it."""
+async def result_of(work: Deferred[T], *, at_once: bool = False) -> T:
+    """Wait for what Twisted's service does. Cancelling the task cancels it.
+
+    :param at_once: whether a result that is there already is taken at once. Else other tasks have a turn
+        first, for a program may ask again and again in a loop.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -48,9 +54,13 @@ async def result_of(work: Deferred[T]) -> T:
 
     work.addBoth(ended)
     try:
+        if future.done() and not at_once:
+            await asyncio.sleep(0)
         return await future
     except asyncio.CancelledError:
         work.cancel()
+        if not future.cancelled():
+            future.exception()  # which is nobody's any more
         raise
 
 
@@ -77,11 +87,18 @@ def iterated(
     async def iterate(node: Node, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
         node._must_be_on_loop()
         source: AsyncGenerator[T, None] = getattr(node._service, name)(*args, **kwargs)
+        count = 0
         try:
-            while (entry := await result_of(Deferred.fromCoroutine(_next(source)))) is not _OVER:
+            while True:
+                entry = await result_of(Deferred.fromCoroutine(_next(source)), at_once=True)
+                if entry is _OVER:
+                    return
                 yield entry
+                count += 1
+                if not count % _ENTRIES_OF_A_TURN:
+                    await asyncio.sleep(0)
         finally:
-            await result_of(Deferred.fromCoroutine(_closed(source)))
+            await result_of(Deferred.fromCoroutine(_closed(source)), at_once=True)
 
     return _described(iterate, method)
 

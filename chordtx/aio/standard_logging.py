@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import provider
@@ -21,7 +22,9 @@ _LEVELS = {
 def begin() -> None:
     """Hand over what is logged from now on, to the logger of each event's namespace
     (``chordtx.chord.service...``)."""
+    shown = warnings.showwarning
     globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)
+    warnings.showwarning = shown  # Twisted would log all warnings of the program
 
 
 @provider(ILogObserver)

@@ -14,6 +14,7 @@ from loops import LOCAL, SETTINGS, Raises, new_loop, peer, run
 from chordtx import Stopped
 from chordtx.aio import ChordService, MeshService
 
+SHOWN = warnings.showwarning
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
 
 
@@ -35,6 +36,21 @@ def closed_by_hand(main: Any) -> Any:
         return loop.run_until_complete(main)
     finally:
         loop.close()
+
+
+async def asked_until_the_end() -> None:
+    """A task that asks in a loop keeps nobody from working, and ends with the node."""
+    async with ChordService(LOCAL, settings=SETTINGS) as node:
+
+        async def ask() -> None:
+            while True:
+                await node.get("key")
+
+        task = asyncio.ensure_future(ask())
+        await asyncio.sleep(0.05)
+        await node.set("key", 1)
+    with Raises(Stopped):
+        await task
 
 
 async def made_only() -> MeshService:
@@ -136,9 +152,11 @@ run(made_only)
 run(used)
 left_when_the_loop_ends()
 two_loops_at_once()
+run(asked_until_the_end)
 run(port_taken, "cannot start: Couldn't listen")
 run(stop_cancelled)
 run(start_cancelled)
 run(used)
+assert warnings.showwarning is SHOWN
 assert sys.modules["twisted.internet.reactor"].getDelayedCalls() == []
 print("done")

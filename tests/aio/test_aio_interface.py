@@ -144,6 +144,11 @@ class Served:
         """Numbers."""
         return self._counted(to)
 
+    async def many(self, to: int) -> AsyncIterator[int]:
+        """Numbers, all there."""
+        for number in range(to):
+            yield number
+
     async def _counted(self, to: int) -> AsyncIterator[int]:
         try:
             for number in range(to):
@@ -169,6 +174,7 @@ class Node:
 
     never = awaited(Served.never)
     counted = iterated(Served.counted)
+    many = iterated(Served.many)
     said = plain(Served.said)
 
 
@@ -213,6 +219,37 @@ def test_results_and_errors_come_as_they_are() -> None:
         assert await result_of(later) == "later"
 
     asyncio.run(main())
+
+
+def test_others_have_a_turn_while_a_program_asks_in_a_loop() -> None:
+    """Also when each result is there at once, as with a node that leads the key's group itself."""
+
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(other())
+        for _ in range(10):
+            await result_of(succeed(None))
+        assert turns >= 9
+        before = turns
+        async for number in Node().many(200):
+            assert number >= 0
+        assert before < turns < before + 10
+        for work in (succeed(None), fail(ValueError())):
+            asking = asyncio.ensure_future(result_of(work))
+            await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        task.cancel()
+
+    asyncio.run(main(), debug=True)
 
 
 def test_what_was_ended_in_the_middle_of_a_loop_is_nobodys() -> None:
