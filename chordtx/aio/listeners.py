@@ -55,9 +55,8 @@ class Events(AsyncIterator[tuple[Any, ...]]):
     nobody holds any more, as after a ``break``, is closed.
     """
 
-    _log = Logger()
-
-    def __init__(self, emitter: EventEmitter, names: tuple[str, ...]) -> None:
+    def __init__(self, emitter: EventEmitter, names: tuple[str, ...], log: Logger) -> None:
+        self._log = log
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._asking: asyncio.Future[None] | None = None
         self._is_over = False
@@ -86,8 +85,8 @@ class Events(AsyncIterator[tuple[Any, ...]]):
 
     def _happened(self, event: tuple[Any, ...]) -> None:
         if len(self._waiting) >= WAITING_MAX:
-            self._waiting.popleft()
-            self._log.warn("an event {event!r} is dropped: too many wait to be asked for", event=event[0])
+            name, *_ = self._waiting.popleft()
+            self._log.warn("an event {event!r} is dropped: too many wait to be asked for", event=name)
         self._waiting.append(event)
         self._wake()
 

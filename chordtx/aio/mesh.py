@@ -231,7 +231,7 @@ class Base:
         :param names: of those that are wanted; see :meth:`on`. :raises ValueError: when there is no such
             event.
         """
-        iterator = Events(self._service, names)
+        iterator = Events(self._service, names, self._service._limited_log)
         self._iterators.add(iterator)
         return iterator
 

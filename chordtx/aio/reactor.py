@@ -21,7 +21,7 @@ import asyncio
 import sys
 import time
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -75,13 +75,13 @@ class LoopReactor(AsyncioSelectorReactor):
                 self._end.asend(None).send(None)  # begins it, which the loop notes
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
-        for node in self._users:
-            _warn_of(node)
+        nodes = tuple(self._users)
         left: list[Any] = self.removeAll()  # type: ignore[no-untyped-call]
         self._close_waker()
         type(self).__init__(self, loop)  # all state is new, and everybody who has imported the reactor has it
         for each in left:
             each.connectionLost(Failure(CONNECTION_LOST))
+        _warn_of(nodes)
 
     async def _at_end(self, turn: object) -> AsyncGenerator[None, None]:
         """Ends when the loop shuts its asynchronous generators down, which is all that a loop tells of its
@@ -97,10 +97,11 @@ class LoopReactor(AsyncioSelectorReactor):
                 await self._stop_all()
 
     async def _stop_all(self) -> None:
-        for node in tuple(self._users):
-            _warn_of(node)
+        nodes = tuple(self._users)
+        for node in nodes:
             await node.stop()
         self._close()
+        _warn_of(nodes)
 
     # Nodes
 
@@ -144,8 +145,10 @@ class LoopReactor(AsyncioSelectorReactor):
             waker.connectionLost(Failure(CONNECTION_LOST))
 
 
-def _warn_of(node: Stoppable) -> None:
-    warnings.warn(f"{node!r} was not stopped before its loop ended", ResourceWarning, stacklevel=2)
+def _warn_of(nodes: Iterable[Stoppable]) -> None:
+    """To be called last: a program may have warnings raised as errors."""
+    for node in nodes:
+        warnings.warn(f"{node!r} was not stopped before its loop ended", ResourceWarning, stacklevel=2)
 
 
 def attached() -> Any:

@@ -78,6 +78,18 @@ def left_when_the_loop_ends() -> None:
         assert "was not stopped before its loop ended" in str(caught[0].message)
 
 
+def left_where_warnings_are_errors() -> None:
+    """The node is stopped all the same, and the next loop is not troubled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(left_running, "an error occurred during closing of asynchronous generator")
+        run(used)
+        closed_by_hand(left_running())
+        with Raises(ResourceWarning, "was not stopped"):
+            closed_by_hand(used())
+        run(used)
+
+
 async def listening(on: str) -> tuple[str, int]:
     async with MeshService(on) as node:
         return node.out_addr
@@ -151,6 +163,7 @@ closed_by_hand(made_only())
 run(made_only)
 run(used)
 left_when_the_loop_ends()
+left_where_warnings_are_errors()
 two_loops_at_once()
 run(asked_until_the_end)
 run(port_taken, "cannot start: Couldn't listen")

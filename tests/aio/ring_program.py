@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from loops import LOCAL, SETTINGS, Raises, peer, run
+from loops import LOCAL, SETTINGS, Raises, peer, run, until
 
 from chordtx import NotJoined, Stopped, ValueTooLarge, WrongSubnet
 from chordtx.aio import ChordService
@@ -23,6 +23,7 @@ async def main() -> None:
                 await values(node)
                 await several(node)
             await together(first, second, leech)
+            await told(second, leech)
             await errors(leech)
             await cancelled(leech)
             await about(first, second, leech)
@@ -87,6 +88,25 @@ async def together(*nodes: ChordService) -> None:
     assert found == list(range(60))
     await nodes[0].set("for one", 1)
     assert sorted(await asyncio.gather(*(node.pop("for one", 0) for node in nodes))) == [0, 0, 1]
+
+
+async def told(node: ChordService, other: ChordService) -> None:
+    """Keys that come and go."""
+    heard: list[tuple[ChordService, bytes]] = []
+    listener = other.on("add", lambda *told: heard.append(told))
+    events = node.events("add", "delete")
+    await until(lambda: node.routing_table)
+    await other.set("told of", 1)
+    await other.delete("told of")
+    seen = []
+    while ("delete", b"told of") not in seen:
+        seen.append(await anext(events))
+    assert [event for event in seen if event[1] == b"told of"] == [
+        ("add", b"told of"),
+        ("delete", b"told of"),
+    ]
+    await until(lambda: (other, b"told of") in heard)
+    other.remove_listener("add", listener)
 
 
 async def errors(node: ChordService) -> None:

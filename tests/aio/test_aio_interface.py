@@ -23,6 +23,7 @@ import chordtx.mesh
 from chordtx import aio
 from chordtx.aio import standard_logging
 from chordtx.aio.bridge import awaited, iterated, plain, result_of
+from chordtx.mesh.events import WAITING_MAX
 
 KINDS = ["MeshService", "ChordService", "SyncService"]
 #: What is not there, and what is instead.
@@ -273,6 +274,22 @@ def test_types_and_descriptions_are_kept() -> None:
     assert hints["key"] == bytes | str
     assert Node.never.__doc__ == "Never fires."
     assert str(inspect.signature(Node.never)) == "(self, key: 'bytes | str') -> 'int'"
+
+
+def test_events_that_nobody_asks_for_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        service = chordtx.MeshService(Clock(), listen=None)
+        log = Logger(namespace="chordtx.events", observer=standard_logging.observe)
+        events = aio.Events(service, ("message", "connect"), log)
+        service._emit("connect", service)
+        for number in range(WAITING_MAX):
+            service._emit("message", service, number)
+        events.close()
+        told = [event async for event in events]
+        assert told == [("message", number) for number in range(WAITING_MAX)]
+        assert caplog.messages == ["an event 'connect' is dropped: too many wait to be asked for"]
+
+    asyncio.run(main())
 
 
 def test_what_is_logged_goes_to_the_standard_library(caplog: pytest.LogCaptureFixture) -> None:
