@@ -72,9 +72,10 @@ class FakeChord(Service):
         del self.records[key]
         return succeed(None)
 
-    async def keys(self) -> AsyncIterator[bytes]:
+    async def keys(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
         for key in list(self.records):
-            yield key
+            if key.startswith(prefix):
+                yield key
 
     async def entries(self) -> AsyncIterator[Entry]:
         for key in list(self.records):

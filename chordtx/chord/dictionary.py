@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -183,8 +183,8 @@ class RingDict(DictMixin):
         async for entries in self._entry_pages(prefix, with_values=True):
             yield [(key, _value_in_page(value)) for key, value, _, _ in entries]
 
-    def entries(self, prefix: Key = b"") -> AsyncGenerator[Entry, None]:
-        """Every record, or those whose keys begin with ``prefix``, with version and expiry; see :meth:`keys`."""
+    def entries(self, prefix: Key = b"") -> AsyncIterator[Entry]:
+        """Every record with its version and expiry, or those whose keys begin so; see :meth:`keys`."""
         return self._entries(self._as_key(prefix))
 
     async def _entries(self, prefix: bytes) -> AsyncGenerator[Entry, None]:

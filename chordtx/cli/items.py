@@ -140,10 +140,8 @@ def keys(client: Client, prefix: str, limit: int | None, as_json: bool, null: bo
 
     async def work(reactor: Any, node: ChordService) -> None:
         count = 0
-        async with aclosing(node.keys()) as found:  # type: ignore[type-var]  # it is a generator
+        async with aclosing(node.keys(start)) as found:  # type: ignore[type-var]  # it is a generator
             async for key in found:
-                if not key.startswith(start):
-                    continue
                 out.write(key + b"\0" if null else _line_of(key, as_json, is_escaped) + b"\n")
                 count += 1
                 if count == limit:
