@@ -117,7 +117,7 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
         """
         keys = self.keys()
         while some := dict.fromkeys(islice(keys, _AT_ONCE)):
-            bridge.call(self._service.update, some)
+            self.update(some)
 
     def apply_delta(self, key: Key, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
         """Merge ``mapping`` into the map at ``key``, field by field.
