@@ -13,6 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.chord.nodes import Nodes
+from tests.interop.peers import require
 
 TUTORIAL = Path(__file__).parents[1] / "data" / "chord-tutorial.txt"
 Run = Callable[..., Deferred[str]]
@@ -55,3 +56,12 @@ async def test_cpythons_own_mapping_tests_pass(kind: str, differences: int, run_
     printed = await run_program("mapping_program.py", kind)
     passed, differ = map(int, re.findall(r"\d+", printed))
     assert (passed > 20, differ) == (True, differences)
+
+
+@pytest.mark.interop
+@pytest_twisted.ensureDeferred
+async def test_py2ps_own_tests_pass(run_program: Run) -> None:
+    folders = list(require("py2p").glob("lib/python3*/site-packages/py2p/test"))
+    if not folders:
+        pytest.skip("this py2p was published without its tests")
+    assert await run_program("py2p_program.py", folders[0]) == "14 tests\n"
