@@ -61,7 +61,7 @@ def start() -> None:
     """
     _must_not_be_forked()
     if isInIOThread():
-        raise RuntimeError(_IN_THE_REACTOR)
+        raise RuntimeError(_IN_THE_REACTOR if reactor().running else _RAN_BEFORE)
     with _process.lock:
         if _process.user is not None:
             return
