@@ -181,6 +181,10 @@ def left_open(port: str) -> None:
     sock.connect(HOST, int(port))
     sock.join()
     sock.update({f"{number}": number for number in range(200)})
+    deadline = time.monotonic() + 30
+    while sock.status["groups"] < sock.status["partitions"]:  # in a group of two each matters
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     print("done")
 
 
