@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -58,6 +59,14 @@ class StderrLog:
 
         return unwant
 
+    def forget(self) -> None:
+        """In a forked process: no socket is open here, and whoever held the lock is not here either."""
+        self._lock = threading.RLock()
+        self._is_writing = False
+        if self._wanted:
+            self._wanted.clear()
+            self._changed()
+
     def _changed(self) -> None:
         self._writer = None
         if self._wanted:
@@ -89,3 +98,4 @@ class StderrLog:
 
 
 log = StderrLog()
+os.register_at_fork(after_in_child=log.forget)

@@ -58,7 +58,7 @@ def as_given(key: bytes) -> Any:
 def adapter(kind: Any) -> Any:
     """A socket that is made like a dict, in a network of its own."""
 
-    class Adapted(kind):  # type: ignore[misc]
+    class Adapted(kind):
         made: ClassVar[list[Any]] = []
         numbers: ClassVar[Iterator[int]] = itertools.count()
 
@@ -91,7 +91,7 @@ def adapter(kind: Any) -> Any:
 def adapted(name: str, tests: Any, kind: Any, differences: dict[str, str]) -> Any:
     """The class of tests, over ``kind``."""
 
-    class Adapted(tests):  # type: ignore[misc]
+    class Adapted(tests):
         type2test = kind
 
         def _reference(self) -> dict[Any, Any]:

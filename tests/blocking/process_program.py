@@ -91,7 +91,8 @@ def log() -> None:
 
 def fork() -> None:
     """In the child everything fails at once; in the parent it goes on."""
-    with ring_of_one("fork") as sock:
+    with ring_of_one("fork") as sock, MeshSocket(HOST, 0, debug_level=1):
+        observers = len(globalLogPublisher._observers)
         sock["key"] = "value"
         half_read = sock.keys()
         assert next(half_read) == b"key"
@@ -107,6 +108,7 @@ def fork() -> None:
                     error_of(lambda: MeshSocket(HOST, 0)),
                 ]
             del half_read
+            assert len(globalLogPublisher._observers) == observers - 1  # that of standard error is gone
             told = all(isinstance(each, RuntimeError) and "forked" in str(each) for each in errors)
             os._exit(42 if told else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42

@@ -44,7 +44,7 @@ ports = Ports()
 def named_as_in_py2p(kind: Any) -> Any:
     """Our socket on another port; and one that finds another network says so in its log, not by an error."""
 
-    class Socket(kind):  # type: ignore[misc]
+    class Socket(kind):
         def __init__(self, addr: str, port: int, **others: Any) -> None:
             super().__init__(addr, 0, **others)
             ports.opened(port, self.out_addr[1])
