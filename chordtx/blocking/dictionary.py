@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from chordtx.blocking import bridge
 from chordtx.blocking.mesh import MeshSocket
+from chordtx.values import Key, key_bytes
 
-Key = bytes | bytearray | memoryview | str
 _AT_ONCE = 256  # items that one trip to the reactor's thread stores
 
 
@@ -27,14 +27,14 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
 
     def get(self, key: Key, ifError: Any = None) -> Any:
         """The value of ``key``; ``ifError`` when nothing is there."""
-        return bridge.call(self._service.get, _as_key(key), ifError)
+        return bridge.call(self._service.get, key_bytes(key), ifError)
 
     def __getitem__(self, key: Key) -> Any:
         """The value of ``key``.
 
         :raises KeyError: when nothing is there.
         """
-        known = _as_key(key)
+        known = key_bytes(key)
         return bridge.call(lambda: self._service[known])
 
     def set(self, key: Key, value: Any, ttl: float | None = None) -> None:
@@ -42,7 +42,7 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
 
         :raises TypeError: when msgpack cannot carry it. :raises chordtx.ValueTooLarge: past the limits.
         """
-        bridge.call(self._service.set, _as_key(key), value, ttl)
+        bridge.call(self._service.set, key_bytes(key), value, ttl)
 
     def __setitem__(self, key: Key, value: Any) -> None:
         self.set(key, value)
@@ -52,10 +52,10 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
 
         :raises KeyError: when nothing is there.
         """
-        bridge.call(self._service.delete, _as_key(key))
+        bridge.call(self._service.delete, key_bytes(key))
 
     def __contains__(self, key: object) -> bool:
-        return bool(bridge.call(self._service.contains, _as_key(key)))
+        return bool(bridge.call(self._service.contains, key_bytes(key)))
 
     def __len__(self) -> int:
         """How many keys there are: the whole ring is asked."""
@@ -85,12 +85,19 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
         """Every key with its value."""
         return bridge.iterate(lambda: self._service.items())
 
+    def setdefault(self, key: Key, default: Any = None, ttl: float | None = None) -> Any:
+        """The value of ``key``; ``default``, which is stored then, when there is none.
+
+        In a ring one of several callers stores theirs, and all get that one.
+        """
+        return bridge.call(self._service.setdefault, key_bytes(key), default, ttl)
+
     def pop(self, key: Key, *default: Any) -> Any:
         """Delete ``key`` and give back its value; see :meth:`chordtx.ChordService.pop`.
 
         :raises KeyError: when nothing is there and no default was given.
         """
-        return bridge.call(self._service.pop, _as_key(key), *default)
+        return bridge.call(self._service.pop, key_bytes(key), *default)
 
     def popitem(self) -> tuple[bytes, Any]:
         """Delete some key, and give it back with its value; see :meth:`chordtx.ChordService.popitem`.
@@ -100,15 +107,16 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
         key, value = bridge.call(self._service.popitem)
         return key, value
 
-    def update(self, other: Any = (), /, **named: Any) -> None:
-        """Set every item of ``other``, a mapping or an iterable of pairs, and of ``named``.
+    def update(self, other: Any = (), /, *, ttl: float | None = None, **named: Any) -> None:
+        """Set every item of ``other``, a mapping or an iterable of pairs, and of ``named``; for ``ttl``
+        seconds when given. (An item with this name is given in ``other``.)
 
         They are stored some hundred at a time. So when it fails, or reading ``other`` does, some may be
         stored.
         """
         items = chain(_items(other), named.items())
-        while some := {_as_key(key): value for key, value in islice(items, _AT_ONCE)}:
-            bridge.call(self._service.update, some)
+        while some := {key_bytes(key): value for key, value in islice(items, _AT_ONCE)}:
+            bridge.call(self._service.update, some, ttl=ttl)
 
     def clear(self) -> None:
         """Delete every key, page by page. A key that somebody sets meanwhile may stay.
@@ -126,11 +134,11 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
         """
         if not isinstance(mapping, Mapping):
             raise TypeError(f"a delta is a mapping, and not {type(mapping).__name__}")
-        return dict(bridge.call(self._service.apply_delta, _as_key(key), dict(mapping.items())))
+        return dict(bridge.call(self._service.apply_delta, key_bytes(key), dict(mapping.items())))
 
     def get_many(self, keys: Iterable[Key]) -> dict[bytes, Any]:
         """The values of those of ``keys`` that have one."""
-        return dict(bridge.call(self._service.get_many, [_as_key(key) for key in keys]))
+        return dict(bridge.call(self._service.get_many, [key_bytes(key) for key in keys]))
 
     def copy(self) -> dict[bytes, Any]:
         """Everything, as a plain dict: mind its size."""
@@ -151,15 +159,6 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
     def __ior__(self, other: Any) -> Self:
         self.update(other)
         return self
-
-
-def _as_key(key: Any) -> bytes:
-    """:raises TypeError: when it is neither bytes-like nor str."""
-    if isinstance(key, str):
-        return key.encode("utf-8")
-    if isinstance(key, bytes | bytearray | memoryview):
-        return bytes(key)
-    raise TypeError(f"a key is bytes-like or str, not {type(key).__name__}")
 
 
 def _items(other: Any) -> Iterable[tuple[Any, Any]]:

@@ -114,7 +114,7 @@ def suite_of(tests: Any, adapted_tests: Any) -> unittest.TestSuite:
 
 
 def main(name: str) -> None:
-    dictionary._as_key = as_key
+    dictionary.key_bytes = as_key
     mapping_tests.range = lambda size: range(_POPITEM_SIZES if size == 12 else size)
     kind = adapter(getattr(blocking, name))
     differences = DIFFERENCES | (OF_CHORD_SOCKETS_ONLY if name == "ChordSocket" else {})
