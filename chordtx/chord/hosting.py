@@ -387,13 +387,13 @@ class Hosting:
 
     def _is_left_alone(self, group: Group, is_there: dict[NodeId, bool]) -> bool:
         """Whether nobody leads or tries to, as far as this node knows: the node that it has promised to
-        follow is itself, or cannot be reached."""
+        follow is itself, or no member (any more), or cannot be reached."""
         if group.leader is not None or group.candidate is not None or group.tries.at is not None:
             return False
-        promised = group.replica.promised.node
+        promised, members = group.replica.promised.node, group.configuration.ids
         if promised not in is_there:
             is_there[promised] = self._links.is_linked(promised)
-        return not is_there[promised] and self.me.id in group.configuration.ids
+        return self.me.id in members and not (is_there[promised] and promised in members)
 
     def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
         """Who is to lead. It is asked again and again for all groups, and changes with their members only."""

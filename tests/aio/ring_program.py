@@ -120,7 +120,7 @@ async def errors(node: ChordService) -> None:
         await node.set("key", object())
     with Raises(TypeError):
         node["key"] = object()
-    with Raises(TypeError, "bytes or str"):
+    with Raises(TypeError, "bytes-like or str"):
         await node.get(5)  # type: ignore[arg-type]
     with Raises(ValueTooLarge):
         await node.set("key", bytes(SETTINGS.value_bytes_max + 1))

@@ -9,6 +9,7 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import capturedLogs
 
 from chordtx import ChordService, ChordSettings
+from chordtx.chord.leaders import node_id_of
 from chordtx.group.rank import Ballot
 from tests.sim.cluster import Cluster
 
@@ -69,20 +70,19 @@ def test_it_is_said_when_everybody_leaves() -> None:
     assert all(said)
 
 
-@pytest.mark.parametrize("how", ["the leader", "a node that is gone"])
+@pytest.mark.parametrize("how", ["the leader", "a node that is gone", "a node that is no member"])
 def test_a_group_that_nobody_leads_finds_that_out_by_itself(how: str) -> None:
-    world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=7)
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(2)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(10)
+    world, nodes = settled_ring(7, count=8)
     led = nodes[1]._hosting.leads[0]
-    for node in nodes:
+    members = nodes[1]._hosting.group(led).configuration.ids
+    kept_by = [node for node in nodes if node_id_of(node.id_10) in members]
+    (stranger, *_) = (node_id_of(node.id_10) for node in nodes if node not in kept_by)
+    for node in kept_by:
         group = node._hosting.groups.groups[led]
         group._step_down()
         if how != "the leader":
-            group.replica.promise(Ballot(group.replica.promised.number + 1, b"gone"))
+            promised_to = b"gone" if how == "a node that is gone" else stranger
+            group.replica.promise(Ballot(group.replica.promised.number + 1, promised_to))
     assert not any(led in node._hosting.leads for node in nodes)
     world.run(10)
     assert any(led in node._hosting.leads for node in nodes)

@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 
 from chordtx.config import MIB, MeshSettings
-from chordtx.mesh import MeshService, connection
+from chordtx.mesh import MeshService, link_load
 from chordtx.mesh.pool import Pool
 from chordtx.wire import flags
 from tests.mesh.peers import ManualPeer, Mesh
@@ -94,8 +94,8 @@ async def test_those_who_read_are_all_answered(mesh: Mesh) -> None:
 async def test_nobody_waits_long_for_those_who_do_not_read(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_ROOM_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "_STUCK_SECONDS", 0.05)
+    monkeypatch.setattr(link_load, "_ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(link_load, "_STUCK_SECONDS", 0.05)
     node, (reader, *idlers) = await asking(mesh, 4)
     for idler in idlers:
         transport: Any = idler.transport
