@@ -29,16 +29,18 @@ from chordtx.group.messages import (
     Yours,
     not_leader,
 )
-from chordtx.group.operations import GET, READS, WRITTEN, Moment
+from chordtx.group.operations import DONE, GET, READS, WATCH, WRITTEN, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
 from chordtx.group.prompt import Prompt
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank, named
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
+from chordtx.group.resend import RESEND_SECONDS, Resend
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
 from chordtx.group.turn import Turn
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.group.waiting import LateRead, Read, Waiting
+from chordtx.group.watchers import Told, Watchers, arguments_of, told
 
 #: A majority is to have the state that it begins with, first: nothing is served yet.
 INSTALLING = "installing"
@@ -49,7 +51,6 @@ SEALED = "sealed"
 #: It found its epoch sealed by somebody else, so that the next one may have begun: it serves nothing.
 PASSING = "passing"
 
-_RESEND_SECONDS = 0.5
 #: No more goes into one message, unless one change alone is larger: a frame has a limit.
 _BATCH_BYTES = 1 << 20
 _BATCH_CHANGES = 1000
@@ -105,13 +106,13 @@ class Leader:
         self._reads: list[Read] = []
         self._late: list[LateRead] = []
         self._held: list[tuple[object, Operation]] = []
+        self._watchers = Watchers(self._told, self._answer, self._read_leased)
         self._uncommitted = Uncommitted()
         self._keys: list[bytes] | None = None
         self._installs: dict[NodeId, float] = {}
         self._learning: set[NodeId] = set()
         self._named: set[int] = set()
-        self._last_tick = (turn.now, first)
-        self._expected = first
+        self._resend = Resend(turn.now, first)
         self._expiries = Expiries(state.records)
         self._walls = walls
         self._time = PartitionTime(state.now_ms, self.configuration.ids, walls, turn)
@@ -222,7 +223,12 @@ class Leader:
         self._progress = self._turn.now
         if self._waiting:
             self._answer_committed()
-        self._turn.news += self._uncommitted.committed(commit, self.state.records, self._turn.is_watched)
+        turn, watchers = self._turn, self._watchers
+        news = self._uncommitted.committed(commit, self.state.records, turn.is_watched or bool(watchers))
+        if watchers:
+            news = watchers.heard(news, with_updates=turn.is_watched)
+            watchers.tell(turn.now)
+        turn.news += news
         self.log.trim(commit)
         return True
 
@@ -358,6 +364,12 @@ class Leader:
     # Reads
 
     def _read(self, who: object, operation: Operation) -> None:
+        if operation.kind == WATCH and arguments_of(operation)[2] is not None:
+            self._watchers.ask(who, operation, self._turn.now)
+        else:
+            self._read_leased(who, operation)
+
+    def _read_leased(self, who: object, operation: Operation) -> None:
         now = self._turn.now
         self._pairs.read_with(self.others)
         if now < self._held_lease.until or self.is_leased():
@@ -426,6 +438,9 @@ class Leader:
                     return
             self._answer(who, operation, *operations.get(record))
             return
+        if operation.kind == WATCH:
+            self._answer(who, operation, DONE, self._told(operation))
+            return
         now_ms = self._time.now_ms() if now_ms is None else now_ms
         records = self._uncommitted.records(self.state.records)
         expired = [each for each, record in records.items() if is_expired(record, now_ms)]
@@ -435,6 +450,10 @@ class Leader:
             keys = self._sorted(records)
             found = operations.look_at_all(operation.kind, keys, records, operation.arguments)
             self._answer(who, operation, *found)
+
+    def _told(self, operation: Operation) -> Told:
+        records = self._uncommitted.records(self.state.records)
+        return told(operation, records, self._replica.touched.keys, self.committed_rank)
 
     def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
         if records is not self.state.records:
@@ -506,6 +525,7 @@ class Leader:
         held = [(read.who, read.operation) for read in self._reads]
         held += [(read.who, read.operation) for read in self._late]
         held += self._held
+        held += self._watchers.take_all()
         self._reads, self._late, self._held = [], [], []
         return held
 
@@ -532,6 +552,8 @@ class Leader:
         elif now - self._progress > settings.majority_timeout_seconds:
             return False
         self._send_what_is_missing(now)
+        if self._watchers and self.stage in (LEADING, SEALED):
+            self._watchers.tell(now)
         if self._reads:
             self._turn.to_confirm.update(self.others)
         if self.stage == LEADING:
@@ -540,13 +562,7 @@ class Leader:
         return True
 
     def _send_what_is_missing(self, now: float) -> None:
-        """Send again to members that have not acknowledged older changes: these were lost, or the answer
-        was."""
-        since, newest = self._last_tick
-        if now < since + _RESEND_SECONDS:
-            return
-        self._last_tick = (now, self.newest)
-        self._expected = newest
+        newest = self._resend.due(now, self.newest)
         for member in self.others:
             have = self.acknowledged.get(member, -1)
             if have < newest and not self._turn.is_sending(member):
@@ -555,7 +571,7 @@ class Leader:
     def keeps_up(self, member: NodeId) -> bool:
         """Whether a member has what was committed a while ago: of what is made all the time, some are told
         later than others (:class:`~chordtx.group.prompt.Prompt`)."""
-        return self.acknowledged.get(member, -1) >= min(self._expected, self.commit)
+        return self.acknowledged.get(member, -1) >= min(self._resend.expected, self.commit)
 
     def _expire_due(self) -> None:
         """One change removes all whose time is over."""
@@ -565,10 +581,12 @@ class Leader:
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None when nothing is due, ever."""
         if self.has_waiting or self.stage != LEADING:
-            return _RESEND_SECONDS / 2
+            return RESEND_SECONDS / 2
         if any(self.acknowledged.get(member, -1) < self.newest for member in self.others):
-            return _RESEND_SECONDS
+            return RESEND_SECONDS
         wakes = [self._marks.seconds_to_wake] if self.state.clients else []
+        if (seconds := self._watchers.seconds_to_wake(self._turn.now)) is not None:
+            wakes.append(seconds)
         if self._expiries.next_ms is not None:
             wakes.append(max(0.0, (self._expiries.next_ms - self._time.now_ms()) / 1000))
         return min(wakes, default=None)

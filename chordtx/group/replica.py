@@ -46,6 +46,7 @@ from chordtx.group.messages import (
     Refused,
 )
 from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank, named
+from chordtx.group.recent_keys import RecentKeys
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
 from chordtx.group.turn import Turn
@@ -139,7 +140,7 @@ class Replica:
         self._copy_asked = NEVER
         self._sources: dict[Rank, Source] = {}
         self._asides_unsaved: dict[int, Aside | None] = {}
-        self.touched = Touched([], [])
+        self.touched = Touched([], [], RecentKeys(self.rank))
 
     # What it knows
 
@@ -424,6 +425,7 @@ class Replica:
             if (present := records.get(key)) is not after and present != after:
                 self.touched.records.append((key, present, after))
         self._touch_clients({} if before is None else before.clients, state)
+        self.touched.keys.restart(rank)
         self.rank, self.state = rank, state
         self.is_lost = False
         self._sources.clear()
