@@ -9,10 +9,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# pip installs into one environment: never two at once.
+.NOTPARALLEL:
 .PHONY: help run test soak chaos fuzz search mutants lint format docs bench clean
 
 help:
-	@echo "make run     a ring of several nodes on this machine, as a demonstration"
+	@echo "make run     a ring of several nodes on this machine, as a demonstration; PORT=20000 for other ports"
 	@echo "make test    the tests, those with the published legacy peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make chaos   three minutes of processes whose network falls apart; needs root"
@@ -24,46 +26,47 @@ help:
 	@echo "make bench   the benchmarks"
 	@echo "make clean   removes what the others made"
 
-run: $(VENV)/run.stamp
-	@$(BIN)/python demo/run.py
+# make run PORT=20000 takes the ports from 20000 on.
+run: $(VENV)/cli.stamp
+	@$(BIN)/python demo/run.py $(if $(PORT),--port $(PORT))
 
-test: $(VENV)/dev.stamp .interop/py2p.stamp .interop/js2p.stamp
+test: $(VENV)/test.stamp .interop/py2p.stamp .interop/js2p.stamp
 	@$(BIN)/python -m tests $(PYTEST_ARGS)
 
-soak: $(VENV)/dev.stamp
+soak: $(VENV)/test.stamp
 	CHORDTX_SOAK=long $(BIN)/python -m pytest -s tests/processes/test_soak.py
 
 CHAOS_ARGS ?= --seconds 180
 
-chaos: $(VENV)/dev.stamp
+chaos: $(VENV)/test.stamp
 	$(BIN)/python -m tests.processes.chaos $(CHAOS_ARGS)
 
 FUZZ_ARGS ?= --count 1000000 --jobs 2
 
-fuzz: $(VENV)/dev.stamp
+fuzz: $(VENV)/test.stamp
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 SEARCH_ARGS ?= --walks 25000
 
-search: $(VENV)/dev.stamp
+search: $(VENV)/test.stamp
 	$(BIN)/python -m chordtx.sim.group_search $(SEARCH_ARGS)
 
-mutants: $(VENV)/dev.stamp
+mutants: $(VENV)/test.stamp
 	$(BIN)/python -m tests.mutants
 
-lint: $(VENV)/dev.stamp
+lint: $(VENV)/test.stamp $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(VENV)/dev.stamp
+format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp
+docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs/api build/api
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/test.stamp
 	@$(BIN)/python bench/run.py
 
 clean:
@@ -77,15 +80,15 @@ $(VENV)/made.stamp:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# A registry that fails once is asked once more.
-$(VENV)/run.stamp: $(VENV)/made.stamp setup.cfg pyproject.toml
-	@echo "installing chordtx into $(VENV)"
-	@$(PIP) install --editable . || $(PIP) install --editable .
+# chordtx with one of its extras: cli, test, lint or docs. A registry that fails once is asked once more.
+$(VENV)/cli.stamp $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: \
+		$(VENV)/made.stamp setup.cfg pyproject.toml
+	@echo "installing chordtx with what it needs for '$*' into $(VENV)"
+	@$(PIP) install --editable '.[$*]' || $(PIP) install --editable '.[$*]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp
-	@echo "installing what the tests and checks need into $(VENV)"
-	@$(PIP) install --editable '.[test,lint,docs]' || $(PIP) install --editable '.[test,lint,docs]'
+# All that who works on chordtx needs.
+$(VENV)/dev.stamp: $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/docs.stamp
 	@touch $@
 
 # The published legacy peers, to test against. No stamp comes of js2p where there is no npm: its tests are skipped

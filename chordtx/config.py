@@ -78,6 +78,8 @@ class MeshSettings:
     :ivar unsent_bytes_max: the same for all peers together. From a third of it on, a peer with large answers
         waits for room. From half of it on, peers that are no members of the ring are cut. Past it, the peer
         that has read nothing for longest is cut.
+    :ivar unsent_to_members_bytes_max: what may wait for members of the ring when nothing waits for others: a
+        leader sends a large value to all other members of its group at once.
     :ivar unfinished_bytes_max: what frames that have begun may take on all links together: past it, the link
         whose frame began first is cut.
     :ivar decoded_bytes_per_second_max: what messages of one peer that is no member of our ring may take
@@ -106,6 +108,7 @@ class MeshSettings:
     received_bytes_max: int = 64 * MIB
     send_buffer_bytes_max: int = 24 * MIB
     unsent_bytes_max: int = 24 * MIB
+    unsent_to_members_bytes_max: int = 96 * MIB
     unfinished_bytes_max: int = 64 * MIB
     decoded_bytes_per_second_max: int = 128 * MIB
     turn_seconds_max: float = 0.005
@@ -180,6 +183,8 @@ class ChordSettings:
     :ivar call_timeout_seconds: for one request to one node, before another is asked.
     :ivar operation_timeout_seconds: for a whole get, set or delete.
     :ivar join_timeout_seconds: for the first ring to be found.
+    :ivar join_retries: whether a ring is waited for when nobody listens at any peer. What runs for a moment
+        only rather fails at once.
     :ivar leave_timeout_seconds: for a polite leave to hand everything over.
     :ivar value_bytes_max: packed size of one value.
     :ivar key_bytes_max: length of one key.
@@ -203,6 +208,7 @@ class ChordSettings:
     call_timeout_seconds: float = 2.0
     operation_timeout_seconds: float = 10.0
     join_timeout_seconds: float = 15.0
+    join_retries: bool = True
     leave_timeout_seconds: float = 20.0
     value_bytes_max: int = 8 * MIB
     key_bytes_max: int = 64 * 1024

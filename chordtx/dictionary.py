@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
 
+from chordtx.assignments import Assignments
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
+from chordtx.values import Key, check_ttl, key_bytes
 from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
+Items = Mapping[Any, Any] | Iterable[Any]
 _WINDOW = 64
 _SHOWN_MAX = 40  # characters of a key in an error
 _NOTHING = object()
 _ABSENT = object()
 
 
+class HasKeys(Protocol):
+    """What ``update`` takes beside mappings, as ``dict.update`` does."""
+
+    def keys(self) -> Iterable[Any]:
+        """Its keys."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """The value of a key."""
+
+
 class DictMixin:
     """The dict methods of a service.
 
-    Keys are bytes; str is taken as its UTF-8. Values are what msgpack carries: None, bool, int, float,
-    str, bytes, list, dict; a tuple comes back as a list. Every Deferred may be cancelled.
+    Keys are bytes-like; str is taken as its UTF-8, and keys come back as bytes. Values are what msgpack
+    carries: None, bool, int, float, str, bytes, list, dict; a tuple comes back as a list. Every Deferred may
+    be cancelled.
 
     :ivar key_bytes_max: the longest key. :ivar value_bytes_max: the largest value, packed.
     :ivar value_limits: of nesting and of elements in a value. :ivar record_limits: of what is kept of it.
@@ -33,7 +57,7 @@ class DictMixin:
     _value_bytes_max: int
     _value_limits: Limits
     _read_limits: Limits
-    _started: list[Deferred[Any]]
+    _assignments: Assignments
 
     if TYPE_CHECKING:
 
@@ -60,41 +84,59 @@ class DictMixin:
         """
         raise NotImplementedError
 
-    def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
-        """All keys, some at a time."""
+    async def _write_if_absent(self, key: bytes, blob: bytes, ttl: float | None) -> bool:
+        """Store a packed value where there is none. :returns: whether there was none."""
+        raise NotImplementedError
+
+    def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
+        """All keys that begin so, some at a time."""
+        raise NotImplementedError
+
+    def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+        """All keys that begin so with their packed values, some at a time: a page has a bounded size."""
         raise NotImplementedError
 
     # The dict
 
-    def get(self, key: bytes | str, default: Any = None) -> Deferred[Any]:
+    def get(self, key: Key, default: Any = None) -> Deferred[Any]:
         """The value of ``key``, or ``default`` when there is none."""
         return self._run(self._get(self._as_key(key), default))
 
-    def __getitem__(self, key: bytes | str) -> Deferred[Any]:
+    def __getitem__(self, key: Key) -> Deferred[Any]:
         """The value of ``key``; fails with KeyError when there is none."""
         return self._run(self._get(self._as_key(key), _NOTHING))
 
-    def contains(self, key: bytes | str) -> Deferred[bool]:
+    def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""
         return self._run(self._contains(self._as_key(key)))
 
-    def set(self, key: bytes | str, value: Any, ttl: float | None = None) -> Deferred[None]:
+    def set(self, key: Key, value: Any, ttl: float | None = None) -> Deferred[None]:
         """Store ``value``; fires when it is safe. None deletes.
 
         :param ttl: seconds after which the value is gone.
         :raises TypeError: when msgpack cannot carry the value.
-        :raises ValueError: when ``ttl`` is not above 0.
+        :raises ValueError: when ``ttl`` is not above 0, not finite, or longer than some 3,000 years.
         :raises chordtx.errors.ValueTooLarge: when it is past ``value_bytes_max``.
         """
-        if ttl is not None and not ttl > 0:
-            raise ValueError("a ttl is seconds, and above 0")
-        return self._run(self._set(*self._item(key, value), ttl))
+        seconds = check_ttl(ttl)
+        return self._run(self._set(*self._item(key, value), seconds))
 
-    def delete(self, key: bytes | str) -> Deferred[None]:
+    def setdefault(self, key: Key, default: Any = None, ttl: float | None = None) -> Deferred[Any]:
+        """The value of ``key``; ``default``, which is stored then, when there is none.
+
+        In a ring one of several callers stores theirs, and all get that one. In a dict that everybody has a
+        copy of, those who call at the same moment may each get their own, and everybody settles on one.
+
+        :param default: None stores nothing. :param ttl: as for :meth:`set`.
+        """
+        seconds = check_ttl(ttl)
+        return self._run(self._setdefault(*self._item(key, default), seconds))
+
+    def delete(self, key: Key) -> Deferred[None]:
         """Delete ``key``; fails with KeyError when it has no value."""
         return self._run(self._delete(self._as_key(key)))
 
-    def pop(self, key: bytes | str, *default: Any) -> Deferred[Any]:
+    def pop(self, key: Key, *default: Any) -> Deferred[Any]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
         In a dict that everybody has a copy of, two callers at once may both see the value: reading and
@@ -111,7 +153,7 @@ class DictMixin:
         """
         return self._run(self._popitem())
 
-    def apply_delta(self, key: bytes | str, mapping: Mapping[Any, Any]) -> Deferred[dict[Any, Any]]:
+    def apply_delta(self, key: Key, mapping: Mapping[Any, Any]) -> Deferred[dict[Any, Any]]:
         """Write the fields of ``mapping`` into the map stored under ``key``, an empty one when there is none.
 
         Fields written by others at the same time stay. Fires with the resulting map; fails with TypeError
@@ -122,63 +164,82 @@ class DictMixin:
         fields = {self._pack(name): self._pack(value) for name, value in mapping.items()}
         return self._run(self._apply_delta(self._as_key(key), fields))
 
-    def update(self, mapping: Mapping[Any, Any]) -> Deferred[None]:
-        """Set every item of ``mapping`` (None deletes); fails with the first failure."""
-        items = [self._item(key, value) for key, value in mapping.items()]
-        return self._run(in_parallel(lambda item: self._set(item[0], item[1], None), items))
+    def update(
+        self, mapping: Items | HasKeys = (), /, *, ttl: float | None = None, **items: Any
+    ) -> Deferred[None]:
+        """Set every item (None deletes); fails with the first failure.
 
-    def get_many(self, keys: Iterable[bytes | str]) -> Deferred[dict[bytes, Any]]:
+        :param mapping: a mapping, what has ``keys()``, or pairs. Of two items with one key the later counts.
+        :param ttl: for all of them, as for :meth:`set`; an item with this name is given in ``mapping``.
+        :param items: more of them. :raises ValueError: for something in the place of a pair that is none.
+        """
+        seconds = check_ttl(ttl)
+        packed = dict(self._item(key, value) for key, value in _pairs(mapping))
+        packed.update(self._item(key, value) for key, value in items.items())
+        return self._run(in_parallel(lambda item: self._set(item[0], item[1], seconds), packed.items()))
+
+    def get_many(self, keys: Iterable[Key]) -> Deferred[dict[bytes, Any]]:
         """The values of those of ``keys`` that have one."""
+        if isinstance(keys, Key):
+            raise TypeError("get_many takes several keys: `get` is for one")
         return self._run(self._get_many([self._as_key(key) for key in keys]))
 
-    def count(self) -> Deferred[int]:
-        """How many keys there are: all are walked through."""
-        return self._run(self._count())
+    def count(self, prefix: Key = b"") -> Deferred[int]:
+        """How many keys there are, or begin with ``prefix``."""
+        return self._run(self._count(self._as_key(prefix)))
 
     def copy(self) -> Deferred[dict[bytes, Any]]:
         """Everything, as a plain dict: mind its size."""
         return self._run(self._copy())
 
-    async def keys(self) -> AsyncIterator[bytes]:
-        """Every key, page by page.
+    def clear(self) -> Deferred[None]:
+        """Delete every key that is there. Not at one moment: what is stored meanwhile may stay."""
+        return self._run(self._clear())
+
+    def keys(self, prefix: Key = b"") -> AsyncIterator[bytes]:
+        """Every key, or those that begin with ``prefix``, page by page.
 
         A key that is added or deleted meanwhile may be among them or not; all others are, once.
         """
-        async for page in self._pages():
-            for key in page:
-                yield key
+        return self._keys(self._as_key(prefix))
 
-    async def items(self) -> AsyncIterator[tuple[bytes, Any]]:
-        """Every key with its value, read a page at a time."""
-        async for page in self._pages():
-            for item in (await self.get_many(page)).items():
-                yield item
+    def items(self, prefix: Key = b"") -> AsyncIterator[tuple[bytes, Any]]:
+        """Every key with its value, or those that begin with ``prefix``, page by page; see :meth:`keys`."""
+        return self._items(self._as_key(prefix))
 
-    async def values(self) -> AsyncIterator[Any]:
-        """Every value, read a page at a time."""
-        async for _, value in self.items():
-            yield value
+    def values(self, prefix: Key = b"") -> AsyncIterator[Any]:
+        """Every value, or those whose keys begin with ``prefix``, page by page; see :meth:`keys`."""
+        return self._values(self._as_key(prefix))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.keys()
 
-    def __setitem__(self, key: bytes | str, value: Any) -> None:
-        """Start a :meth:`set`; :meth:`flush` waits for it."""
-        self._begin(self.set(key, value))
+    def __setitem__(self, key: Key, value: Any) -> None:
+        """Start a :meth:`set`; :meth:`flush` waits for it.
 
-    def __delitem__(self, key: bytes | str) -> None:
-        """Start a :meth:`delete`; :meth:`flush` waits for it."""
-        self._begin(self.delete(key))
+        Some are under way at once. Others wait for them, so a loop that assigns holds the packed values that
+        it is ahead: who has many awaits ``flush()`` now and then, or uses :meth:`update`. What is done to one
+        key is done in order.
+        """
+        known, blob = self._item(key, value)
+        size_bytes = len(known) + (0 if blob is None else len(blob))
+        self._assignments.add(known, size_bytes, partial(self._set_item, known, blob, None))
+
+    def __delitem__(self, key: Key) -> None:
+        """Start a :meth:`delete`; :meth:`flush` waits for it. See ``service[key] = value``."""
+        known = self._as_key(key)
+        self._assignments.add(known, len(known), partial(self.delete, known))
 
     def flush(self) -> Deferred[None]:
         """Wait for all that was started with ``service[key] = value`` and ``del service[key]``.
 
-        Fails with the first failure among them, each of which is told once.
+        Fails with the first failure among them, each of which is told once. Cancelling it ends the waiting,
+        and not the work.
         """
-        started, self._started = self._started, []
-        if not started:
-            return self._run(_all_of(started))  # fails when the service does not run
-        return Deferred.fromCoroutine(_all_of(started))
+        outcome = self._assignments.flush()
+        if outcome is None:
+            return self._run(_nothing())  # fails when the service does not run
+        return outcome
 
     # What is like a dict, and cannot be, since the network is to be asked
 
@@ -200,15 +261,14 @@ class DictMixin:
 
     # Keys and values
 
-    def _as_key(self, key: bytes | str) -> bytes:
+    def _as_key(self, key: Key) -> bytes:
         """A key as users give it.
 
-        :raises TypeError: when it is neither bytes nor str. :raises ValueTooLarge: past ``key_bytes_max``.
+        :raises TypeError: when it is neither bytes-like nor str. :raises ValueTooLarge: past
+            ``key_bytes_max``.
         """
-        if isinstance(key, str):
-            key = key.encode("utf-8")
-        elif not isinstance(key, bytes):
-            raise TypeError(f"a key is bytes or str, not {type(key).__name__}")
+        if type(key) is not bytes:
+            key = key_bytes(key)
         if len(key) > self._key_bytes_max:
             raise ValueTooLarge(f"a key may take {self._key_bytes_max} bytes", len(key), self._key_bytes_max)
         return key
@@ -220,21 +280,35 @@ class DictMixin:
     def _pack(self, value: Any) -> bytes:
         return pack_value(value, self._value_bytes_max, self._value_limits)
 
-    def _item(self, key: bytes | str, value: Any) -> tuple[bytes, bytes | None]:
+    def _item(self, key: Key, value: Any) -> tuple[bytes, bytes | None]:
         known = self._as_key(key)
         return known, None if value is None else self._pack(value)
 
     # The work
 
-    async def _pages(self) -> AsyncIterator[list[bytes]]:
-        """:meth:`_key_pages`, each of which ends when the service does."""
-        source = self._key_pages()
+    async def _pages(self, source: AsyncGenerator[list[T], None]) -> AsyncIterator[list[T]]:
+        """Pages, of which each ends when the service does."""
         try:
             while (page := await self._run(_next(source))) is not None:
                 yield page
         finally:
             with suppress(RuntimeError):  # it is in the middle of a page, for which nobody waits any more
                 await source.aclose()
+
+    async def _keys(self, prefix: bytes) -> AsyncIterator[bytes]:
+        async for page in self._pages(self._key_pages(prefix)):
+            for key in page:
+                yield key
+
+    async def _items(self, prefix: bytes) -> AsyncIterator[tuple[bytes, Any]]:
+        async for page in self._pages(self._item_pages(prefix)):
+            for key, blob in page:
+                yield key, self._unpacked(blob)
+
+    async def _values(self, prefix: bytes) -> AsyncIterator[Any]:
+        async for page in self._pages(self._item_pages(prefix)):
+            for _, blob in page:
+                yield self._unpacked(blob)
 
     async def _get(self, key: bytes, default: Any) -> Any:
         packed = await self._read_packed(key)
@@ -252,6 +326,19 @@ class DictMixin:
             await self._delete_key(key)
         else:
             await self._write_packed(key, blob, ttl)
+
+    def _set_item(self, key: bytes, blob: bytes | None, ttl: float | None) -> Deferred[None]:
+        return self._run(self._set(key, blob, ttl))
+
+    async def _setdefault(self, key: bytes, blob: bytes | None, ttl: float | None) -> Any:
+        while True:
+            present = await self._read_packed(key)
+            if present is not None:
+                return self._unpacked(present)
+            if blob is None:
+                return None
+            if await self._write_if_absent(key, blob, ttl):
+                return self._unpacked(blob)
 
     async def _delete(self, key: bytes) -> None:
         if not await self._contains(key):
@@ -289,21 +376,18 @@ class DictMixin:
         await in_parallel(get, keys)
         return found
 
-    async def _count(self) -> int:
+    async def _count(self, prefix: bytes) -> int:
         count = 0
-        async for page in self._pages():
+        async for page in self._pages(self._key_pages(prefix)):
             count += len(page)
         return count
 
     async def _copy(self) -> dict[bytes, Any]:
-        everything: dict[bytes, Any] = {}
-        async for page in self._pages():
-            everything.update(await self._get_many(page))
-        return everything
+        return {key: value async for key, value in self._items(b"")}
 
-    def _begin(self, work: Deferred[Any]) -> None:
-        self._started = [each for each in self._started if not _succeeded(each)]
-        self._started.append(work)
+    async def _clear(self) -> None:
+        async for page in self._pages(self._key_pages(b"")):
+            await in_parallel(self._delete_key, page)
 
 
 def _shown(key: object) -> str:
@@ -338,14 +422,28 @@ async def in_parallel(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any
         error.subFailure.raiseException()
 
 
-async def _all_of(started: list[Deferred[Any]]) -> None:
-    failure = None
-    for succeeded, result in await DeferredList(started, consumeErrors=True):
-        if not succeeded and failure is None:
-            failure = result
-    if failure is not None:
-        failure.raiseException()
+async def _nothing() -> None:
+    """There is nothing to wait for."""
 
 
-def _succeeded(work: Deferred[Any]) -> bool:
-    return bool(work.called) and not hasattr(work.result, "raiseException")
+def _pairs(mapping: Any) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of whatever ``dict.update`` takes.
+
+    :raises TypeError: when it is neither a mapping nor pairs. :raises ValueError: for what is no pair.
+    """
+    if isinstance(mapping, Mapping):
+        yield from mapping.items()
+        return
+    if hasattr(mapping, "keys"):
+        if isinstance(mapping, DictMixin):
+            raise TypeError("the network is to be asked: `await node.update(await other.copy())`")
+        yield from ((key, mapping[key]) for key in mapping.keys())
+        return
+    for number, item in enumerate(mapping):
+        try:
+            pair = tuple(item)
+        except TypeError:
+            raise TypeError(f"update takes pairs, and item {number} is {type(item).__name__}") from None
+        if len(pair) != 2:
+            raise ValueError(f"update takes pairs, and item {number} has {len(pair)} parts")
+        yield pair

@@ -22,16 +22,17 @@ from twisted.internet.defer import Deferred
 from chordtx.chord import ChordService
 from chordtx.cli import running
 from chordtx.cli.client import Client
-from chordtx.cli.local import PORT_DEFAULT, asking_command, tell_of_end, until_interrupted
+from chordtx.cli.local import PORT_DEFAULT, PORT_MAX, asking_command, tell_of_end, until_interrupted
 from chordtx.cli.local_ring import LocalRing
 from chordtx.cli.meter import Meter
 from chordtx.cli.pipeline import Pipeline
-from chordtx.cli.running import Failed
+from chordtx.cli.running import Failed, PortTaken
 
 NODES = 5
 UNDER_WAY_MAX = 256
 SAMPLE_RECORDS = 1000
 SEED = 44565
+OTHER_PORT = 20_000  # below those that systems give to outgoing connections
 SUBNET, ENCRYPTION = "chord", "Plaintext"
 Character = dict[str, str]
 
@@ -126,7 +127,7 @@ class Clients:
 @click.command(help=__doc__)
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535 - NODES),
+    type=click.IntRange(1, PORT_MAX + 1 - NODES),
     default=PORT_DEFAULT,
     show_default=True,
     help="The first.",
@@ -145,10 +146,18 @@ def main(port: int, once: bool) -> None:
             if not once:
                 click.echo(directions(ring.addresses[0]))
                 await until_interrupted(ring)
+        except PortTaken as error:
+            raise Failed(f"{error}: {other_ports(port)}", error.status) from error
         finally:
             await ring.stop()
 
     running.run(work)
+
+
+def other_ports(port: int) -> str:
+    """What to do when one of the ports from ``port`` on is taken."""
+    other = OTHER_PORT if port != OTHER_PORT else OTHER_PORT + NODES
+    return f"take other ports, as with make run PORT={other}"
 
 
 def directions(address: str) -> str:

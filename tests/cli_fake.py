@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+
+from chordtx import Entry
 
 
 class FakeChord(Service):
@@ -17,6 +19,7 @@ class FakeChord(Service):
     """
 
     records: dict[bytes, Any]
+    expiries: dict[bytes, float]
     made: list[FakeChord]
     listen_failure: Exception | None = None
     join_failure: Exception | None = None
@@ -25,7 +28,7 @@ class FakeChord(Service):
     @classmethod
     def fresh(cls) -> type[FakeChord]:
         """A class of its own, with an empty ring."""
-        return type("FreshFakeChord", (cls,), {"records": {}, "made": []})
+        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "made": []})
 
     def __init__(self, reactor: Any, **arguments: Any) -> None:
         self.arguments = arguments
@@ -58,18 +61,25 @@ class FakeChord(Service):
         self.ttls.append(ttl)
         return succeed(None)
 
+    def entry(self, key: bytes) -> Deferred[Entry]:
+        if key not in self.records:
+            return fail(KeyError(key))
+        return succeed(Entry(key, self.records[key], "version", self.expiries.get(key)))
+
     def delete(self, key: bytes) -> Deferred[None]:
         if key not in self.records:
             return fail(KeyError(key))
         del self.records[key]
         return succeed(None)
 
-    async def keys(self) -> AsyncIterator[bytes]:
+    async def keys(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
         for key in list(self.records):
-            yield key
+            if key.startswith(prefix):
+                yield key
 
-    def get_many(self, keys: Iterable[bytes]) -> Deferred[dict[bytes, Any]]:
-        return succeed({key: self.records[key] for key in keys if key in self.records})
+    async def entries(self) -> AsyncIterator[Entry]:
+        for key in list(self.records):
+            yield await self.entry(key)
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
         return succeed([{"what": what, "of": peer, **self.status}])

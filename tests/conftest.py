@@ -7,6 +7,7 @@ that left them. The tests of the pure layers know no reactor and pay nothing for
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,21 @@ def pytest_configure() -> None:
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ctrl-C ends the tests, in the middle of a turn of the reactor too.
+
+    There Twisted takes KeyboardInterrupt for one more error to log, or to hand to a Deferred. Then the
+    session stops after this test.
+    """
+
+    def interrupted(number: int, frame: object) -> None:
+        session.shouldstop = "interrupted"
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupted)
 
 
 def pytest_collection_finish() -> None:

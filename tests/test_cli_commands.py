@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from chordtx.cli import app, client, running
+from chordtx import chord as chord_package
+from chordtx.cli import app, running
 from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
 from tests.cli_fake import FakeChord, ReadyReactor
 
@@ -31,7 +33,7 @@ def run_at_once(work: running.Work) -> None:
 @pytest.fixture
 def chord(monkeypatch: pytest.MonkeyPatch) -> type[FakeChord]:
     fake = FakeChord.fresh()
-    monkeypatch.setattr(client, "ChordService", fake)
+    monkeypatch.setattr(chord_package, "ChordService", fake)
     return fake
 
 
@@ -100,12 +102,15 @@ def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_pat
         ["set", "key"],
         ["set", "key", "value", "--file", "-"],
         ["set", "key", "{", "--json"],
-        ["set", "key", "value", "--ttl", "0"],
+        *(["set", "key", "value", f"--ttl={ttl}"] for ttl in ("0", "-1", "nan", "inf", "1e300", "soon", "")),
         ["set", "key", "--file", "/nowhere/to/be/found"],
         ["get"],
         ["--peer", "nowhere", "get", "key"],
         ["--encryption", "none", "get", "key"],
-        ["--timeout", "0", "get", "key"],
+        *(["--timeout", seconds, "get", "key"] for seconds in ("0", "nan", "inf", "1e9")),
+        ["set", "key", "-", "--file", "-"],
+        ["keys", "--limit", "0"],
+        ["keys", "-0", "--json"],
         ["local", "0"],
         ["local", "3", "--port", "65534"],
         ["nonsense"],
@@ -130,6 +135,50 @@ def test_keys(chord: type[FakeChord], chordtx: Command) -> None:
     assert chordtx("keys").stdout_bytes == b"ab\na\xff\nb\n"
     assert chordtx("keys", "--prefix", "a").stdout_bytes == b"ab\na\xff\n"
     assert chordtx("keys", "--json").stdout == '"ab"\n{"$bytes": "Yf8="}\n"b"\n'
+
+
+def test_keys_up_to_a_limit(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"a%d" % number: number for number in range(10)} | {b"b": 1}
+    assert chordtx("keys", "--limit", "3").stdout_bytes == b"a0\na1\na2\n"
+    assert len(chordtx("keys", "--limit", "30", "--prefix", "a").stdout.splitlines()) == 10
+    assert chordtx("keys", "--limit", "1", "--prefix", "b").stdout_bytes == b"b\n"
+
+
+def test_keys_for_xargs(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"a\nb": 1, b"\xff\x1b": 2}
+    assert chordtx("keys", "-0").stdout_bytes == b"a\nb\0\xff\x1b\0"
+    assert chordtx("keys", "--null").stdout_bytes == b"a\nb\0\xff\x1b\0"
+
+
+def test_a_hyphen_is_standard_input(chord: type[FakeChord], chordtx: Command) -> None:
+    assert chordtx("set", "bytes", "-", input="in\n").exit_code == 0
+    assert chordtx("set", "json", "--json", "-", input='{"a": 1}').exit_code == 0
+    assert chordtx("set", "text", "--json", '"-"').exit_code == 0
+    assert chord.records == {b"bytes": b"in\n", b"json": {"a": 1}, b"text": "-"}
+
+
+@pytest.mark.parametrize("arguments", [["set", "key", "-5"], ["get", "-x"], ["delete", "--key"]])
+def test_what_looks_like_an_option_and_may_be_a_value(
+    chord: type[FakeChord], chordtx: Command, arguments: list[str]
+) -> None:
+    result = chordtx(*arguments)
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "put -- before it" in result.stderr
+    assert chord.made == []
+
+
+def test_no_such_hint_where_it_is_no_help(chord: type[FakeChord], chordtx: Command) -> None:
+    for arguments in (["set", "key", "--jsno", "1"], ["keys", "-5"]):
+        result = chordtx(*arguments)
+        assert result.exit_code == 2
+        assert "No such option" in result.stderr
+        assert "before it" not in result.stderr
+
+
+def test_after_two_hyphens_it_is_a_value(chord: type[FakeChord], chordtx: Command) -> None:
+    assert chordtx("set", "--", "-k", "-5").exit_code == 0
+    assert chord.records == {b"-k": "-5"}
 
 
 def test_status_and_ring(chordtx: Command) -> None:
@@ -177,10 +226,12 @@ def test_how_the_ring_is_reached(
     arguments = chord.made[-1].arguments
     assert arguments["peers"] == ["127.0.0.1:44565"]
     assert (arguments["listen"], arguments["leech"], arguments["subnet"]) == (None, True, "chord")
-    monkeypatch.setenv("CHORDTX_PEER", "a:1 [::1]:2")
+    assert arguments["settings"].join_retries is False
     monkeypatch.setenv("CHORDTX_SUBNET", "env")
-    chordtx("keys")
-    assert chord.made[-1].arguments["peers"] == ["a:1", "[::1]:2"]
+    for text in ("a:1 [::1]:2", "a:1,[::1]:2", " a:1, [::1]:2,\n"):
+        monkeypatch.setenv("CHORDTX_PEER", text)
+        chordtx("keys")
+        assert chord.made[-1].arguments["peers"] == ["a:1", "[::1]:2"]
     assert chord.made[-1].arguments["subnet"] == "env"
     chordtx(
         "--peer", "b:1", "--peer", "b:2", "--subnet", "line", "--encryption", "SSL", "--timeout", "2", "keys"
@@ -213,6 +264,40 @@ def test_dump_to_standard_output(chord: type[FakeChord], chordtx: Command) -> No
     assert chordtx("dump").stdout == '{"key": "key", "value": "value"}\n'
 
 
+def test_expiry_travels(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    chord.records |= {b"soon": 1, b"later": 2, b"never": 3}
+    chord.expiries |= {b"soon": 1010.25, b"later": 1100.5}
+    path = tmp_path / "dump.jsonl"
+    assert chordtx("dump", str(path)).exit_code == 0
+    told = {line["key"]: line.get("expires") for line in map(json.loads, path.read_text().splitlines())}
+    assert told == {"soon": 1010.25, "later": 1100.5, "never": None}
+    assert '"expires": null' not in path.read_text()
+
+    chord.records.clear()
+    monkeypatch.setattr(time, "time", lambda: 1010.25)
+    result = chordtx("load", str(path))
+    assert result.exit_code == 0
+    assert chord.records == {b"later": 2, b"never": 3}
+    assert chord.made[-1].ttls == [90.25, None]
+    assert result.stderr.startswith("loaded 2 records in ")
+    assert result.stderr.endswith("; left out 1 that have expired\n")
+
+
+def test_a_dump_that_cannot_begin_leaves_the_last_one_alone(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "dump.jsonl"
+    path.write_text("the last one")
+    chord.join_failure = NotJoined("no ring at a:1")
+    assert chordtx("dump", str(path)).exit_code == 3
+    assert path.read_text() == "the last one"
+    chord.join_failure = None
+    assert chordtx("dump", str(tmp_path / "no" / "folder")).exit_code == 2
+
+
 def test_load_takes_blank_lines_and_no_last_line_end(
     chord: type[FakeChord], chordtx: Command, tmp_path: Path
 ) -> None:
@@ -230,6 +315,13 @@ def test_load_takes_blank_lines_and_no_last_line_end(
         '{"key": "a"}',
         '{"key": "a", "value": 1, "ttl": 5}',
         '{"key": 5, "value": 1}',
+        '{"key": "a", "value": 1, "expires": "soon"}',
+        '{"key": "a", "value": 1, "expires": null}',
+        '{"key": "a", "value": 1, "expires": true}',
+        '{"key": "a", "value": 1, "expires": NaN}',
+        '{"key": "a", "value": 1, "expires": Infinity}',
+        '{"key": "a", "value": 1, "expires": -1}',
+        '{"key": "a", "expires": 1}',
         '{"key": "a", "value": {"$bytes": 5}}',
         "[" * 100_000,
         '{"key": "\\ud800", "value": 1}',
@@ -252,11 +344,11 @@ def test_load_stops_at_the_first_failure(chord: type[FakeChord], chordtx: Comman
     chord.set_failure = NoMajorityTimeout("2 of 5 answered", 3, 2)
     assert chordtx("load", str(path)).exit_code == 4
     chord.set_failure = TypeError("no such type")
-    assert "line 1: this value cannot be stored: no such type" in chordtx("load", str(path)).stderr
+    assert "line 1: this record cannot be stored: no such type" in chordtx("load", str(path)).stderr
 
 
 def test_interruption_and_broken_pipe_have_their_usual_statuses() -> None:
-    assert running.report(Failure(running.CancelledError())) == 130
+    assert running.report(Failure(CancelledError())) == 130
     assert running.report(Failure(BrokenPipeError())) == 141
 
 

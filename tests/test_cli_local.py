@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from twisted.python.failure import Failure
 
 from chordtx.cli import local
 from chordtx.cli.local_ring import STOP_TIMEOUT_SECONDS, LocalRing, NodeProcess
-from chordtx.cli.running import EXIT_NO_RING, Failed
+from chordtx.cli.running import EXIT_NO_RING, Failed, PortTaken
 from chordtx.tap import READY
 
 
@@ -110,6 +112,24 @@ def test_the_others_wait_for_the_first(ring: LocalRing, reactor: SpawningReactor
     assert starting == []
     reactor.spawned[2].ready()
     assert starting == [None]
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_port_that_is_taken_is_an_error_of_its_own(
+    ring: LocalRing, reactor: SpawningReactor, index: int
+) -> None:
+    starting = outcome_of(Deferred.fromCoroutine(ring.start()))
+    if index:
+        reactor.spawned[0].ready()
+    complaint = (
+        f"chord: cannot start: Couldn't listen on any:5000: [Errno 98] {os.strerror(errno.EADDRINUSE)}."
+    )
+    reactor.spawned[index].protocol.childDataReceived(2, f"{complaint}\n".encode())
+    reactor.spawned[index].end(1)
+    (error,) = starting
+    assert isinstance(error, PortTaken)
+    assert str(error) == f"another program uses 127.0.0.1:{5000 + index}"
+    assert error.status == EXIT_NO_RING
 
 
 def test_how_nodes_are_started(started: LocalRing, reactor: SpawningReactor) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from chordtx.cli.meter import Meter
-from chordtx.cli.running import Failed
+from chordtx.cli.running import EXIT_NO_RING, Failed
 from demo import run as demo
 from tests.cli_fake import FakeChord, ReadyReactor
 
@@ -47,3 +52,22 @@ def test_a_wrong_record_fails(characters: dict[str, dict[str, str]]) -> None:
     assert isinstance(
         outcome(demo.read_sample(ReadyReactor(), [FakeChord.fresh()(None)], characters)), Failed
     )
+
+
+def test_a_port_that_is_taken_is_said_in_one_line() -> None:
+    root = Path(__file__).parents[1]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, root / "demo" / "run.py", "--once", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            check=False,
+        )
+    assert ended.returncode == EXIT_NO_RING
+    assert ended.stderr == (
+        f"chordtx: another program uses 127.0.0.1:{port}: take other ports, as with make run PORT=20000\n"
+    )
+    assert demo.other_ports(20_000).endswith("PORT=20005")

@@ -16,7 +16,7 @@ import pytest
 from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 
 from chordtx import ChordError, ChordService, ChordSettings, MeshService, MeshSettings, SyncService
-from chordtx.cli import items, local, running, views
+from chordtx.cli import items, local, ring_table, running
 from chordtx.cli.jsonform import dumps
 from chordtx.logs import text_line
 from chordtx.mesh import limited_log
@@ -224,9 +224,9 @@ async def outcome(asked: Awaitable[Any]) -> list[str]:
     lines = [dumps(result)]
     for each in result if isinstance(result, list) else []:
         if isinstance(each, dict):
-            lines += [views.line_of(each), dumps(each)]
+            lines += [ring_table.line_of(each), *ring_table.table([each], 80), dumps(each)]
         else:
-            lines.append(items._line_of(each, as_json=False, terminal=True).decode())
+            lines.append(items._line_of(each, as_json=False, is_escaped=True).decode())
     return lines
 
 
@@ -280,20 +280,20 @@ def test_what_calls_are_answered(service: Any, method: str, word: int, logged: l
 
 def test_terminal_is_shown_keys_and_values_escaped_and_a_pipe_has_them_as_they_are() -> None:
     for key in (EVIL.encode(), b"\x9b\xff"):
-        assert is_fit(items._line_of(key, as_json=False, terminal=True).decode())
-        assert items._line_of(key, as_json=False, terminal=False) == key
-        assert is_fit(items._line_of(key, as_json=True, terminal=False).decode())
+        assert is_fit(items._line_of(key, as_json=False, is_escaped=True).decode())
+        assert items._line_of(key, as_json=False, is_escaped=False) == key
+        assert is_fit(items._line_of(key, as_json=True, is_escaped=False).decode())
     for value in (EVIL, EVIL.encode(), b"\x9b\xff", {"a": EVIL, EVIL: [EVIL]}):
-        shown = items._printable(value, as_json=False, terminal=True).decode()
+        shown = items._printable(value, as_json=False, is_escaped=True).decode()
         assert is_fit(shown.replace("\n", "").replace("\t", ""))
-        assert is_fit(items._printable(value, as_json=True, terminal=False).decode().rstrip("\n"))
-    assert items._printable(EVIL, as_json=False, terminal=False) == EVIL.encode()
-    assert items._printable(b"\x9b\xff", as_json=False, terminal=False) == b"\x9b\xff"
-    assert json.loads(items._printable({"a": EVIL}, as_json=False, terminal=False)) == {"a": EVIL}
+        assert is_fit(items._printable(value, as_json=True, is_escaped=False).decode().rstrip("\n"))
+    assert items._printable(EVIL, as_json=False, is_escaped=False) == EVIL.encode()
+    assert items._printable(b"\x9b\xff", as_json=False, is_escaped=False) == b"\x9b\xff"
+    assert json.loads(items._printable({"a": EVIL}, as_json=False, is_escaped=False)) == {"a": EVIL}
 
 
 def test_text_of_several_lines_is_shown_as_such() -> None:
-    assert items._printable("a\n\tb", as_json=False, terminal=True) == b"a\n\tb\n"
+    assert items._printable("a\n\tb", as_json=False, is_escaped=True) == b"a\n\tb\n"
 
 
 def test_errors_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ MESH = {
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
     MeshService: {*MESH, "incoming", "outgoing", "status"},
-    ChordService: {*DICT, *RING},
+    ChordService: {*DICT, *RING, "entry", "entries"},
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
     chordtx.blocking.MeshSocket: {*MESH, "close", "status"},
@@ -309,8 +309,8 @@ def test_joining_is_for_those_who_listen() -> None:
 #: nothing that a program could call by mistake, and wreck its node.
 MORE = {
     MeshService: {"when_listening", "when_joined", "send_to", "sleep", "status", "out_addr", "protocol"},
-    ChordService: {"ring", "leeching", "health", "order", "when_left"},
-    SyncService: {"data", "metadata", "leasing"},
+    ChordService: {"clear", "setdefault", "ring", "leeching", "health", "order", "when_left"},
+    SyncService: {"clear", "setdefault", "data", "metadata", "leasing"},
 }
 ATTRIBUTES = {"id", "id_10", "reactor", "settings", "subnet", "encryption", "routing_table", "awaiting_ids"}
 

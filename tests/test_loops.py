@@ -23,7 +23,7 @@ from tests.failing import failing_once
 from tests.sim.cluster import PORT, Cluster
 
 PACKAGE = Path(__file__).parents[1] / "chordtx"
-SERVICES = ("mesh", "chord", "sync", "discovery.py", "dictionary.py")
+SERVICES = ("mesh", "chord", "sync", "discovery.py", "dictionary.py", "assignments.py")
 #: Where a coroutine goes on in a ``while``: why it ends.
 ENDS = {
     "mesh/loop.py Loop.run": "the loop itself",
@@ -38,6 +38,7 @@ ENDS = {
     "sync/anti_entropy.py AntiEntropy._until_done": "when nothing has changed since",
     "sync/bulk.py fetch_all": "when all has come, or nothing more comes",
     "dictionary.py DictMixin._pages": "a caller waits; after the last page",
+    "dictionary.py DictMixin._setdefault": "a caller waits; when a value is there",
 }
 #: Where a call is put off: none puts itself off again, but in ``Loop`` and in ``Turns``, which no error ends.
 PUT_OFF = {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,33 @@ def test_command_line_starts(installed: Path, tmp_path: Path) -> None:
     said = run(installed / "chordtx", "--help", cwd=tmp_path)
     assert "Usage" in said
     assert "get" in said
+
+
+def test_plain_install_brings_no_extra(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed / "python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower()
+    names = {line.partition("==")[0] for line in listed.splitlines()}
+    assert {"chordtx", "twisted", "click"} <= names
+    assert {"base58", "crochet", "rich", "klein", "pytest"} & names == set()
+
+
+def test_command_line_of_a_plain_install_works(
+    installed: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    ring = subprocess.Popen(
+        [installed / "chordtx", "local", "1", "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    try:
+        assert ring.stdout is not None
+        assert b"node 1 of 1" in ring.stdout.readline()
+        at = [installed / "chordtx", "--peer", f"127.0.0.1:{port}"]
+        run(*at, "set", "key", "value", cwd=tmp_path)
+        assert run(*at, "get", "key", cwd=tmp_path) == "value"
+        run(*at, "dump", "records.jsonl", cwd=tmp_path)
+        assert "loaded 1 records" in run(*at, "load", "records.jsonl", cwd=tmp_path)
+    finally:
+        ring.terminate()
+        ring.communicate()
 
 
 def test_types_are_told(installed: Path, tmp_path: Path) -> None:

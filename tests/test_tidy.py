@@ -23,12 +23,13 @@ LAYERS = (
     ("ring", "group"),
     ("store",),
     ("mesh",),
+    ("assignments",),
     ("dictionary",),
     ("legacy",),
     ("chord",),
     ("sync",),
     ("process", "logs"),
-    ("tap", "cli", "web", "blocking", "discovery"),
+    ("tap", "cli", "web", "blocking", "aio", "discovery"),
     ("sim",),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -50,7 +51,7 @@ PURE_NEVER_IMPORTS = frozenset(
     }
 )
 #: Who knows the real reactor, clock and random source (``sim`` has its own of each).
-KNOWS_THE_REAL_ONES = frozenset({"process", "tap", "cli", "blocking", "sim"})
+KNOWS_THE_REAL_ONES = frozenset({"process", "tap", "cli", "blocking", "aio", "sim"})
 GRABBED = frozenset({"time.*", "random.*", "secrets.*", "uuid.*", "os.urandom"})
 #: A type to annotate with is not a source of randomness; and the system's, for who gives none, needs no seed.
 ONLY_TYPES = frozenset({"random.Random", "random.SystemRandom"})
@@ -119,7 +120,7 @@ def against_layering(module: Module) -> Iterator[str]:
             continue
         if len(words) < 2 or words[1] not in ROW:
             if ROW[module.part] < ROW["tap"]:
-                yield f"imports {name}: only tap, cli, web and blocking may use the package's surface"
+                yield f"imports {name}: only tap, cli, web, blocking and aio may use the package's surface"
         elif ROW[words[1]] > ROW[module.part]:
             yield f"imports {name}, which is below"
 

@@ -5,6 +5,13 @@ used from several threads at once. Listeners of events run in a thread of their 
 that they may ask the socket too.
 """
 
+try:
+    import crochet as _crochet  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "chordtx.blocking needs crochet: pip install 'chordtx[blocking]'", name=error.name
+    ) from error
+
 from chordtx.blocking.chord import ChordSocket
 from chordtx.blocking.mesh import MeshSocket, Message, Protocol
 from chordtx.blocking.sync import SyncSocket

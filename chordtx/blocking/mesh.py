@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
-from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogPublisher
+from twisted.internet.defer import Deferred
 
-from chordtx.blocking import bridge
-from chordtx.logs import LINES, to_stream
+from chordtx.blocking import bridge, stderr
+from chordtx.errors import Stopped
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.message import ReceivedMessage
 from chordtx.mesh.service import MeshService
@@ -67,8 +67,13 @@ class MeshSocket:
     :param addr: what to listen on; ``0.0.0.0`` for all interfaces. :param port: TCP port.
     :param prot: the network. :param out_addr: ``(host, port)``, the outward address that peers are told.
         What is listened on when None; on all interfaces, the address of the one that leads out.
-    :param debug_level: what is logged on standard error: 0 nothing, 1 warnings, 2 what happens, 3 everything.
+    :param debug_level: what this process logs on standard error while the socket is open: 1 warnings, 2 what
+        happens, 3 everything. With 0 that is left to Python's ``logging`` (its logger is ``twisted``), which
+        writes warnings unless it is set up in another way.
     :raises twisted.internet.error.CannotListenError: when the port is taken.
+    :raises RuntimeError: in a process that was forked from one with sockets, and in the reactor's thread.
+    :raises ValueError: for an address, port or encryption that makes no sense.
+    :raises TypeError: for an argument of another kind.
     """
 
     _default = Protocol()
@@ -81,24 +86,36 @@ class MeshSocket:
         out_addr: tuple[str, int] | None = None,
         debug_level: int = 0,
     ) -> None:
-        bridge.start()
-        _log_to_stderr(debug_level)
-        self.protocol = Protocol(*(prot or self._default))
+        self.protocol = self._default if prot is None else _protocol(prot)
         self._wrapped: dict[tuple[str, Any], Any] = {}
-        outward = out_addr or ((_leading_out(), port) if addr in _WILDCARDS else None)
-        self._service: Any = bridge.call(self._started, _endpoint(addr, port), outward and _text(*outward))
-        self._listeners = bridge.Listeners(self._service._limited_log)
+        outward = _outward(addr, port) if out_addr is None else _host_and_port(out_addr)
+        bridge.start()
+        self._unlog = stderr.log.want(debug_level)
         try:
-            bridge.call(self._service.when_listening)
+            self._service: Any = bridge.call(
+                self._started, _endpoint(addr, port), outward and _text(*outward)
+            )
+            self._listeners = bridge.Listeners(self._service._limited_log)
+            try:
+                bridge.call(self._service.when_listening)
+            except BaseException:
+                bridge.call(self._stopped)
+                raise
         except BaseException:
-            bridge.call(self._service.stopService)
+            self._unlog()
             raise
 
     def _started(self, listen: str, advertise: str | None) -> MeshService:
         service = self._make(bridge.reactor(), listen=listen, advertise=advertise, **self.protocol._asdict())
         service.recv(0)  # a socket is read from: what comes before the first time is kept, too
         service.startService()
+        bridge.opened(service.stopService)
         return service
+
+    def _stopped(self) -> Deferred[None]:
+        bridge.closed(self._service.stopService)
+        ended: Deferred[None] = self._service.stopService()
+        return ended
 
     def _make(self, reactor: Any, **arguments: Any) -> MeshService:
         return MeshService(reactor, **arguments)
@@ -237,9 +254,26 @@ class MeshSocket:
 
     def close(self) -> None:
         """Leave politely, and stop. What is asked of the socket afterwards fails with
-        :class:`chordtx.Stopped`."""
-        bridge.call(self._service.stopService)
+        :class:`chordtx.Stopped`.
+
+        A socket that is open when the program ends is closed then. In a forked process this does nothing:
+        the socket is open in the parent.
+        """
+        if bridge.is_forked():
+            return
+        with suppress(Stopped):  # the reactor was faster, and has closed it
+            bridge.call(self._stopped)
         self._listeners.stop()
+        self._unlog()
+
+    def __repr__(self) -> str:
+        host, port = self.out_addr
+        return f"<{type(self).__name__} {_text(host, port)} subnet={self.protocol.subnet!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a socket cannot be copied or pickled: it is a node of a network, and each process makes its own"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -254,6 +288,24 @@ def _takes(handler: Callable[[Message, MeshConnection], Any]) -> Callable[[Recei
         return handler(Message(received), link)
 
     return takes
+
+
+def _protocol(prot: Any) -> Protocol:
+    if isinstance(prot, str) or not isinstance(prot, Sequence) or len(prot) != 2:
+        raise TypeError(f"prot is Protocol(subnet, encryption), and not {prot!r}")
+    return Protocol(*prot)
+
+
+def _host_and_port(out_addr: Any) -> tuple[str, int]:
+    if isinstance(out_addr, str) or not isinstance(out_addr, Sequence) or len(out_addr) != 2:
+        raise TypeError(f"out_addr is (host, port), and not {out_addr!r}")
+    host, port = out_addr
+    return host, port
+
+
+def _outward(addr: str, port: int) -> tuple[str, int] | None:
+    """What peers are told where nothing is said; None for what is listened on."""
+    return (_leading_out(), port) if addr in _WILDCARDS else None
 
 
 def _endpoint(addr: str, port: int) -> str:
@@ -275,14 +327,3 @@ def _leading_out() -> str:
         except OSError:
             host = "127.0.0.1"
     return host
-
-
-_LEVELS = {1: LogLevel.warn, 2: LogLevel.info, 3: LogLevel.debug}
-
-
-def _log_to_stderr(debug_level: int) -> None:
-    level = _LEVELS.get(min(debug_level, max(_LEVELS)))
-    if level is not None:
-        predicate = LogLevelFilterPredicate(defaultLogLevel=level)
-        observer = FilteringLogObserver(to_stream(sys.stderr, LINES["text"]), [predicate])
-        globalLogPublisher.addObserver(observer)

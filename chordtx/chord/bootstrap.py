@@ -75,6 +75,9 @@ class Node(Protocol):
     def why_not_reached(self, address: Address) -> str | None:
         """Why the last attempt to connect there failed; None when it did not, or there was none."""
 
+    def nobody_is_there(self, address: Address) -> bool:
+        """Whether the last attempt showed that no node of this network listens there."""
+
     def why_not_joined(self, peers: list[Address]) -> Exception:
         """What kept the node out of a ring."""
 
@@ -89,16 +92,20 @@ class Bootstrap:
     """See the module. One for each node; it calls ``may_begin`` of others.
 
     :param peers: what people gave. :param timeout_seconds: after which those who wait are told.
+    :param retries: False tells those who wait as soon as nobody listens at any given peer.
     :param joined: opened once the node is in a ring. It fails when that takes too long, and is opened all the
         same when it comes later.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Node, peers: Iterable[Address], timeout_seconds: float, joined: Gate) -> None:
+    def __init__(
+        self, node: Node, peers: Iterable[Address], timeout_seconds: float, retries: bool, joined: Gate
+    ) -> None:
         self._node = node
         self._peers = list(peers)
         self._timeout_seconds = timeout_seconds
+        self._retries = retries
         self._joined = joined
         self._remembered: list[Address] = []
         self._looked_at = self._began_at = -inf
@@ -175,10 +182,20 @@ class Bootstrap:
             self._joined.opened()
             return
         is_late = self._waited_seconds > self._timeout_seconds and self._place_in_list is None
-        if self._joined.error is None and (
-            self._wrong_ring or is_late or self._node.all_refused(self._peers)
-        ):
+        is_in_vain = self._node.all_refused(self._peers) or self._is_nobody_there
+        if self._joined.error is None and (self._wrong_ring or is_late or is_in_vain):
             self._joined.failed(self._wrong_ring or self._node.why_not_joined(self._peers))
+
+    @property
+    def _is_nobody_there(self) -> bool:
+        """Whether nobody listens at any given peer, and that is not to be waited for."""
+        return (
+            not self._retries
+            and bool(self._peers)
+            and self._place_in_list is None
+            and not self._node.links()
+            and all(self._node.nobody_is_there(peer) for peer in self._peers)
+        )
 
     @property
     def _waited_seconds(self) -> float:

@@ -3,10 +3,15 @@
 An operation goes to the leader as far as it is known. A node that does not lead names who does. It may be
 sent again, to anybody, under its own id: so it is done once, however often it arrives. What goes to one node
 in one turn travels in one frame (:mod:`chordtx.mesh.calls`).
+
+Only so many operations are under way at once, and so many bytes of changes: what is on its way has to fit
+into the send buffers of this node, and of the leader that sends it to the other members. Others wait their
+turn, in order, and the time that an operation has begins with its turn.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Protocol
 
@@ -37,6 +42,10 @@ _NOT_DONE = frozenset({NOT_LEADER, BUSY, TOO_OLD, FULL})
 _PAUSE_SECONDS_MIN = 0.02
 _PAUSE_SECONDS_MAX = 0.4
 _CLIENT_ID_BYTES = 16
+#: Under way at once: enough to keep all leaders busy, and less than any of them takes of one client.
+READS_MAX = 4000
+CHANGES_MAX = 1000
+CHANGES_BYTES_MAX = 4 << 20
 
 
 class Node(Protocol):
@@ -107,6 +116,12 @@ class GroupClient:
         self.value_bytes_max = value_bytes_max
         self._changes: dict[int, _Changes] = {}
         self._under_way: dict[_Asking, None] = {}
+        # What waits for its turn: reads do not wait for changes, which may be large.
+        self._waiting_reads: OrderedDict[_Asking, None] = OrderedDict()
+        self._waiting_changes: OrderedDict[_Asking, None] = OrderedDict()
+        self._changes_count = 0
+        self._changes_bytes = 0
+        self._is_going_on = False
 
     def do(self, partition: int, kind: int, key: bytes, arguments: tuple[object, ...]) -> Deferred[Answer]:
         """Carry out one operation.
@@ -116,8 +131,15 @@ class GroupClient:
             or may still be, or not. Cancelling it changes nothing of that.
         """
         asking = _Asking(self, partition, kind, key, arguments)
-        self._under_way[asking] = None
-        asking.begin()
+        if kind in READS:
+            if len(self._under_way) < READS_MAX and not self._waiting_reads:
+                self._under_way[asking] = None
+                asking.begin()
+            else:
+                self._waiting_reads[asking] = None
+        else:
+            self._waiting_changes[asking] = None
+            self._go_on()
         return asking.done
 
     def changes(self, partition: int) -> _Changes:
@@ -128,12 +150,52 @@ class GroupClient:
         return changes
 
     def ended(self, asking: _Asking) -> None:
-        """An operation is over."""
-        self._under_way.pop(asking, None)
+        """An operation is over; nothing happens when that was told before."""
+        if asking not in self._under_way:
+            self._waiting_reads.pop(asking, None)
+            self._waiting_changes.pop(asking, None)
+            return
+        del self._under_way[asking]
+        if asking.size_bytes:
+            self._changes_count -= 1
+            self._changes_bytes -= asking.size_bytes
+        if self._waiting_changes or self._waiting_reads:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what has its turn. What ends at once does not begin the next within itself: there may be
+        thousands."""
+        if self._is_going_on:
+            return
+        self._is_going_on = True
+        try:
+            while asking := self._next():
+                self._under_way[asking] = None
+                asking.begin()
+        finally:
+            self._is_going_on = False
+
+    def _next(self) -> _Asking | None:
+        """What has its turn now, which is taken out of those that wait."""
+        if self._waiting_changes:
+            asking = next(iter(self._waiting_changes))
+            bytes_after = self._changes_bytes + asking.size_bytes
+            has_room = self._changes_count < CHANGES_MAX and bytes_after <= CHANGES_BYTES_MAX
+            if has_room or not self._changes_count:  # alone, it may be as large as it likes
+                del self._waiting_changes[asking]
+                self._changes_count += 1
+                self._changes_bytes = bytes_after
+                return asking
+        if self._waiting_reads and len(self._under_way) < READS_MAX:
+            return self._waiting_reads.popitem(last=False)[0]
+        return None
 
     def stop(self) -> None:
         """Nobody waits any more."""
-        for asking in list(self._under_way):
+        waiting = [*self._under_way, *self._waiting_changes, *self._waiting_reads]
+        self._waiting_changes.clear()
+        self._waiting_reads.clear()
+        for asking in waiting:
             asking.fail(Stopped("the service was stopped"))
 
 
@@ -145,6 +207,7 @@ class _Asking:
         "_asked",
         "_client",
         "_deadline",
+        "_has_begun",
         "_key",
         "_kind",
         "_last",
@@ -153,7 +216,10 @@ class _Asking:
         "_pause_seconds",
         "_uncertain",
         "done",
+        "size_bytes",
     )
+
+    _operation: Operation
 
     def __init__(
         self, client: GroupClient, partition: int, kind: int, key: bytes, arguments: tuple[object, ...]
@@ -163,7 +229,9 @@ class _Asking:
         self._kind = kind
         self._key = key
         self._arguments = arguments
-        self._deadline = client.node.seconds() + client.timeout_seconds
+        self.size_bytes = 0 if kind in READS else _size_bytes(key, arguments)
+        self._deadline = 0.0
+        self._has_begun = False
         self._asked: set[int] = set()
         self._last: Exception | None = None
         self._pause_seconds = _PAUSE_SECONDS_MIN
@@ -171,6 +239,9 @@ class _Asking:
         self.done: Deferred[Answer] = Deferred(self._cancelled)
 
     def begin(self) -> None:
+        """It has its turn."""
+        self._has_begun = True
+        self._deadline = self._client.node.seconds() + self._client.timeout_seconds
         self._identify()
         self._send()
 
@@ -340,9 +411,14 @@ class _Asking:
 
     def _forget(self) -> None:
         """Nobody waits for its answer any more: no leader has to keep it."""
-        if self._kind not in READS:
+        if self._has_begun and self._kind not in READS:
             self._client.changes(self._partition).under_way.pop(self._operation.number, None)
         self._client.ended(self)
 
     def _cancelled(self, _: Deferred[Answer]) -> None:
         self._forget()
+
+
+def _size_bytes(key: bytes, arguments: tuple[object, ...]) -> int:
+    """About what a change takes on its way; never 0."""
+    return 1 + len(key) + sum([len(each) for each in arguments if type(each) is bytes])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from math import ceil
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from chordtx.chord.entry import Entry
 from chordtx.dictionary import DictMixin, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
-from chordtx.group.operations import ABSENT, DONE, TOO_LARGE, WRONG_TYPE, Entry
+from chordtx.group.operations import ABSENT, DONE, LIST_BYTES_MAX, TOO_LARGE, WRONG_TYPE
+from chordtx.group.operations import Entry as Listed
+from chordtx.group.rank import Rank, version_of
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
-from chordtx.values import Value
+from chordtx.values import Key, Value, check_ttl
 from chordtx.wire import check_value
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 _PAGE_KEYS = 1000
 #: Partitions that are asked for their keys at once.
 _PARTITIONS_AT_ONCE = 64
+#: What partitions that are asked ahead may bring together, as far as it can be expected.
+_AHEAD_BYTES_MAX = 8 << 20
 _ANOTHER_KIND = "an answer of another kind was expected"
 
 
@@ -47,38 +52,41 @@ class RingDict(DictMixin):
 
     # One operation each, by callbacks: to run a coroutine for each takes a fifth of the time of a get.
 
-    def get(self, key: bytes | str, default: object = None) -> Deferred[Value]:
+    def get(self, key: Key, default: object = None) -> Deferred[Value]:
         """The value of ``key``, or ``default`` when there is none."""
         return self._ask(operations.GET, self._as_key(key)).addCallback(self._value_or, default)
 
-    def __getitem__(self, key: bytes | str) -> Deferred[Value]:
+    def __getitem__(self, key: Key) -> Deferred[Value]:
         """The value of ``key``; fails with KeyError when there is none."""
         known = self._as_key(key)
         return self._ask(operations.GET, known).addCallback(self._value_of, known)
 
-    def contains(self, key: bytes | str) -> Deferred[bool]:
+    def entry(self, key: Key) -> Deferred[Entry]:
+        """The value of ``key``, its version and when it expires; fails with KeyError when there is none."""
+        known = self._as_key(key)
+        return self._ask(operations.GET, known).addCallback(self._entry_of, known)
+
+    def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""
         return self._ask(operations.GET, self._as_key(key)).addCallback(lambda answer: answer.status == DONE)
 
-    def set(self, key: bytes | str, value: object, ttl: float | None = None) -> Deferred[None]:
+    def set(self, key: Key, value: object, ttl: float | None = None) -> Deferred[None]:
         """Store ``value``; fires when it is safe. None deletes.
 
         :param ttl: seconds after which the value is gone.
         :raises TypeError: when msgpack cannot carry the value.
-        :raises ValueError: when ``ttl`` is not above 0.
+        :raises ValueError: when ``ttl`` is not above 0, not finite, or longer than some 3,000 years.
         :raises chordtx.errors.ValueTooLarge: when it is past ``value_bytes_max``.
         """
-        if ttl is not None and not ttl > 0:
-            raise ValueError("a ttl is seconds, and above 0")
-        known, blob = self._item(key, value)
-        return self._ask(operations.SET, known, blob, _ttl_ms(ttl)).addCallback(_nothing)
+        seconds = None if ttl is None else check_ttl(ttl)
+        return self._set_item(*self._item(key, value), seconds)
 
-    def delete(self, key: bytes | str) -> Deferred[None]:
+    def delete(self, key: Key) -> Deferred[None]:
         """Delete ``key``; fails with KeyError when it has no value."""
         known = self._as_key(key)
         return self._ask(operations.DELETE, known, None).addCallback(_must_have_been, known)
 
-    def pop(self, key: bytes | str, *default: object) -> Deferred[Value]:
+    def pop(self, key: Key, *default: object) -> Deferred[Value]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
         Of several callers one gets it.
@@ -87,6 +95,9 @@ class RingDict(DictMixin):
             raise TypeError("pop takes one default at most")
         known = self._as_key(key)
         return self._ask(operations.TAKE, known).addCallback(self._taken, known, default)
+
+    def _set_item(self, key: bytes, blob: bytes | None, ttl: float | None) -> Deferred[None]:
+        return self._ask(operations.SET, key, blob, _ttl_ms(ttl)).addCallback(_nothing)
 
     def _ask(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]:
         """Ask the leader of the key's group."""
@@ -102,6 +113,14 @@ class RingDict(DictMixin):
         if answer.status == ABSENT:
             raise KeyError(key)
         return self._unpacked(_value(answer))
+
+    def _entry_of(self, answer: Answer, key: bytes) -> Entry:
+        if answer.status == ABSENT:
+            raise KeyError(key)
+        return self._as_entry(key, *_found(answer))
+
+    def _as_entry(self, key: bytes, value: bytes, expires_ms: int, rank: Rank) -> Entry:
+        return Entry(key, self._unpacked(value), version_of(rank), expires_ms / 1000 if expires_ms else None)
 
     def _taken(self, answer: Answer, key: bytes, default: tuple[object, ...]) -> Value:
         if answer.status == DONE:
@@ -122,6 +141,11 @@ class RingDict(DictMixin):
     async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
         await self._ask(operations.SET, key, blob, _ttl_ms(ttl))
+
+    async def _write_if_absent(self, key: bytes, blob: bytes, ttl: float | None) -> bool:
+        """See :class:`~chordtx.dictionary.DictMixin`."""
+        answer = await self._ask(operations.COMPARE_AND_SET, key, None, blob, _ttl_ms(ttl))
+        return answer.status == DONE
 
     async def _delete_key(self, key: bytes) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
@@ -149,19 +173,33 @@ class RingDict(DictMixin):
 
     # Many keys
 
-    async def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
-        """See :class:`~chordtx.dictionary.DictMixin`."""
-        async for entries in self._entry_pages(b"", with_values=False):
+    async def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
+        """See :class:`~chordtx.dictionary.DictMixin`: leaders leave out the others."""
+        async for entries in self._entry_pages(prefix, with_values=False):
             yield [entry[0] for entry in entries]
 
-    async def _count(self) -> int:
+    async def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+        """See :class:`~chordtx.dictionary.DictMixin`."""
+        async for entries in self._entry_pages(prefix, with_values=True):
+            yield [(key, _value_in_page(value)) for key, value, _, _ in entries]
+
+    def entries(self, prefix: Key = b"") -> AsyncIterator[Entry]:
+        """Every record with its version and expiry, or those whose keys begin so; see :meth:`keys`."""
+        return self._entries(self._as_key(prefix))
+
+    async def _entries(self, prefix: bytes) -> AsyncGenerator[Entry, None]:
+        async for page in self._entry_pages(prefix, with_values=True):
+            for key, value, expires_ms, rank in page:
+                yield self._as_entry(key, _value_in_page(value), expires_ms, rank)
+
+    async def _count(self, prefix: bytes) -> int:
         """See :class:`~chordtx.dictionary.DictMixin`: groups count for themselves."""
         identity = await self._ring_known()
         count = 0
 
         async def add(partition: int) -> None:
             nonlocal count
-            answer = await self._client.do(partition, operations.COUNT, b"", (b"",))
+            answer = await self._client.do(partition, operations.COUNT, b"", (prefix,))
             if type(answer.detail) is not int:
                 raise ProtocolError("a count is a number")
             count += answer.detail
@@ -169,14 +207,18 @@ class RingDict(DictMixin):
         await in_parallel(add, range(identity.partitions))
         return count
 
-    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Entry], None]:
-        """All entries whose keys begin so, partition by partition; some partitions are asked ahead."""
+    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Listed], None]:
+        """All entries whose keys begin so, partition by partition; some partitions are asked ahead.
+
+        With values, these are as many as the last pages let expect to bring a few MiB together.
+        """
         identity = await self._ring_known()
         ahead: deque[tuple[int, Deferred[Answer]]] = deque()
         waiting = iter(range(identity.partitions))
+        expected_bytes = LIST_BYTES_MAX if with_values else 0
 
         def ask_ahead() -> None:
-            while len(ahead) < _PARTITIONS_AT_ONCE:
+            while len(ahead) < min(_PARTITIONS_AT_ONCE, max(1, _AHEAD_BYTES_MAX // max(1, expected_bytes))):
                 partition = next(waiting, None)
                 if partition is None:
                     break
@@ -187,6 +229,7 @@ class RingDict(DictMixin):
             while ahead:
                 partition, asked = ahead.popleft()
                 entries, has_more = _page(await asked)
+                expected_bytes = max(expected_bytes // 2, _size_bytes(entries) if with_values else 0)
                 ask_ahead()
                 if entries:
                     yield entries
@@ -208,7 +251,7 @@ class RingDict(DictMixin):
 
 def _ttl_ms(ttl: float | None) -> int | None:
     """What floats add below a microsecond must not count as one more millisecond."""
-    return None if ttl is None else ceil(round(ttl * 1000, 3))
+    return None if ttl is None else max(1, ceil(round(ttl * 1000, 3)))
 
 
 def _nothing(_: Answer) -> None:
@@ -220,16 +263,19 @@ def _must_have_been(answer: Answer, key: bytes) -> None:
         raise KeyError(key)
 
 
-def _value(answer: Answer) -> bytes:
-    """Out of what GET has found."""
+def _found(answer: Answer) -> tuple[bytes, int, Rank]:
+    """What GET has found: value, when it expires, version."""
     found = answer.detail
-    if not isinstance(found, tuple) or len(found) != 3:
+    if not isinstance(found, tuple) or len(found) != 3 or isinstance(found, Rank):
         raise ProtocolError(_ANOTHER_KIND)
-    value: bytes = found[0]
-    return value
+    return found
 
 
-def _page(answer: Answer) -> tuple[list[Entry], bool]:
+def _value(answer: Answer) -> bytes:
+    return _found(answer)[0]
+
+
+def _page(answer: Answer) -> tuple[list[Listed], bool]:
     found = answer.detail
     if not isinstance(found, tuple) or len(found) != 2:
         raise ProtocolError(_ANOTHER_KIND)
@@ -237,6 +283,16 @@ def _page(answer: Answer) -> tuple[list[Entry], bool]:
     if has_more and not entries:
         raise ProtocolError("a page that brings nothing would be asked for again for ever")
     return entries, has_more
+
+
+def _value_in_page(value: bytes | None) -> bytes:
+    if value is None:
+        raise ProtocolError("values were asked for")
+    return value
+
+
+def _size_bytes(entries: list[Listed]) -> int:
+    return sum(len(key) + len(value or b"") for key, value, _, _ in entries)
 
 
 def _blob(answer: Answer) -> bytes:

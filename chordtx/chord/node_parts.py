@@ -204,6 +204,10 @@ class NodeParts:
         """Why the last attempt to connect there failed; None when it did not, or there was none."""
         return self._service._why_not_reached(address)
 
+    def nobody_is_there(self, address: Address) -> bool:
+        """Whether the last attempt showed that no node of this network listens there."""
+        return self._service._nobody_is_there(address)
+
     def why_not_joined(self, peers: list[Address]) -> Exception:
         """What kept the node out of a ring."""
         return why_not_joined(self._service, peers, "no ring")

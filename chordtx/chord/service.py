@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
+from chordtx.assignments import Assignments
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
@@ -121,7 +122,7 @@ class ChordService(RingDict, RingView):
         self._placing: Loop | None = None
         self._seeking: Loop | None = None
         self._rpc = Rpc(self, self._chord_settings.call_timeout_seconds)
-        self._started = []
+        self._assignments = Assignments()
         self._has_run = False
         self._left = Gate()
         self._leaving = self._stopping = False
@@ -132,7 +133,11 @@ class ChordService(RingDict, RingView):
         self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
         self._standings = Standings(self._node)
         self._joining = Bootstrap(
-            self._node, self._bootstrap, self._chord_settings.join_timeout_seconds, self._life.joined
+            self._node,
+            self._bootstrap,
+            self._chord_settings.join_timeout_seconds,
+            self._chord_settings.join_retries,
+            self._life.joined,
         )
         self._remember_from_before(remembered)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
@@ -220,7 +225,8 @@ class ChordService(RingDict, RingView):
         """Fires when the node is in a ring (a leeching one: can reach one), and may be used.
 
         Fails with the reason when the service cannot start (port taken, data folder not usable and so on);
-        with :class:`~chordtx.errors.NotJoined` when no ring is found in ``join_timeout_seconds``, and
+        with :class:`~chordtx.errors.NotJoined` when no ring is found in ``join_timeout_seconds`` (without
+        ``join_retries``: at once when nobody listens at any peer), and
         :class:`~chordtx.errors.WrongSubnet` when the peers are of another network, though the node goes on
         trying; at once with :class:`~chordtx.errors.NotJoined` before the start and
         :class:`~chordtx.errors.Stopped` from when the service is stopped.

@@ -11,5 +11,7 @@ def main() -> None:
     """Run the ``chordtx`` command; ends with its exit status."""
     # Imported late: a ring's nodes import this package too (cli.child), and need none of click.
     from chordtx.cli.app import command
+    from chordtx.cli.streams import reserve_numbers
 
+    reserve_numbers()
     command(prog_name="chordtx")

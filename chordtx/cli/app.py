@@ -5,31 +5,36 @@ from __future__ import annotations
 import sys
 
 import click
-from attrs import evolve
 
+from chordtx import __version__
 from chordtx.cli import bulk, items, local, operate, views
-from chordtx.cli.addresses import ADDRESS, ENCRYPTION, PEER_DEFAULT
 from chordtx.cli.client import Client
-from chordtx.config import ChordSettings
+from chordtx.cli.hints import HintingGroup
+from chordtx.cli.parameters import ADDRESS, ENCRYPTION, PEER_DEFAULT, SecondsType
 
-# A ring answers within milliseconds: somebody at a prompt should not wait as long as a server that starts.
-JOIN_TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS_MAX = 1_000_000.0
 
-EXITS = """
+EPILOG = """
 \b
 Exit status: 0 done; 1 no such key; 2 usage; 3 no ring reached;
-4 no majority in time; 5 not healthy. Errors go to standard error.
+4 no majority in time; 5 not healthy; 74 the output cannot be written.
+Errors go to standard error.
+
+\b
+Completion with Tab, for ~/.bashrc (zsh: zsh_source; fish: fish_source):
+  eval "$(_CHORDTX_COMPLETE=bash_source chordtx)"
 """
 
 
-@click.group(epilog=EXITS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=HintingGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     type=ADDRESS,
     envvar="CHORDTX_PEER",
-    help=f"A node to join through; may be given again. [env: CHORDTX_PEER, default: {PEER_DEFAULT}]",
+    help="A node to join through; may be given again. "
+    f"[env: CHORDTX_PEER, with commas or spaces between several; default: {PEER_DEFAULT}]",
 )
 @click.option(
     "--subnet",
@@ -45,12 +50,11 @@ Exit status: 0 done; 1 no such key; 2 usage; 3 no ring reached;
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
+    type=SecondsType(TIMEOUT_SECONDS_MAX),
     help="How long to look for the ring, and for each answer. [default: 5 and 10]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Write the log to standard error.")
-@click.version_option(package_name="chordtx")
+@click.version_option(__version__)
 @click.pass_context
 def command(
     context: click.Context,
@@ -64,15 +68,10 @@ def command(
 
     Joins the ring as a node that stores nothing, for the length of the command.
     """
-    settings = ChordSettings(join_timeout_seconds=JOIN_TIMEOUT_SECONDS)
-    if timeout_seconds is not None:
-        settings = evolve(
-            settings, join_timeout_seconds=timeout_seconds, operation_timeout_seconds=timeout_seconds
-        )
-    if verbose:
+    if verbose and sys.stderr is not None:
         _log_to_stderr()
     context.obj = Client(
-        peers=peers or (PEER_DEFAULT,), subnet=subnet, encryption=encryption, settings=settings
+        peers=peers or (PEER_DEFAULT,), subnet=subnet, encryption=encryption, timeout_seconds=timeout_seconds
     )
 
 

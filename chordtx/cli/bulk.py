@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import AsyncIterator
-from typing import Any, BinaryIO
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
-from twisted.internet.defer import Deferred
 
-from chordtx.chord import ChordService
 from chordtx.cli.client import Client
-from chordtx.cli.jsonform import FORMS_HELP, from_json, json_text, key_from_json, key_to_json, to_json
+from chordtx.cli.jsonform import FORMS_HELP
 from chordtx.cli.meter import Meter
-from chordtx.cli.pipeline import Pipeline
-from chordtx.cli.reading import read_chunks, split_lines
-from chordtx.cli.running import Failed
+from chordtx.cli.streams import InputFile, opened, standard_output
 
-UNDER_WAY_MAX = 256  # enough to keep a ring busy over a slow link, and little to lose when interrupted
-DUMP_BATCH = 256
-LINES_HELP = 'Each line is {"key": ..., "value": ...}. ' + FORMS_HELP
+if TYPE_CHECKING:
+    from chordtx.chord import ChordService
+
+STANDARD_OUTPUT = "-"
+LINES_HELP = (
+    'Each line is {"key": ..., "value": ..., "expires": SECONDS}: when the record expires, in seconds since '
+    "1970; left out for one that does not. " + FORMS_HELP
+)
 
 
 @click.command(epilog=LINES_HELP)
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=InputFile())
 @click.pass_obj
 def load(client: Client, file: BinaryIO) -> None:
-    """Store every record of FILE, JSON Lines; - is standard input."""
+    """Store every record of FILE, JSON Lines; - is standard input.
+
+    Records that have expired meanwhile are left out.
+    """
 
     async def work(reactor: Any, node: ChordService) -> None:
+        from chordtx.cli.loading import load_lines
+        from chordtx.cli.reading import read_chunks, split_lines
+
         with Meter("loaded", reactor.seconds, _size_bytes(file)) as meter:
-            await load_lines(node, split_lines(read_chunks(reactor, file.fileno())), meter)
+            lines = split_lines(read_chunks(reactor, file.fileno()))
+            await load_lines(node, lines, meter, time.time)
 
     client.run(work)
 
@@ -43,81 +51,23 @@ def _size_bytes(file: BinaryIO) -> int | None:
     return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
-async def load_lines(node: ChordService, lines: AsyncIterator[bytes], meter: Meter) -> None:
-    """Store the records of JSON Lines; of two with the same key the later one wins.
-
-    :raises Failed: naming the first line that is no record, or that cannot be stored.
-    """
-    number = 0
-    async with Pipeline(UNDER_WAY_MAX) as pipeline:
-        async for line in lines:
-            number += 1
-            if line.strip():
-                key, value = _record(line, number)
-                store = _Storing(node, key, value, number, meter, len(line) + 1)
-                await pipeline.add(key, store)
-
-
-class _Storing:
-    """One line on its way into the ring."""
-
-    def __init__(
-        self, node: ChordService, key: bytes, value: Any, number: int, meter: Meter, share: int
-    ) -> None:
-        self._node, self._key, self._value = node, key, value
-        self._number, self._meter, self._share = number, meter, share
-
-    def __call__(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._store())
-
-    async def _store(self) -> None:
-        try:
-            await self._node.set(self._key, self._value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise Failed(f"line {self._number}: this value cannot be stored: {error}") from error
-        self._meter.advance(self._share)
-
-
-def _record(line: bytes, number: int) -> tuple[bytes, Any]:
-    try:
-        said = json.loads(line)
-        if not isinstance(said, dict) or said.keys() != {"key", "value"}:
-            raise ValueError('it is not {"key": ..., "value": ...}')
-        return key_from_json(said["key"]), from_json(said["value"])
-    except (ValueError, RecursionError) as error:
-        raise Failed(f"line {number}: {error}") from error
-
-
 @click.command(epilog=LINES_HELP)
-@click.argument("file", type=click.File("wb", lazy=False), default="-")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default=STANDARD_OUTPUT)
 @click.pass_obj
-def dump(client: Client, file: BinaryIO) -> None:
+def dump(client: Client, file: str) -> None:
     """Write every record as JSON Lines to FILE, or to standard output."""
+    standard = standard_output() if file == STANDARD_OUTPUT else None
 
     async def work(reactor: Any, node: ChordService) -> None:
-        with Meter("dumped", reactor.seconds) as meter:
-            await dump_lines(node, file, meter)
-            file.flush()
+        from chordtx.cli.dumping import dump_lines
+
+        # Opened once the ring is reached: or a dump that cannot begin would empty the file of the last one.
+        opening = opened(file) if standard is None else nullcontext(standard)
+        with opening as out, Meter("dumped", reactor.seconds) as meter:
+            await dump_lines(node, out, meter)
+            out.flush()
 
     client.run(work)
-
-
-async def dump_lines(node: ChordService, out: BinaryIO, meter: Meter) -> None:
-    """Write every record; one that is deleted meanwhile is left out."""
-    batch: list[bytes] = []
-    async for key in node.keys():
-        batch.append(key)
-        if len(batch) == DUMP_BATCH:
-            await _dump_batch(node, batch, out, meter)
-            batch = []
-    await _dump_batch(node, batch, out, meter)
-
-
-async def _dump_batch(node: ChordService, keys: list[bytes], out: BinaryIO, meter: Meter) -> None:
-    for key, value in (await node.get_many(keys)).items():
-        record = {"key": key_to_json(key), "value": to_json(value)}
-        out.write(json_text(record).encode() + b"\n")
-        meter.advance()
 
 
 COMMANDS = (load, dump)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, BinaryIO
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chordtx.chord import ChordService
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP, dumps, json_text, key_to_json, loads
+from chordtx.cli.parameters import SecondsType
 from chordtx.cli.running import Failed, NoSuchKey
+from chordtx.cli.streams import InputFile, standard_output
 from chordtx.escaping import escaped, escaped_lines
 
+if TYPE_CHECKING:
+    from chordtx.chord import ChordService
+
 MISSING = object()
+STANDARD_INPUT = "-"
+TTL_SECONDS_MAX = 9e15  # in milliseconds, what 63 bits hold
 
 
 @click.command(epilog=FORMS_HELP)
@@ -28,20 +35,21 @@ def get(client: Client, key: str, as_json: bool) -> None:
     JSON.
     """
 
+    out = standard_output()
+
     async def work(reactor: Any, node: ChordService) -> None:
         value = await node.get(os.fsencode(key), MISSING)
         if value is MISSING:
             raise NoSuchKey(key)
-        out = sys.stdout.buffer
-        out.write(_printable(value, as_json, out.isatty()))
+        out.write(_printable(value, as_json, out.is_terminal))
 
     client.run(work)
 
 
-def _printable(value: Any, as_json: bool, terminal: bool) -> bytes:
+def _printable(value: Any, as_json: bool, is_escaped: bool) -> bytes:
     if as_json or not isinstance(value, str | bytes):
         return dumps(value).encode() + b"\n"
-    if terminal:
+    if is_escaped:
         return escaped_lines(value).encode() + b"\n"
     return value.encode() if isinstance(value, str) else value
 
@@ -50,23 +58,22 @@ def _printable(value: Any, as_json: bool, terminal: bool) -> bytes:
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--json", "as_json", is_flag=True, help="VALUE is JSON.")
-@click.option(
-    "--file", type=click.File("rb"), help="Store this file's bytes instead of VALUE; - is standard input."
-)
-@click.option(
-    "--ttl", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Forget it after so long."
-)
+@click.option("--file", type=InputFile(), help="Store this file's bytes instead of VALUE.")
+@click.option("--ttl", type=SecondsType(TTL_SECONDS_MAX), help="Forget it after so long.")
 @click.pass_obj
 def set_(
     client: Client, key: str, value: str | None, as_json: bool, file: BinaryIO | None, ttl: float | None
 ) -> None:
-    """Store VALUE under KEY, as text."""
+    """Store VALUE under KEY, as text. The VALUE -, as --file -, is what comes from standard input, as bytes.
+
+    A VALUE that begins with a hyphen comes after --, as in: set KEY -- -5
+    """
     stored = _value_to_store(value, as_json, file)
 
     async def work(reactor: Any, node: ChordService) -> None:
         try:
             await node.set(os.fsencode(key), stored, ttl=ttl)
-        except (TypeError, UnicodeEncodeError) as error:
+        except (TypeError, ValueError) as error:
             raise Failed(f"this value cannot be stored: {error}") from error
 
     client.run(work)
@@ -75,10 +82,18 @@ def set_(
 def _value_to_store(value: str | None, as_json: bool, file: BinaryIO | None) -> Any:
     if (value is None) == (file is None):
         raise click.UsageError("Give either VALUE or --file.")
+    if value == STANDARD_INPUT:
+        file = _standard_input()
     if file is not None:
         content = file.read()
         return _parsed(content) if as_json else content
     return _parsed(value) if as_json else value
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise click.UsageError("standard input is closed")
+    return sys.stdin.buffer
 
 
 def _parsed(text: str | bytes | None) -> Any:
@@ -106,25 +121,39 @@ def delete(client: Client, key: str) -> None:
 
 @click.command(epilog='With --json a key that is no UTF-8 is {"$bytes": BASE64}.')
 @click.option("--prefix", default="", help="Only the keys that begin with this.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write each key as JSON.")
+@click.option(
+    "-0", "--null", is_flag=True, help="Write each key as it is, with a zero byte after it, as for xargs -0."
+)
 @click.pass_obj
-def keys(client: Client, prefix: str, as_json: bool) -> None:
-    """Write every key on a line of its own, in no particular order."""
+def keys(client: Client, prefix: str, limit: int | None, as_json: bool, null: bool) -> None:
+    """Write every key on a line of its own, in no particular order.
+
+    On a terminal control characters in keys are escaped.
+    """
+    if as_json and null:
+        raise click.UsageError("Give either --json or --null.")
     start = os.fsencode(prefix)
+    out = standard_output()
+    is_escaped = out.is_terminal and not null
 
     async def work(reactor: Any, node: ChordService) -> None:
-        out = sys.stdout.buffer
-        async for key in node.keys():
-            if key.startswith(start):
-                out.write(_line_of(key, as_json, out.isatty()) + b"\n")
+        count = 0
+        async with aclosing(node.keys(start)) as found:  # type: ignore[type-var]  # it is a generator
+            async for key in found:
+                out.write(key + b"\0" if null else _line_of(key, as_json, is_escaped) + b"\n")
+                count += 1
+                if count == limit:
+                    break
 
     client.run(work)
 
 
-def _line_of(key: bytes, as_json: bool, terminal: bool) -> bytes:
+def _line_of(key: bytes, as_json: bool, is_escaped: bool) -> bytes:
     if as_json:
         return json_text(key_to_json(key)).encode()
-    return escaped(key).encode() if terminal else key
+    return escaped(key).encode() if is_escaped else key
 
 
 COMMANDS = (get, set_, delete, keys)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from twisted.internet.defer import CancelledError
 
 from chordtx.cli import running
-from chordtx.cli.addresses import ENCRYPTION, PEER_DEFAULT
 from chordtx.cli.client import Client
-from chordtx.cli.local_ring import LocalRing
+from chordtx.cli.parameters import ENCRYPTION, PEER_DEFAULT
+from chordtx.cli.running import Failed, PortTaken
 from chordtx.escaping import escaped
+
+if TYPE_CHECKING:
+    from chordtx.cli.local_ring import LocalRing
 
 PORT_DEFAULT = 44565
 PORT_MAX = 65535
@@ -56,6 +58,8 @@ def local(
     subnet = client.subnet if subnet is None else subnet
 
     async def work(reactor: Any) -> None:
+        from chordtx.cli.local_ring import LocalRing
+
         ring = LocalRing(
             reactor,
             nodes,
@@ -71,6 +75,8 @@ def local(
             for line in directions(ring.addresses, subnet, encryption or client.encryption):
                 click.echo(line)
             await until_interrupted(ring)
+        except PortTaken as error:
+            raise Failed(f"{error}: give another first port with --port", error.status) from error
         finally:
             await ring.stop()
 
@@ -97,6 +103,8 @@ async def until_interrupted(ring: LocalRing) -> None:
 
     :raises Failed: when none is left.
     """
+    from twisted.internet.defer import CancelledError
+
     try:
         await ring.when_gone()
     except CancelledError:

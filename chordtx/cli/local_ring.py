@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from chordtx.cli.running import EXIT_NO_RING, Failed
+from chordtx.cli.running import EXIT_NO_RING, Failed, PortTaken
 from chordtx.tap import READY, TOLD
 
 HOST = "127.0.0.1"
@@ -66,11 +67,16 @@ class NodeProcess(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """Twisted's: it is gone, and all its output has come."""
-        failed = None if self._stopping else Failed(self._why(reason), EXIT_NO_RING)
+        failed = None if self._stopping else self._failed(reason)
         if not self.ready.called:
             self.ready.errback(failed or Failed(f"node {self.address} was stopped", EXIT_NO_RING))
         self.ready.addErrback(lambda _: None)  # told through `ended` as well
         self.ended.callback(failed)
+
+    def _failed(self, reason: Failure) -> Failed:
+        if os.strerror(errno.EADDRINUSE) in self._complaint:
+            return PortTaken(f"another program uses {self.address}", EXIT_NO_RING)
+        return Failed(self._why(reason), EXIT_NO_RING)
 
     def _why(self, reason: Failure) -> str:
         said = self._complaint or f"its last line: {self._last_line}"
@@ -118,7 +124,7 @@ class LocalRing:
     async def start(self) -> None:
         """Start all; done when each is in the ring.
 
-        :raises Failed: when one of them cannot start.
+        :raises Failed: when one of them cannot start: a :class:`PortTaken` when its port is in use.
         """
         starting: list[Deferred[None]] = []
         if self._ran_before():

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, and one line at the end."""
+"""How far a long command is: a bar on a terminal (where rich is installed), and one line at the end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chordtx.cli.streams import is_terminal
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 class Meter:
     """Counts records; used as ``with``.
 
-    :ivar count: records so far.
+    :ivar count: records so far. :ivar expired: how many were left out, because they have expired.
     """
 
     def __init__(self, verb: str, seconds: Callable[[], float], share_total: float | None = None) -> None:
@@ -24,10 +26,10 @@ class Meter:
         :param seconds: a clock.
         :param share_total: the sum of all shares that :meth:`advance` will be given, when it is known.
         """
-        self.count = 0
+        self.count = self.expired = 0
         self._verb = verb
         self._seconds = seconds
-        self._bar = _bar() if sys.stderr.isatty() else None
+        self._bar = _bar() if is_terminal(sys.stderr) else None
         if self._bar is not None:
             self._task = self._bar.add_task(verb, total=share_total, records="0")
 
@@ -50,21 +52,33 @@ class Meter:
         :param share: what it adds toward ``share_total``.
         """
         self.count += 1
+        self._show(share)
+
+    def leave_out(self, share: float = 1) -> None:
+        """One more record has expired."""
+        self.expired += 1
+        self._show(share)
+
+    def _show(self, share: float) -> None:
         if self._bar is not None:
             self._bar.update(self._task, advance=share, records=f"{self.count:,}")
 
     def line(self) -> str:
         """What was done, in how long, and how fast."""
         seconds = max(self._seconds() - self._started_seconds, 1e-9)
-        return (
-            f"{self._verb} {self.count:,} records in {seconds:.1f} s, {self.count / seconds:,.0f} records/s"
-        )
+        rate = self.count / seconds
+        left_out = f"; left out {self.expired:,} that have expired" if self.expired else ""
+        return f"{self._verb} {self.count:,} records in {seconds:.1f} s, {rate:,.0f} records/s{left_out}"
 
 
-def _bar() -> Progress:
+def _bar() -> Progress | None:
+    """A bar on standard error; None where rich is not installed."""
     # Imported late: it would take a tenth of the time that a short command has.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    except ModuleNotFoundError:
+        return None
 
     return Progress(
         TextColumn("{task.description}"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chordtx.cli.client import Client
 from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
 
+if TYPE_CHECKING:
+    from chordtx.chord import ChordService
+
 
 @click.command()
 @click.option("--expect", type=click.IntRange(min=1), metavar="N", help="So many nodes ought to run.")
-@click.option("--without", metavar="ID", help="Is it safe to stop this node?")
+@click.option(
+    "--without", metavar="ID", help="Is it safe to stop this node? The beginning of its id, or its address."
+)
 @click.pass_obj
 def health(client: Client, expect: int | None, without: str | None) -> None:
     """Say in one line whether every partition has a leader and a full group.
@@ -20,13 +26,28 @@ def health(client: Client, expect: int | None, without: str | None) -> None:
     Exit status: 0 when it has, else 5.
     """
 
-    async def work(reactor: Any, node: Any) -> None:
-        found = await node.health(expect or 0, without)
+    async def work(reactor: Any, node: ChordService) -> None:
+        left = None if without is None else named(await node.ring(), without)
+        found = await node.health(expect or 0, left)
         if found.complaints:
             raise Failed(found.text, EXIT_NOT_HEALTHY)
         click.echo(found.text)
 
     client.run(work)
+
+
+def named(nodes: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The id of the node whose address or whose id's beginning ``name`` is.
+
+    :param nodes: of the ring. :raises Failed: when it is none of them, or of several.
+    """
+    ids = {
+        str(node["id"]) for node in nodes if name == node.get("address") or str(node["id"]).startswith(name)
+    }
+    if len(ids) != 1:
+        how_many = f"{len(ids)} nodes" if ids else "no node"
+        raise Failed(f"--without: in the ring {how_many} with this address or beginning of the id: {name}")
+    return ids.pop()
 
 
 @click.command()
@@ -37,7 +58,7 @@ def leave(client: Client) -> None:
     It must run on this machine.
     """
 
-    async def work(reactor: Any, node: Any) -> None:
+    async def work(reactor: Any, node: ChordService) -> None:
         await node.order(client.asked, "leave")
 
     client.run(work)
@@ -54,7 +75,7 @@ def recover(client: Client, yes: bool) -> None:
     if not yes:
         click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
 
-    async def work(reactor: Any, node: Any) -> None:
+    async def work(reactor: Any, node: ChordService) -> None:
         (count,) = await node.order(client.asked, "recover")
         click.echo(f"{count} partitions went on without their lost members")
 

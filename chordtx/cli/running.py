@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NoMajority
+from chordtx.errors import ChordError, NoMajority, ValueTooLarge
 from chordtx.escaping import escaped, escaped_lines
+
+if TYPE_CHECKING:  # a command that only says what is wrong with its options loads nothing of Twisted
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -25,6 +27,7 @@ EXIT_NO_RING = 3
 EXIT_NO_MAJORITY = 4
 EXIT_NOT_HEALTHY = 5
 EXIT_BUG = 70
+EXIT_OUTPUT = 74  # as in sysexits.h
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -33,12 +36,21 @@ class NoSuchKey(KeyError):
     """The key that the command is about is not there."""
 
 
-class Failed(Exception):
-    """The command ends with ``status``, for a reason that is to be told."""
+class Failed(click.ClickException):
+    """The command ends with ``status``, for a reason that is to be told; before the reactor runs, too."""
 
     def __init__(self, message: str, status: int = EXIT_USAGE) -> None:
         super().__init__(message)
         self.status = status
+        self.exit_code = status  # type: ignore[misc]  # click has one for each class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Click's: say why."""
+        click.echo(f"chordtx: {text_of(self)}", err=True)
+
+
+class PortTaken(Failed):
+    """A port that a ring on this machine needs is in use."""
 
 
 def run(work: Work) -> None:
@@ -49,6 +61,7 @@ def run(work: Work) -> None:
     :raises SystemExit: always.
     """
     from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
 
     from chordtx.process import use_monotonic_time
 
@@ -87,6 +100,8 @@ def report(failure: Failure) -> int:
 
     :returns: its exit status.
     """
+    from twisted.internet.defer import CancelledError
+
     error = failure.value
     assert error is not None
     if isinstance(error, CancelledError):
@@ -108,15 +123,9 @@ def status_of(error: BaseException) -> int:
         return EXIT_NO_SUCH_KEY
     if isinstance(error, NoMajority):
         return EXIT_NO_MAJORITY
-    if isinstance(error, _usage_errors()):
+    if isinstance(error, ValueTooLarge | OSError):
         return EXIT_USAGE
     return EXIT_NO_RING if isinstance(error, ChordError) else EXIT_BUG
-
-
-def _usage_errors() -> tuple[type[BaseException], ...]:
-    from chordtx.errors import ValueTooLarge
-
-    return (ValueTooLarge, OSError)
 
 
 def text_of(error: BaseException) -> str:
@@ -128,10 +137,16 @@ def text_of(error: BaseException) -> str:
 
 def _flushed(status: int) -> int:
     """``status``, once standard output has taken all, or another when it does not."""
+    if sys.stdout is None:
+        return status
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Or the interpreter would try once more as it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        if status == EXIT_DONE:
+            click.echo(f"chordtx: cannot write to standard output: {error.strerror}", err=True)
+            return EXIT_OUTPUT
     return status

@@ -28,6 +28,6 @@ class LinkBounds:
         """As the settings say."""
         return cls(
             Turns(reactor, settings.turn_seconds_max),
-            Pool(settings.unsent_bytes_max),
+            Pool(settings.unsent_bytes_max, settings.unsent_to_members_bytes_max),
             Pool(settings.unfinished_bytes_max),
         )

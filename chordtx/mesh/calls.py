@@ -50,6 +50,10 @@ _CONTAINER_BYTES = 3 * _BUNDLE_BYTES // Limits().containers_max
 #: After this many calls or answers of one frame, what came of them is sent: so the other side works at the
 #: same time.
 _TOGETHER = 16
+#: An answer that is longer may have to wait for room.
+LARGE_BYTES = 64 * 1024
+#: The slowest link over which a large call is still in time: it is on its way in buffers that we do not see.
+_BYTES_PER_SECOND_MIN = 1 << 20
 #: Calls that wait to be served may hold this much. (One frame may hold more: then it waits alone.)
 _UNSERVED_BYTES_MAX = 4 << 20
 
@@ -100,10 +104,13 @@ class Calls:
 
     :param send_calls: sends one frame of calls. :param send_replies: sends one frame of replies.
     :param wants_flush: asks that :meth:`flush` be called at the end of this turn.
-    :ivar unserved: calls of the peer that wait to be served.
+    :ivar unserved: calls of the peer that wait to be served. :ivar unserved_bytes: about what they hold.
+    :ivar held: large answers that wait for room; see :meth:`send_held`.
     :ivar are_gathering: whether :meth:`flush` is to be called without being asked for.
     :param pending_max: calls of the peer that may be under way here at once; more are refused.
     :param log: for calls of the peer that fail because of a bug of ours.
+    :param may_answer: whether an answer of so many bytes is to be sent now. Large ones wait for that. (A
+        leader that has waited for its lease answers all reads at once.)
     """
 
     def __init__(
@@ -113,12 +120,14 @@ class Calls:
         wants_flush: Callable[[], None],
         pending_max: int,
         log: Logger,
+        may_answer: Callable[[int], bool],
     ) -> None:
         self._send_calls = send_calls
         self._send_replies = send_replies
         self._wants_flush = wants_flush
         self._pending_max = pending_max
         self._log = log
+        self._may_answer = may_answer
         self._number = 0
         self._waiting: dict[int, tuple[Asker, Any, float, float]] = {}
         self._calls: list[Any] = []
@@ -126,7 +135,8 @@ class Calls:
         self._bytes = 0
         self.are_gathering = False
         self.unserved: deque[list[Any]] = deque()
-        self._unserved_bytes = 0
+        self.unserved_bytes = 0
+        self.held: deque[tuple[list[Any], int]] = deque()
         self._serving: dict[int, Deferred[Any]] = {}
         self._served = 0
         self._lost: Exception | None = None
@@ -156,6 +166,7 @@ class Calls:
     ) -> int:
         """As :meth:`call`, without a Deferred.
 
+        :param timeout_seconds: for the answer; what is large has more time, for it is longer on its way.
         :param asker: is told what came of it; at once when the link is down. :param peer: is given to the
             asker with the answer.
         :returns: the call's number.
@@ -165,7 +176,10 @@ class Calls:
             asker.failed(peer, Failure(PeerLost("the link is down")))
             return number
         self._waiting[number] = (asker, peer, now, now + timeout_seconds)
-        self._queue(self._calls, [number, method, *arguments])
+        size_bytes = self._queue(self._calls, [number, method, *arguments])
+        if size_bytes > LARGE_BYTES and number in self._waiting:
+            deadline = now + timeout_seconds + size_bytes / _BYTES_PER_SECOND_MIN
+            self._waiting[number] = (asker, peer, now, deadline)
         return number
 
     @property
@@ -258,11 +272,12 @@ class Calls:
         for call in calls:
             if not isinstance(call, list) or len(call) < 2 or type(call[0]) is not int:
                 raise ProtocolError("a call is [number, method, ...]")
-        room = max(0, self._pending_max - len(self._serving) - len(self.unserved))
-        if self.unserved and self._unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
+        under_way = len(self._serving) + len(self.unserved) + len(self.held)
+        room = max(0, self._pending_max - under_way)
+        if self.unserved and self.unserved_bytes + size_bytes > _UNSERVED_BYTES_MAX:
             room = 0
         if room:
-            self._unserved_bytes += size_bytes
+            self.unserved_bytes += size_bytes
             self.unserved.extend(calls[:room])
         for call in calls[room:]:
             self._queue(self._replies, [call[0], *_described(ChordError("too many calls under way"))])
@@ -274,7 +289,7 @@ class Calls:
         """
         number, name, *arguments = self.unserved.popleft()
         if not self.unserved:
-            self._unserved_bytes = 0
+            self.unserved_bytes = 0
         if number in self._serving:
             raise ProtocolError("a call has the number of another one under way")
         try:
@@ -286,12 +301,21 @@ class Calls:
         if self._served >= _TOGETHER:
             self._answer_early()
         if type(result) is list:  # as most: asked first, for the other check is a slow one
-            self._queue(self._replies, [number, OK, *result])
+            self._answer([number, OK, *result])
         elif isinstance(result, Deferred):
             self._serving[number] = result
             result.addCallback(self._succeed, number).addErrback(self._fail, number)
         else:
-            self._succeed(result, number)
+            self._answer([number, OK, *result])
+
+    def send_held(self) -> bool:
+        """Send large answers that wait for room, as far as there is some.
+
+        :returns: whether none is left.
+        """
+        while self.held and self._may_answer(self.held[0][1]):
+            self._queue(self._replies, *self.held.popleft())
+        return not self.held
 
     def _answer_early(self) -> None:
         """A get that came with many sets does not wait for all of them."""
@@ -314,7 +338,15 @@ class Calls:
 
     def _succeed(self, result: list[Any], number: int) -> None:
         self._serving.pop(number, None)
-        self._queue(self._replies, [number, OK, *result])
+        self._answer([number, OK, *result])
+
+    def _answer(self, answer: list[Any]) -> None:
+        size_bytes = _size_bytes(answer)
+        is_large = size_bytes > LARGE_BYTES and self._lost is None
+        if is_large and (self.held or not self._may_answer(size_bytes)):
+            self.held.append((answer, size_bytes))
+        else:
+            self._queue(self._replies, answer, size_bytes)
 
     def _fail(self, failure: Failure, number: int) -> None:
         self._serving.pop(number, None)
@@ -324,10 +356,12 @@ class Calls:
             self._log.failure("a call could not be served", failure=failure)
         self._queue(self._replies, [number, *_described(failure.value)])
 
-    def _queue(self, queue: list[Any], entry: list[Any]) -> None:
+    def _queue(self, queue: list[Any], entry: list[Any], size_bytes: int | None = None) -> int:
+        """Have ``entry`` sent with what else there is. :returns: about what it takes."""
         if self._lost is not None:
-            return
-        size_bytes = _size_bytes(entry)
+            return 0
+        if size_bytes is None:
+            size_bytes = _size_bytes(entry)
         if self._bytes + size_bytes > _BUNDLE_BYTES:
             self.flush()  # what is large goes alone
         if not (self._calls or self._replies or self.are_gathering):
@@ -336,6 +370,7 @@ class Calls:
         self._bytes += size_bytes
         if self._bytes > _BUNDLE_BYTES or len(queue) >= _BUNDLE_CALLS:
             self.flush()
+        return size_bytes
 
     def lost(self, reason: Exception) -> None:
         """The link is down: fail what waits, stop what is served, and forget what was asked."""
@@ -343,7 +378,9 @@ class Calls:
         # Nobody is called any more: so a link that is gone is held by none of its parts.
         self._send_calls = self._send_replies = _to_nobody
         self._wants_flush = _not_at_all
+        self._may_answer = _always
         self.unserved.clear()
+        self.held.clear()
         self._calls, self._replies = [], []
         serving, self._serving = self._serving, {}
         while self._waiting:  # one by one: who is told may cancel another one
@@ -358,6 +395,11 @@ def _to_nobody(bundle: list[Any]) -> None:
 
 def _not_at_all() -> None:
     """The link is down."""
+
+
+def _always(size_bytes: int) -> bool:
+    """The link is down: nothing waits for room."""
+    return True
 
 
 def _send_all(

@@ -26,6 +26,7 @@ from chordtx.mesh.address import Address
 from chordtx.mesh.calls import Asker, Calls
 from chordtx.mesh.handshake import EXTENSION_VERSION, Dialect, Greeting, Handshake, SameId, methods_from_wire
 from chordtx.mesh.light import LightSender
+from chordtx.mesh.link_load import LinkLoad
 from chordtx.mesh.liveness import Liveness, Verdict
 from chordtx.mesh.owner import ConnectionOwner
 from chordtx.mesh.quota import Quota
@@ -36,13 +37,8 @@ from chordtx.wire import Codec, ExpandsTooMuch, Light, Message, flags
 
 _CLOSE_SECONDS_MAX = 5.0
 _PING_TIMEOUT_SECONDS = 60.0
-#: A peer that leaves more than this unread is not served until it has read on.
-_UNREAD_BYTES_MAX = 256 * 1024
-#: A peer whose answers are large waits for room for them this long while somebody else does not read, or
-#: that long in any case. Then it is served, and who has read nothing for longest is cut.
-_ROOM_SECONDS = 1.0
-_ROOM_SECONDS_MAX = 5.0
-_STUCK_SECONDS = 0.5
+#: A frame whose next part came within this time is on its way.
+_COMING_SECONDS = 1.0
 #: A longer message is not kept to be sent again: each link would hold one for as long as it is open.
 _RESENT_BYTES_MAX = 64 * 1024
 #: Sub-flags that are never broadcast. A tuple: what a peer sends may have no hash.
@@ -110,6 +106,7 @@ class MeshConnection(Protocol):
             lambda: owner._wants_flush(self),
             settings.calls_pending_max,
             owner._limited_log,
+            lambda size_bytes: self._load.may_answer(size_bytes),
         )
         self._liveness = Liveness()
         self._codec = Codec(
@@ -117,6 +114,7 @@ class MeshConnection(Protocol):
         )
         reactor, bounds = owner.reactor, owner._bounds
         self._send_buffer = SendBuffer(settings.send_buffer_bytes_max, bounds.unsent, reactor.seconds, self)
+        self._load = LinkLoad(self._send_buffer, bounds.unsent, reactor.seconds, self)
         per_second = settings.decoded_bytes_per_second_max
         quota, pool = Quota(per_second, per_second), bounds.unfinished
         self._receive_buffer = ReceiveBuffer(reactor, self._codec, bounds.turns, quota, pool, self)
@@ -130,7 +128,6 @@ class MeshConnection(Protocol):
             self._opened,
             self.refuse,
         )
-        self._waits_for_room_since: float | None = None
         self._timer: IDelayedCall | None = None
         self._began_with = b""
         self._last_sent: Message | None = None
@@ -194,7 +191,7 @@ class MeshConnection(Protocol):
             error = ConnectionDone()
         self._stop_timer()
         self._receive_buffer.stop()
-        self.owner._bounds.unsent.forget(self)
+        self._load.stop()
         self._send_buffer.discard()
         # First the owner: calls that fail now can be made again over a link that takes this one's place.
         self.owner._connection_closed(self, error)
@@ -248,7 +245,7 @@ class MeshConnection(Protocol):
         self.close_reason = without_traceback(reason)
         self._stop_timer()
         self._receive_buffer.stop()
-        self.owner._bounds.unsent.forget(self)
+        self._load.stop()
         return True
 
     def refuse(self, error: Exception) -> None:
@@ -279,7 +276,7 @@ class MeshConnection(Protocol):
     def sent_on(self) -> None:
         """See :class:`~chordtx.mesh.send_buffer.OutboxLink`."""
         self._liveness.sent_on(self.owner.reactor.seconds())
-        if self.calls.unserved and self._send_buffer.waiting_bytes <= _UNREAD_BYTES_MAX:
+        if (self.calls.unserved or self.calls.held) and self._load.is_read:
             self._receive_buffer.go_on()
 
     @property
@@ -349,7 +346,7 @@ class MeshConnection(Protocol):
         """
         if self.closed or excused:
             return
-        if self._waits_for_room_since is not None:
+        if self._load.is_waiting:
             self._receive_buffer.go_on()
         if (
             self.ours
@@ -358,11 +355,13 @@ class MeshConnection(Protocol):
             and now - self._liveness.heard_at < self.owner._ping_interval_seconds(self)
         ):
             return  # heard from just now, and nothing is awaited: as with most links most of the time
-        self.calls.expire(now)
+        began_at = self._receive_buffer.unfinished_since
+        comes_in = began_at is not None and now - self._liveness.heard_at < _COMING_SECONDS
+        if not self._load.is_carrying(now, comes_in):
+            self.calls.expire(now)
         half_open_seconds_max = self.owner.settings.half_open_seconds_max
         if self.id is None or self._receive_buffer.is_waiting:
             return
-        began_at = self._receive_buffer.unfinished_since
         if began_at is not None and now - began_at > half_open_seconds_max:
             self.cut(ProtocolError("a frame was begun and not finished"))
         else:
@@ -438,7 +437,7 @@ class MeshConnection(Protocol):
         elif message.flag == flags.CALL:
             self.calls.calls_received(message.content, message.decoded_bytes)
         elif message.flag == flags.REPLY:
-            self._answered(message.content)
+            self._answered(message.content, message.decoded_bytes)
         else:
             self.owner._groups_received(self, message.content)
 
@@ -463,7 +462,7 @@ class MeshConnection(Protocol):
                     raise ProtocolError("a frame of calls has no calls")
                 self.calls.calls_received(message.payload[1], message.decoded_bytes)
             elif flag == flags.REPLY:
-                self._replies_received(message.payload)
+                self._replies_received(message)
 
     def missed_received(self, message: Message) -> None:
         """The peer told us of a broadcast that we missed."""
@@ -473,14 +472,15 @@ class MeshConnection(Protocol):
     def serve(self, until_turn_is_over: bool) -> bool:
         """See :class:`~chordtx.mesh.receive_buffer.ReceivingLink`."""
         calls, owner = self.calls, self.owner
-        if not calls.unserved:
+        if not calls.unserved and not calls.held:
             return False
         if until_turn_is_over:
             calls.gather_answers()
-        while calls.unserved and self._may_answer():
+        may_serve = self._load.may_serve
+        while calls.send_held() and calls.unserved and may_serve(calls.unserved_bytes):
             calls.serve_one(owner._methods, self)
             if calls.unserved and (not until_turn_is_over or owner._bounds.turns.is_over):
-                return self._may_answer()
+                return not calls.held and may_serve(calls.unserved_bytes)
         return False
 
     def worked(self) -> None:
@@ -491,41 +491,22 @@ class MeshConnection(Protocol):
             except Exception as error:
                 self.reading_failed(error)
 
-    def _may_answer(self) -> bool:
-        """Whether one more call is served: the peer reads, and all links together have room for the answer.
-
-        Else peers that read well, and ask for much, would cause each other to be cut.
-        """
-        buffer, unsent = self._send_buffer, self.owner._bounds.unsent
-        if buffer.waiting_bytes > _UNREAD_BYTES_MAX:
-            return False
-        if not buffer.expected_bytes or self.is_member or unsent.has_room(buffer.expected_bytes):
-            self._waits_for_room_since = None
-            return True
-        now = self.owner.reactor.seconds()
-        since = self._waits_for_room_since = self._waits_for_room_since or now
-        if now - since > _ROOM_SECONDS_MAX or (
-            now - since > _ROOM_SECONDS and unsent.has_stuck(now - _STUCK_SECONDS)
-        ):
-            self._waits_for_room_since = None
-            return True
-        unsent.wait(self, buffer.expected_bytes)
-        return False
-
     def room_made(self) -> None:
         """See :class:`~chordtx.mesh.pool.Waiter`."""
         self._receive_buffer.go_on()
 
-    def _replies_received(self, payload: Sequence[Any]) -> None:
+    def _replies_received(self, message: Message) -> None:
+        payload = message.payload
         if len(payload) < 3:
             raise ProtocolError("a frame of replies has no replies")
         arc_start = payload[1]
         if arc_start is not None and not (isinstance(arc_start, bytes) and len(arc_start) == 48):
             raise ProtocolError("an arc starts at 48 bytes")
         self.arc_start = arc_start
-        self._answered(payload[2])
+        self._answered(payload[2], message.decoded_bytes)
 
-    def _answered(self, replies: Any) -> None:
+    def _answered(self, replies: Any, size_bytes: int) -> None:
+        self._load.received(size_bytes, self._liveness.heard_at)
         self.owner._arc_told(self)  # that it was not told anew says that it is the same
         seconds = self.calls.replies_received(replies, self._liveness.heard_at, self.owner._flush_calls)
         if seconds is not None:

@@ -6,7 +6,7 @@ Addresses that people gave are dialled whenever somebody asks; what others tell,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,7 +16,13 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
-from twisted.internet.error import TimeoutError
+from twisted.internet.error import (
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    TimeoutError,
+    UnknownHostError,
+)
 from twisted.python.failure import Failure
 
 from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet, without_traceback
@@ -31,6 +37,17 @@ from chordtx.mesh.unreachable import as_chord_error
 _FAILURES_MAX = 100
 #: How many connect_timeout_seconds an attempt may take: a name is looked up, and its addresses are tried.
 _CONNECT_TIMEOUTS_MAX = 3
+
+
+#: What says for certain that no node of this network is at an address now. Whoever is slow may be one.
+_CERTAIN = (ConnectionRefusedError, NoRouteError, UnknownHostError, DNSLookupError, WrongSubnet)
+
+
+class _Failed(NamedTuple):
+    """How the last attempt at an address ended."""
+
+    text: str
+    is_certain: bool
 
 
 class DialledTooOften(ChordError):
@@ -53,7 +70,7 @@ class Dialing:
         self._tls: Any = None
         self._attempts: dict[Address, Shared[MeshConnection]] = {}
         self._is_stopped = True
-        self._failures: dict[Address, str] = {}
+        self._failures: dict[Address, _Failed] = {}
 
     @property
     def count(self) -> int:
@@ -125,14 +142,22 @@ class Dialing:
         if isinstance(result, Failure) and result.value is not None:
             result.cleanFailure()
             without_traceback(result.value)
-            self._failures[address] = result.getErrorMessage().rstrip(".")
+            why = getattr(result.value, "reason", result.value)
+            is_certain = isinstance(why, _CERTAIN)
+            self._failures[address] = _Failed(result.getErrorMessage().rstrip("."), is_certain)
             if len(self._failures) > _FAILURES_MAX:
                 del self._failures[next(iter(self._failures))]
         return result
 
     def why_not(self, address: Address) -> str | None:
         """Why the last attempt there failed; None when it did not."""
-        return self._failures.get(address)
+        failed = self._failures.get(address)
+        return None if failed is None else failed.text
+
+    def nobody_is_there(self, address: Address) -> bool:
+        """Whether the last attempt showed that no node of this network listens there."""
+        failed = self._failures.get(address)
+        return failed is not None and failed.is_certain
 
     async def _open_link(self, address: Address) -> MeshConnection:
         factory = MeshFactory(self._mesh, outgoing=True, dialled=address)

@@ -32,11 +32,13 @@ class Pool:
     """Bytes that links hold.
 
     :param bytes_max: past it links give way, one after another, until it is kept.
+    :param members_bytes_max: where only members of the ring hold something, they may hold so much together.
     :ivar held_bytes: what is held now.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, members_bytes_max: int = 0) -> None:
         self._bytes_max = bytes_max
+        self._members_bytes_max = max(bytes_max, members_bytes_max)
         self._room_bytes = _ROOM_SHARE * bytes_max
         self._strangers_bytes_max = _STRANGERS_SHARE * bytes_max
         self._holders: dict[Holder, int] = {}
@@ -86,7 +88,8 @@ class Pool:
         while self.held_bytes > self._strangers_bytes_max:
             first = min(self._holders, key=lambda holder: holder.precedence)
             is_member = first.precedence[0]
-            if self.held_bytes <= self._bytes_max and (is_member or not self._strangers_hold_too_much()):
+            bytes_max = self._members_bytes_max if is_member else self._bytes_max
+            if self.held_bytes <= bytes_max and (is_member or not self._strangers_hold_too_much()):
                 break
             self.release(first)
             first.give_way()

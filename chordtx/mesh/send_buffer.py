@@ -40,8 +40,6 @@ class SendBuffer:
 
     :param bytes_max: when more wait, the peer does not read. :param pool: of what waits on all links.
     :param seconds: the clock. :ivar waiting_bytes: what waits.
-    :ivar expected_bytes: what the next large answer may be expected to take, by those before; 0 where there
-        were none of late.
     """
 
     def __init__(self, bytes_max: int, pool: Pool, seconds: Callable[[], float], link: OutboxLink) -> None:
@@ -56,7 +54,6 @@ class SendBuffer:
         self._moved_at = 0.0
         self._when_empty: Callable[[], None] | None = None
         self.waiting_bytes = 0
-        self.expected_bytes = 0
 
     @property
     def precedence(self) -> tuple[bool, float]:
@@ -71,6 +68,10 @@ class SendBuffer:
         if link is not None:
             link.overflowed()
 
+    def has_moved(self, since: float) -> bool:
+        """Whether something waits, of which the peer has read some since then."""
+        return self.waiting_bytes > 0 and self._moved_at >= since
+
     def attach(self, transport: Any) -> None:
         """The transport is up."""
         self._transport = transport
@@ -82,15 +83,8 @@ class SendBuffer:
 
     def write(self, data: bytes) -> None:
         """Send ``data``, now or when the transport takes it."""
-        if len(data) > _PIECE_BYTES or self.expected_bytes:
-            self.expected_bytes = max(len(data), self.expected_bytes // 2)
-            if self.expected_bytes <= _PIECE_BYTES:
-                self.expected_bytes = 0
         if not self._paused and len(data) <= _PIECE_BYTES:
-            if self._send_some is None:
-                self._transport.write(data)
-            else:
-                self._send(data, self._send_some)
+            self._give(data)
             return
         if not self._waiting:
             self._moved_at = self._seconds()
@@ -103,10 +97,14 @@ class SendBuffer:
         else:
             self._pool.hold(self, self.waiting_bytes)
 
-    def _send(self, data: bytes, send_some: Callable[[bytes], Any]) -> None:
-        """Give ``data`` to the socket at once. A turn of the reactor, and two calls of the system, are spared
-        by that: nothing waits in the transport here, for else we would be paused."""
-        transport = self._transport
+    def _give(self, data: bytes) -> None:
+        """Give ``data`` to the socket at once, where that can be. A turn of the reactor, and two calls of the
+        system, are spared by that. Every piece has to go this way: a short one that was left to the transport
+        would not make it pause us, and what comes next would reach the socket before it."""
+        transport, send_some = self._transport, self._send_some
+        if send_some is None:
+            transport.write(data)
+            return
         sent = send_some(data) if transport.connected else 0
         if sent == len(data):
             return
@@ -155,7 +153,7 @@ class SendBuffer:
                 waiting.appendleft(data[_PIECE_BYTES:])
                 data = data[:_PIECE_BYTES]
             self.waiting_bytes -= len(data)
-            self._transport.write(bytes(data))
+            self._give(bytes(data))
 
     def _finish_if_empty(self) -> None:
         if self._when_empty is not None and not self._waiting:

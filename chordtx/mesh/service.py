@@ -463,6 +463,10 @@ class MeshService(Messaging, Service):
         """Why the last attempt to connect there failed; None when it did not, or there was none."""
         return self._dialing.why_not(address)
 
+    def _nobody_is_there(self, address: Address) -> bool:
+        """Whether the last attempt showed that no node of this network listens there."""
+        return self._dialing.nobody_is_there(address)
+
     def _connect_quietly(self, address: Address) -> None:
         """Connect in the background; a failure is only logged.
 

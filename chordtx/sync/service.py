@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from chordtx.assignments import Assignments
 from chordtx.config import SyncSettings
 from chordtx.dictionary import DictMixin
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
@@ -108,7 +109,7 @@ class SyncService(DictMixin, MeshService):
             self, self._replica, self._sync_settings.compare_interval_seconds, self._copy_received
         )
         self._legacy = LegacyNeighbours(self, self._replica)
-        self._started = []
+        self._assignments = Assignments()
         self._flag_handlers.update({flags.STORE: self._store_received, flags.DELTA: self._delta_received})
 
     # The service
@@ -200,12 +201,29 @@ class SyncService(DictMixin, MeshService):
         self._changed(key, entry, flags.DELTA, delta, None)
         return self._replica.packed_value(key, self._wall_ms())
 
-    async def _key_pages(self) -> AsyncGenerator[list[bytes], None]:
+    async def _write_if_absent(self, key: bytes, blob: bytes, ttl: float | None) -> bool:
+        """See :class:`~chordtx.dictionary.DictMixin`: what is absent here may be there elsewhere.
+
+        :raises KeyError: while another node has the key leased.
+        """
+        if self._replica.is_alive(key, self._wall_ms()):
+            return False
+        await self._write_packed(key, blob, ttl)
+        return True
+
+    async def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        keys = self._replica.keys()
+        keys = [key for key in self._replica.keys() if key.startswith(prefix)]
         for place in range(0, len(keys), _PAGE):
             now_ms = self._wall_ms()
             yield [key for key in keys[place : place + _PAGE] if self._replica.is_alive(key, now_ms)]
+
+    async def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+        """See :class:`~chordtx.dictionary.DictMixin`: the values are those in memory."""
+        async for page in self._key_pages(prefix):
+            now_ms = self._wall_ms()
+            found = [(key, self._replica.packed_value(key, now_ms)) for key in page]
+            yield [(key, blob) for key, blob in found if blob is not None]
 
     def _may_write(self, key: bytes) -> tuple[Lease, Version]:
         present, now_ms = self._replica.get(key), self._wall_ms()

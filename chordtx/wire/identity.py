@@ -10,8 +10,6 @@ import re
 from functools import lru_cache
 from hashlib import sha256, sha384
 
-from base58 import BITCOIN_ALPHABET, b58decode_int, b58encode_int
-
 from chordtx.errors import ProtocolError
 
 PROTOCOL_VERSION = "0.7"
@@ -20,7 +18,10 @@ _BITS_PER_DIGIT_MIN = 5.857
 #: Ids and positions kept, each way; one costs about 300 bytes.
 _REMEMBERED_MAX = 16_384
 
-_BASE58 = re.compile(b"[" + BITCOIN_ALPHABET + b"]+")
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE = len(_ALPHABET)
+_DIGIT_OF = {character: digit for digit, character in enumerate(_ALPHABET.encode())}
+_BASE58 = re.compile(f"[{_ALPHABET}]+".encode())
 
 
 @lru_cache(maxsize=64)
@@ -46,7 +47,11 @@ def node_id(host: str, port: int, protocol_id: str, salt: bytes) -> str:
 @lru_cache(maxsize=_REMEMBERED_MAX)
 def encode_id(number: int) -> str:
     """Base58 text of an id or position, which is not negative."""
-    return b58encode_int(number).decode("ascii")
+    digits = []
+    while number:
+        number, digit = divmod(number, _BASE)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits)) or _ALPHABET[0]
 
 
 def decode_id(text: str | bytes, bits_max: int = 512) -> int:
@@ -71,4 +76,7 @@ def _decode(text: str | bytes) -> int:
     digits = text.encode("utf-8", "replace") if isinstance(text, str) else text
     if _BASE58.fullmatch(digits) is None:
         raise ProtocolError("an id that is no base58")
-    return b58decode_int(digits)
+    number = 0
+    for digit in digits:
+        number = number * _BASE + _DIGIT_OF[digit]
+    return number

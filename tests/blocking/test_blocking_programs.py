@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.chord.nodes import Nodes
+from tests.interop.peers import require
 
 TUTORIAL = Path(__file__).parents[1] / "data" / "chord-tutorial.txt"
 Run = Callable[..., Deferred[str]]
@@ -42,3 +46,22 @@ async def test_mesh_sockets_talk(run_program: Run, free_port: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_sync_sockets_have_one_dict(run_program: Run, free_port: Any) -> None:
     assert await run_program("sync_program.py", free_port(), free_port()) == "done\n"
+
+
+@pytest.mark.parametrize(("kind", "differences"), [("ChordSocket", 11), ("SyncSocket", 10)])
+@pytest_twisted.ensureDeferred
+async def test_cpythons_own_mapping_tests_pass(kind: str, differences: int, run_program: Run) -> None:
+    if find_spec("test") is None or find_spec("test.mapping_tests") is None:
+        pytest.skip("this Python comes without its own tests (the package `test`)")
+    printed = await run_program("mapping_program.py", kind)
+    passed, differ = map(int, re.findall(r"\d+", printed))
+    assert (passed > 20, differ) == (True, differences)
+
+
+@pytest.mark.interop
+@pytest_twisted.ensureDeferred
+async def test_py2ps_own_tests_pass(run_program: Run) -> None:
+    folders = list(require("py2p").glob("lib/python3*/site-packages/py2p/test"))
+    if not folders:
+        pytest.skip("this py2p was published without its tests")
+    assert await run_program("py2p_program.py", folders[0]) == "14 tests\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -105,6 +106,32 @@ async def test_a_ttl_ends_a_value(nodes: Nodes) -> None:
     for wrong in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="ttl"):
             leech.set("key", 1, ttl=wrong)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_entry_is_the_value_with_its_version_and_expiry(nodes: Nodes) -> None:
+    member, leech = await pair(nodes)
+    await leech.set("key", {"a": b"b"})
+    first = await member.entry("key")
+    assert first == (b"key", {"a": b"b"}, first.version, None)
+    assert await leech.entry(b"key") == first
+    started = time.time()
+    await member.set("key", {"a": b"b"}, ttl=100)
+    second = await leech.entry("key")
+    assert second.expires is not None
+    assert started + 99 < second.expires < time.time() + 101
+    assert (second.value, second.version != first.version) == (first.value, True)
+    await leech.delete("key")
+    for node in (member, leech):
+        with pytest.raises(KeyError, match="key"):
+            await node.entry("key")
+        with pytest.raises(TypeError):
+            node.entry(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueTooLarge):
+            node.entry(bytes(leech._key_bytes_max + 1))
+    await leech.stopService()
+    with pytest.raises(Stopped):
+        await leech.entry("key")
 
 
 @pytest_twisted.ensureDeferred

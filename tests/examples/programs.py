@@ -21,14 +21,20 @@ POLL_SECONDS = 0.02
 
 
 class Program(ProcessProtocol):
-    """One run of a program. :ivar out: what it printed. :ivar status: how it ended, None while it runs."""
+    """One run of a program.
 
-    def __init__(self, reactor: Any, name: str, *arguments: object) -> None:
+    :param name: of an example, or the path of another program. :param options: of Python.
+    :ivar out: what it printed. :ivar status: how it ended, None while it runs.
+    """
+
+    def __init__(
+        self, reactor: Any, name: str | Path, *arguments: object, options: tuple[str, ...] = ()
+    ) -> None:
         self._reactor = reactor
         self.out = self.err = ""
         self.status: int | None = None
         self._ended: Deferred[None] = Deferred()
-        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+        command = [sys.executable, *options, str(EXAMPLES / name), *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
         self._process = reactor.spawnProcess(self, command[0], command, env=environment)
 

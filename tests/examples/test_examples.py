@@ -6,7 +6,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from urllib.request import HTTPCookieProcessor, Request, build_opener
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest_twisted
 from twisted.internet.defer import Deferred
@@ -123,6 +124,43 @@ async def test_asyncio(nodes: Nodes, run: Run) -> None:
     first, *_ = await nodes.ring(3)
     assert await run("with_asyncio.py", f"127.0.0.1:{first.out_addr[1]}").ended_well() == expected
     assert await first.get("number 7") == 7
+
+
+@pytest_twisted.ensureDeferred
+async def test_notes_are_the_same_on_every_server(run: Run, free_port: Any) -> None:
+    port = free_port()
+    first = run("notes.py", 0, "--listen", port)
+    await first.said("http://")
+    second = run("notes.py", 0, "--peer", f"127.0.0.1:{port}")
+    await second.said("http://")
+    here, there = (program.out.strip() for program in (first, second))
+    assert await fetched("PUT", f"{here}/shopping", b"milk, bread") == (204, "")
+    assert await fetched("PUT", f"{there}/gr%C3%BC%C3%9Fe", b"an alle") == (204, "")
+    assert await fetched("GET", f"{there}/shopping") == (200, "milk, bread")
+    assert await fetched("GET", f"{here}/gr%C3%BC%C3%9Fe") == (200, "an alle")
+    assert await fetched("GET", here) == (200, json.dumps(["grüße", "shopping"]))
+    assert await fetched("DELETE", f"{here}/shopping") == (204, "")
+    assert [(await fetched(method, f"{there}/shopping"))[0] for method in ("GET", "DELETE")] == [404, 404]
+    second.interrupt()
+    await second.ended_well()
+    assert await fetched("GET", here) == (200, json.dumps(["grüße"]))
+    first.interrupt()
+    await first.ended_well()
+    assert (first.err, second.err) == ("", "")
+
+
+def fetched(method: str, url: str, data: bytes | None = None) -> Deferred[tuple[int, str]]:
+    """Ask a web server. Fires with the status and the text."""
+
+    def fetch() -> tuple[int, str]:
+        try:
+            with urlopen(Request(url, data, method=method), timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return deferToThread(fetch)
 
 
 def test_every_example_has_a_test() -> None:

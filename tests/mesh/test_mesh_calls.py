@@ -23,8 +23,12 @@ class Pair:
         self.calls_sent: list[list[Any]] = []
         self.replies_sent: list[list[Any]] = []
         self.flushes = 0
-        self.here = Calls(self._send_calls, self.replies_sent.append, self._wants_flush, 100, Logger())
-        self.there = Calls(self.calls_sent.append, self._send_replies, lambda: None, pending_max, Logger())
+        self.here = Calls(
+            self._send_calls, self.replies_sent.append, self._wants_flush, 100, Logger(), lambda _: True
+        )
+        self.there = Calls(
+            self.calls_sent.append, self._send_replies, lambda: None, pending_max, Logger(), lambda _: True
+        )
 
     def _send_calls(self, calls: list[Any]) -> None:
         if any(call[-1:] == ["too large"] for call in calls):
@@ -75,7 +79,7 @@ def test_calls_of_one_turn_leave_in_one_frame_and_are_answered() -> None:
 def test_answers_that_are_gathered_wait_for_a_flush_that_need_not_be_asked_for() -> None:
     flushes: list[None] = []
     sent: list[list[Any]] = []
-    calls = Calls(sent.append, sent.append, lambda: flushes.append(None), 100, Logger())
+    calls = Calls(sent.append, sent.append, lambda: flushes.append(None), 100, Logger(), lambda _: True)
     calls.gather_answers()
     for number in (1, 2):
         calls.calls_received([[number, "nothing"]], 10)
@@ -271,7 +275,7 @@ def containers(value: Any) -> int:
 
 def test_no_frame_has_more_arrays_than_a_peer_takes() -> None:
     sent: list[list[Any]] = []
-    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger())
+    calls = Calls(sent.append, sent.append, lambda: None, 100, Logger(), lambda _: True)
     for count in (9_000, 500, 20_000, 100, 9_500, 9_500, *[100] * 50, 25_000):
         calls.call(0.0, 5.0, "many", {"a": [[1]] * count})
     calls.flush()

@@ -25,6 +25,29 @@ def test_leading_zeros_are_not_padded() -> None:
     assert encode_id(58) == "21"
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        # Of the Internet-Draft draft-msporny-base58, section 5; without padding, for an id is a number.
+        (b"Hello World!", "2NEpo7TZRRrLZSi2U"),
+        (
+            b"The quick brown fox jumps over the lazy dog.",
+            "USm3fpXnKG5EUBx2ndxBDMPVciP5hGey2Jh4NDv6gmeo1LkMeiKrLJUUBk6Z",
+        ),
+        (bytes.fromhex("0000287fb4cd"), "233QC4"),
+        # Bitcoin's own tests.
+        (bytes.fromhex("61"), "2g"),
+        (bytes.fromhex("626262"), "a3gV"),
+        (bytes.fromhex("73696d706c792061206c6f6e6720737472696e67"), "2cFupjhnEsSn59qHXstmK2ffpLv2"),
+        (bytes.fromhex("ecac89cad93923c02321"), "EJDM8drfXA6uyA"),
+    ],
+)
+def test_known_texts(data: bytes, text: str) -> None:
+    number = int.from_bytes(data)
+    assert encode_id(number) == text
+    assert decode_id(text) == decode_id(text.encode()) == number
+
+
 def test_node_id_is_made_of_address_network_and_salt() -> None:
     network = protocol_id("chord", "Plaintext")
     digest = sha384(b"('127.0.0.1', 4444)" + network.encode() + b"salt").digest()
