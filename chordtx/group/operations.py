@@ -66,6 +66,7 @@ DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
 
 #: Kinds of events. A key that came after it had gone counts as added, whatever a watcher knew of it.
 ADDED, UPDATED, DELETED, EXPIRED = range(4)
+NAMES_OF_EVENTS = ("add", "update", "delete", "expire")
 
 #: Entries in one answer to LIST, and about how many bytes of values.
 LIST_ENTRIES_MAX = 1000

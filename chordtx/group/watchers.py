@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
-from itertools import count
-from typing import cast
+from typing import Protocol, cast
 
 from attrs import frozen
 
@@ -22,6 +21,7 @@ from chordtx.group.operations import (
 from chordtx.group.rank import Rank
 from chordtx.group.recent_keys import RecentKeys
 from chordtx.group.record import Record
+from chordtx.group.turn import Turn
 
 #: So many at most wait at one leader for one partition; more are answered that it is busy.
 WATCHERS_MAX = 10_000
@@ -38,7 +38,9 @@ def arguments_of(operation: Operation) -> _Arguments:
     return cast("_Arguments", operation.arguments)
 
 
-def told(operation: Operation, records: Mapping[bytes, Record], recent: RecentKeys, upto: Rank) -> Told:
+def what_changed(
+    operation: Operation, records: Mapping[bytes, Record], recent: RecentKeys, upto: Rank
+) -> Told:
     """What a watcher is to be told.
 
     Of each key only what became of it last: what that has overtaken is left out.
@@ -87,27 +89,34 @@ class _Watcher:
     operation: Operation
 
 
+class Lead(Protocol):
+    """What watchers need of who leads."""
+
+    def told(self, operation: Operation) -> Told:
+        """What a watcher is to be told."""
+
+    def answer(self, who: object, operation: Operation, status: int, detail: object) -> None:
+        """Answer somebody."""
+
+    def read_leased(self, who: object, operation: Operation) -> None:
+        """Answer somebody for whom nothing has changed: that is certain only under a lease."""
+
+
 class Watchers:
     """Those who wait at one leader.
 
-    :param told: what somebody is to be told at this moment. :param answer: gives an answer.
-    :param read: answers somebody to whom nothing is to be told: that is certain only for who leads.
+    :param turn: where it is noted when there is more to tell.
     """
 
-    def __init__(
-        self,
-        told: Callable[[Operation], Told],
-        answer: Callable[[object, Operation, int, object], None],
-        read: Callable[[object, Operation], None],
-    ) -> None:
-        self._told = told
-        self._answer = answer
-        self._read = read
+    def __init__(self, lead: Lead, turn: Turn, partition: int) -> None:
+        self._lead = lead
+        self._turn = turn
+        self._partition = partition
         self._by_key: dict[bytes, dict[_Watcher, None]] = {}
         self._by_prefix: dict[bytes, dict[_Watcher, None]] = {}
         self._waiting: dict[_Watcher, None] = {}
         self._ends: list[tuple[float, int, _Watcher]] = []
-        self._order = count()
+        self._held = 0
         self._due: deque[_Watcher] = deque()
 
     def __len__(self) -> int:
@@ -118,11 +127,11 @@ class Watchers:
 
         What has changed is committed, and stays so, whoever leads: no lease is needed to tell it.
         """
-        _, is_reset, events, _ = found = self._told(operation)
+        _, is_reset, events, _ = found = self._lead.told(operation)
         if is_reset or events:
-            self._answer(who, operation, DONE, found)
+            self._lead.answer(who, operation, DONE, found)
         elif len(self) >= WATCHERS_MAX:
-            self._answer(who, operation, BUSY, None)
+            self._lead.answer(who, operation, BUSY, None)
         else:
             self._hold(_Watcher(who, operation), now + arguments_of(operation)[3] / 1000)
 
@@ -130,7 +139,8 @@ class Watchers:
         self._waiting[watcher] = None
         by, watched = self._where(watcher)
         by.setdefault(watched, {})[watcher] = None
-        heappush(self._ends, (until, next(self._order), watcher))
+        self._held += 1
+        heappush(self._ends, (until, self._held, watcher))
 
     def _where(self, watcher: _Watcher) -> tuple[dict[bytes, dict[_Watcher, None]], bytes]:
         watched, is_prefix, *_ = arguments_of(watcher.operation)
@@ -164,18 +174,25 @@ class Watchers:
                 self._forget(watcher)
             self._due += concerned
 
-    def tell(self, now: float) -> None:
+    def tell(self) -> None:
         """Answer some of those for whom something has changed, those first who waited first; and all who have
         waited long enough."""
         for _ in range(min(AT_ONCE, len(self._due))):
             watcher = self._due.popleft()
-            self._answer(watcher.who, watcher.operation, DONE, self._told(watcher.operation))
-        ends = self._ends
+            self._lead.answer(watcher.who, watcher.operation, DONE, self._lead.told(watcher.operation))
+        if self._due:
+            self._turn.telling.add(self._partition)
+        ends, now = self._ends, self._turn.now
         while ends and (ends[0][0] <= now or ends[0][2] not in self._waiting):
             watcher = heappop(ends)[2]
             if watcher in self._waiting:
                 self._forget(watcher)
-                self._read(watcher.who, watcher.operation)
+                self._lead.read_leased(watcher.who, watcher.operation)
+
+    def tell_all(self) -> None:
+        """The lead ends: everybody goes on elsewhere, from what is committed by now."""
+        for who, operation in self.take_all():
+            self._lead.answer(who, operation, DONE, self._lead.told(operation))
 
     def take_all(self) -> list[tuple[object, Operation]]:
         """Nobody waits here any more."""
@@ -184,8 +201,6 @@ class Watchers:
             each.clear()
         return everyone
 
-    def seconds_to_wake(self, now: float) -> float | None:
-        """After how long somebody is to be answered; None when nobody waits."""
-        if self._due:
-            return 0.0
-        return max(0.0, self._ends[0][0] - now) if self._waiting else None
+    def wakes(self, now: float) -> list[float]:
+        """After how many seconds somebody has waited long enough; empty when nobody waits."""
+        return [max(0.0, self._ends[0][0] - now)] if self._waiting else []

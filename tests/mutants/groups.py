@@ -474,7 +474,7 @@ MUTANTS = (
         (
             (
                 "                self._read_late(who, operation, now_ms, [key])\n",
-                "                self._answer(who, operation, *operations.get(None))\n",
+                "                self.answer(who, operation, *operations.get(None))\n",
             ),
         ),
     ),
@@ -538,7 +538,7 @@ MUTANTS = (
         "watchers_after_a_cut",
         "replica.py",
         "who takes over a whole state goes on as if it had seen all that led to it",
-        (("        self.touched.keys.restart(rank)\n", ""),),
+        (("        self.touched.keys.restart(rank if base == NO_RANK else base)\n", ""),),
     ),
     Mutant(
         "forced_without_mark",
