@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
     from chordtx.chord.entry import Entry
+    from chordtx.chord.watching import Event, Watch
     from chordtx.config import ChordSettings, Limits, MeshSettings, SyncSettings
     from chordtx.errors import (
         ChordError,
@@ -34,6 +35,7 @@ __all__ = [
     "ChordService",
     "ChordSettings",
     "Entry",
+    "Event",
     "Limits",
     "MeshConnection",
     "MeshFactory",
@@ -49,6 +51,7 @@ __all__ = [
     "SyncService",
     "SyncSettings",
     "ValueTooLarge",
+    "Watch",
     "WrongSubnet",
 ]
 
@@ -57,6 +60,7 @@ _MODULES = (
     "chordtx.errors",
     "chordtx.config",
     "chordtx.chord.entry",
+    "chordtx.chord.watching",
     "chordtx.chord",
     "chordtx.mesh.accepting",
     "chordtx.mesh.connection",

@@ -65,6 +65,7 @@ class ChordService(DictMethods, Base):
 
     entry = awaited(chord.ChordService.entry)
     entries = iterated(chord.ChordService.entries)
+    watch = iterated(chord.ChordService.watch)
     when_joined = awaited(chord.ChordService.when_joined)
     when_left = awaited(chord.ChordService.when_left)
     join = awaited(chord.ChordService.join)

@@ -32,8 +32,9 @@ from chordtx.errors import (
 )
 from chordtx.group.frames import answer_from_wire, operation_to_wire
 from chordtx.group.messages import BUSY, FULL, NOT_LEADER, TOO_OLD, UNKNOWN, Answer, Operation
-from chordtx.group.operations import READS
+from chordtx.group.operations import READS, WATCH
 from chordtx.group.rank import NO_RANK, Rank
+from chordtx.group.watchers import arguments_of
 from chordtx.mesh.calls import Asker
 from chordtx.ring import Contact
 
@@ -51,8 +52,18 @@ CHANGES_BYTES_MAX = 4 << 20
 class Node(Protocol):
     """What an operation needs of a node."""
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
-        """Call a method of another node; ``asker`` is told what came of it."""
+    def ask(
+        self,
+        asker: Asker,
+        contact: Contact,
+        method: str,
+        arguments: tuple[object, ...],
+        more_seconds: float = 0.0,
+    ) -> None:
+        """Call a method of another node; ``asker`` is told what came of it.
+
+        :param more_seconds: for how much longer than usual the answer may be kept back.
+        """
 
     def hosting(self) -> Hosting | None:
         """The groups that the node itself is in."""
@@ -116,6 +127,7 @@ class GroupClient:
         self.value_bytes_max = value_bytes_max
         self._changes: dict[int, _Changes] = {}
         self._under_way: dict[_Asking, None] = {}
+        self._watching: dict[_Asking, None] = {}
         # What waits for its turn: reads do not wait for changes, which may be large.
         self._waiting_reads: OrderedDict[_Asking, None] = OrderedDict()
         self._waiting_changes: OrderedDict[_Asking, None] = OrderedDict()
@@ -131,7 +143,10 @@ class GroupClient:
             or may still be, or not. Cancelling it changes nothing of that.
         """
         asking = _Asking(self, partition, kind, key, arguments)
-        if kind in READS:
+        if kind == WATCH:  # which waits for most of its time, and keeps nobody from working
+            self._watching[asking] = None
+            asking.begin()
+        elif kind in READS:
             if len(self._under_way) < READS_MAX and not self._waiting_reads:
                 self._under_way[asking] = None
                 asking.begin()
@@ -152,6 +167,7 @@ class GroupClient:
     def ended(self, asking: _Asking) -> None:
         """An operation is over; nothing happens when that was told before."""
         if asking not in self._under_way:
+            self._watching.pop(asking, None)
             self._waiting_reads.pop(asking, None)
             self._waiting_changes.pop(asking, None)
             return
@@ -192,7 +208,7 @@ class GroupClient:
 
     def stop(self) -> None:
         """Nobody waits any more."""
-        waiting = [*self._under_way, *self._waiting_changes, *self._waiting_reads]
+        waiting = [*self._under_way, *self._watching, *self._waiting_changes, *self._waiting_reads]
         self._waiting_changes.clear()
         self._waiting_reads.clear()
         for asking in waiting:
@@ -293,7 +309,11 @@ class _Asking:
         self._asked.add(leader.id)
         self._uncertain += 1
         if leader.id != node.own_id():
-            node.ask(self, leader, "do", (self._partition, *operation_to_wire(self._operation)))
+            arguments = (self._partition, *operation_to_wire(self._operation))
+            if self._kind == WATCH:
+                node.ask(self, leader, "do", arguments, arguments_of(self._operation)[3] / 1000)
+            else:
+                node.ask(self, leader, "do", arguments)
             return
         hosting = node.hosting()
         if hosting is None:

@@ -16,7 +16,7 @@ from chordtx.group import operations
 from chordtx.group.messages import Answer
 from chordtx.group.operations import ABSENT, DONE, LIST_BYTES_MAX, TOO_LARGE, WRONG_TYPE
 from chordtx.group.operations import Entry as Listed
-from chordtx.group.rank import Rank, version_of
+from chordtx.group.rank import Rank, rank_of, version_of
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
 from chordtx.values import Key, Value, check_ttl
@@ -25,6 +25,7 @@ from chordtx.wire import check_value
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
     from chordtx.chord.ring_identity import RingIdentity
+    from chordtx.chord.watching import Watch, Watches
     from chordtx.mesh.life import Life
 
 _PAGE_KEYS = 1000
@@ -47,6 +48,7 @@ class RingDict(DictMixin):
         _client: GroupClient
         _life: Life
         _identity: RingIdentity | None
+        _watches: Watches
 
         def _ring_known(self) -> Deferred[RingIdentity]: ...
 
@@ -65,6 +67,24 @@ class RingDict(DictMixin):
         """The value of ``key``, its version and when it expires; fails with KeyError when there is none."""
         known = self._as_key(key)
         return self._ask(operations.GET, known).addCallback(self._entry_of, known)
+
+    def watch(self, key: Key | None = None, *, prefix: Key = b"", since: str | None = None) -> Watch:
+        """What becomes of a key, of keys that begin with ``prefix``, or of all: ``async for event in watch``.
+
+        A change that begins after :meth:`~chordtx.chord.watching.Watch.when_ready` is not missed, whoever
+        leads or is cut off meanwhile. See :class:`chordtx.Event`.
+
+        :param since: a version of ``key``: what became of it since then is told too.
+        :raises ValueError: when ``since`` is none, or comes without a key; or for a key and a prefix.
+        """
+        start = self._as_key(prefix)
+        if key is not None and start:
+            raise ValueError("watch takes a key or a prefix")
+        if key is None and since is not None:
+            raise ValueError("since is a version of one key: give that key too")
+        watched = start if key is None else self._as_key(key)
+        position = None if since is None else rank_of(since)
+        return self._watches.watch(watched, is_prefix=key is None, since=position)
 
     def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""

@@ -17,6 +17,7 @@ from chordtx.chord.routing import contact_of
 from chordtx.chord.service_protocol import Service
 from chordtx.errors import ChordError, NotJoined
 from chordtx.group.messages import Answer
+from chordtx.group.operations import WATCH
 from chordtx.group.rank import NodeId
 from chordtx.legacy import LEGACY_CLIENT
 from chordtx.mesh import Address, MeshConnection
@@ -29,6 +30,7 @@ from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.ring.partitions import partition_of
 from chordtx.ring.space import apart
+from chordtx.values import Value
 from chordtx.wire import Message, encode_id
 
 _BOOK_MAX = 4096
@@ -273,7 +275,14 @@ class NodeParts:
         """Connect in the background."""
         self._service._connect_quietly(address)
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
+    def ask(
+        self,
+        asker: Asker,
+        contact: Contact,
+        method: str,
+        arguments: tuple[object, ...],
+        more_seconds: float = 0.0,
+    ) -> None:
         """Call a method of another node; ``asker`` is told what came of it.
 
         In a ring larger than our links another node that we are linked to passes it on: the one nearest on
@@ -281,14 +290,32 @@ class NodeParts:
         """
         contacts, service = self._service._rpc, self._service
         if contacts.is_linked(contact.id) or service._spreading.calls_make_links:
-            contacts.ask(asker, contact, method, arguments)
+            contacts.ask(asker, contact, method, arguments, more_seconds)
             return
         members = contacts.members()
         if not members:
-            contacts.ask(asker, contact, method, arguments)
+            contacts.ask(asker, contact, method, arguments, more_seconds)
             return
         by = contact_of(min(members, key=lambda link: apart(link.id_10, contact.id)))
         contacts.ask(_PassedOn(asker, contact), by, "pass_on", (node_id_of(contact.id), *arguments))
+
+    def partition_count(self) -> Deferred[int]:
+        """How many there are, once the ring is known."""
+        return self._service._ring_known().addCallback(lambda identity: identity.partitions)
+
+    def partition_of(self, key: bytes) -> Deferred[int]:
+        """Where a key is kept, once the ring is known."""
+        return self._service._ring_known().addCallback(
+            lambda identity: partition_of(key, identity.partition_bits)
+        )
+
+    def watch(self, partition: int, arguments: tuple[object, ...]) -> Deferred[Answer]:
+        """Carry out a WATCH."""
+        return self._service._client.do(partition, WATCH, b"", arguments)
+
+    def unpacked(self, packed: bytes) -> Value:
+        """A value."""
+        return self._service._unpacked(packed)
 
     def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""

@@ -114,14 +114,25 @@ class Rpc:
         call.addErrback(self._call_again, link, contact, method, arguments, seconds)
         return call
 
-    def ask(self, asker: Asker, contact: Contact, method: str, arguments: tuple[object, ...]) -> None:
-        """As :meth:`call`, without a Deferred where there is a link: ``asker`` is told what came of it."""
+    def ask(
+        self,
+        asker: Asker,
+        contact: Contact,
+        method: str,
+        arguments: tuple[object, ...],
+        more_seconds: float = 0.0,
+    ) -> None:
+        """As :meth:`call`, without a Deferred where there is a link: ``asker`` is told what came of it.
+
+        :param more_seconds: for how much longer than usual an answer may be kept back.
+        """
+        timeout_seconds = self._call_timeout_seconds + more_seconds
         link = self._links.get(contact.id)
         if link is None or link.closed:
-            tell(asker, contact, self.call(contact, method, *arguments))
+            tell(asker, contact, self.call(contact, method, *arguments, timeout_seconds=timeout_seconds))
             return
-        first = _First(self._call_again, link, asker, method, arguments, self._call_timeout_seconds)
-        link.ask(first, contact, method, arguments, timeout_seconds=self._call_timeout_seconds)
+        first = _First(self._call_again, link, asker, method, arguments, timeout_seconds)
+        link.ask(first, contact, method, arguments, timeout_seconds=timeout_seconds)
 
     def _call_again(
         self,

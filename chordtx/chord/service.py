@@ -40,6 +40,7 @@ from chordtx.chord.serving import Serving
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
 from chordtx.chord.walk import RingWalk
+from chordtx.chord.watching import Watches
 from chordtx.config import ChordSettings
 from chordtx.errors import NoMajorityTimeout, NotJoined
 from chordtx.group.configuration import Member
@@ -57,6 +58,7 @@ from chordtx.wire import Message, flags, node_id
 
 _LEFT_SECONDS = 0.5
 _CALM_MAX = 3.0  # times longer are the pauses between rounds of stabilization while nothing changes
+_WATCH_SECONDS = 15.0  # for how long leaders keep the answer back when a watcher has nothing to be told
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
@@ -167,6 +169,7 @@ class ChordService(RingDict, RingView):
             settings.operation_timeout_seconds,
             settings.value_bytes_max,
         )
+        self._watches = Watches(self._node, _WATCH_SECONDS)
         self._legacy = LegacyPeers(self._node.for_legacy(), settings)
         self._flag_handlers.update(self._legacy.handlers)
         self._placement = Placement(
@@ -363,6 +366,7 @@ class ChordService(RingDict, RingView):
             await self._unjoining.wait()  # it is leaving already
         elif self._ring.is_member:
             await self._leave_groups_and_ring(for_good=self._kept.store is None)
+        self._watches.stop()
         self._client.stop()
         self._stop_keeping_our_place()
         if self._hosting is not None:

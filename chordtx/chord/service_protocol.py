@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
+from chordtx.chord.client import GroupClient
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import Leaders
 from chordtx.chord.membership import Membership
@@ -32,6 +33,7 @@ from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.ring import Contact, RingNode
+from chordtx.values import Value
 from chordtx.wire import Message
 
 
@@ -83,6 +85,7 @@ class Service(Protocol):
     leeching: bool
     _announcements: Announcements
     _book: dict[int, Contact]
+    _client: GroupClient
     _chord_settings: ChordSettings
     _connecting: set[int]
     _rpc: Rpc
@@ -108,3 +111,7 @@ class Service(Protocol):
     def _give_ring_up(self, for_ring: RingIdentity) -> None: ...
 
     def _left_for_good(self) -> None: ...
+
+    def _ring_known(self) -> Deferred[RingIdentity]: ...
+
+    def _unpacked(self, blob: bytes) -> Value: ...

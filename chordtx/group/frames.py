@@ -53,11 +53,14 @@ from chordtx.group.messages import (
     Yours,
 )
 from chordtx.group.operations import (
+    DELETED,
+    EXPIRED,
     KINDS,
     LIST_ENTRIES_MAX,
     READS,
     TOO_LARGE,
     Entry,
+    Event,
     arguments_from_wire,
     is_finite,
 )
@@ -65,6 +68,7 @@ from chordtx.group.rank import (
     ARRAYS,
     COUNT_MAX,
     NO_RANK,
+    Rank,
     ballot_from_wire,
     epoch_from_wire,
     named,
@@ -366,6 +370,8 @@ def _detail(obj: object, value_bytes_max: int) -> object:
         return obj
     if isinstance(obj, ARRAYS) and len(obj) == 2:
         return _page(obj, value_bytes_max)
+    if isinstance(obj, ARRAYS) and len(obj) == 4:
+        return _watched(obj, value_bytes_max)
     if isinstance(obj, ARRAYS) and len(obj) == 3:
         value, expires_ms, rank = obj
         if isinstance(value, ARRAYS):
@@ -373,6 +379,24 @@ def _detail(obj: object, value_bytes_max: int) -> object:
         if type(value) is bytes and len(value) <= value_bytes_max:
             return value, fields.count(expires_ms), rank_from_wire(rank)
     raise ProtocolError("what comes with a status is not what it ought to be")
+
+
+def _watched(obj: Sequence[object], value_bytes_max: int) -> tuple[Rank, bool, list[Event], bool]:
+    """What WATCH tells."""
+    position, is_reset, told, more = obj
+    if not isinstance(told, ARRAYS) or len(told) > LIST_ENTRIES_MAX:
+        raise ProtocolError("events are an array")
+    events: list[Event] = []
+    for each in told:
+        if not isinstance(each, ARRAYS) or len(each) != 4:
+            raise ProtocolError("an event is [kind, key, value, version]")
+        kind, key, value, rank = each
+        if type(kind) is not int or not 0 <= kind <= EXPIRED or (value is None) != (kind >= DELETED):
+            raise ProtocolError("there is no such event")
+        if value is not None and (type(value) is not bytes or len(value) > value_bytes_max):
+            raise ProtocolError("a value is bytes")
+        events.append((kind, fields.key(key), value, rank_from_wire(rank)))
+    return rank_from_wire(position), fields.flag(is_reset), events, fields.flag(more)
 
 
 def _page(obj: Sequence[object], value_bytes_max: int) -> tuple[list[Entry], bool]:

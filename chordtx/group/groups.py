@@ -204,7 +204,7 @@ class Groups:
         leader = group.leader
         if leader is None:
             self._active.add(partition)
-        elif leader.has_waiting:
+        elif leader.has_waiting or leader.watchers:
             self._tick_soon(partition)
 
     def _tick_soon(self, partition: int) -> None:
@@ -260,6 +260,8 @@ class Groups:
 
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked; None when nothing is due, ever."""
+        if self.turn.telling:
+            return 0.0
         is_busy = self._active or self._soon or self.confirming.is_renewing
         wakes = [self._next_tick] if is_busy else []
         if self._wakes:
@@ -277,6 +279,8 @@ class Groups:
         """What is to be done."""
         turn = self.turn
         self._to_tick = (len(self._active), len(self._soon))
+        if turn.telling:
+            self._tell_watchers()
         if turn.unflushed:
             self._flush()
         if not self._has_disk:  # what it tells itself waits for nothing
@@ -293,6 +297,13 @@ class Groups:
         turn.at_once, turn.lazily = {}, {}
         turn.when_synced, turn.answers, turn.news = {}, [], []
         return ended
+
+    def _tell_watchers(self) -> None:
+        telling, self.turn.telling = self.turn.telling, set()
+        for partition in sorted(telling):
+            leader = self.groups[partition].leader
+            if leader is not None:
+                leader.watchers.tell()
 
     def _flush(self) -> None:
         unflushed = self.turn.unflushed

@@ -29,16 +29,18 @@ from chordtx.group.messages import (
     Yours,
     not_leader,
 )
-from chordtx.group.operations import GET, READS, WRITTEN, Moment
+from chordtx.group.operations import DONE, GET, READS, WATCH, WRITTEN, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
 from chordtx.group.prompt import Prompt
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank, named
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
+from chordtx.group.resend import RESEND_SECONDS, Resend
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
 from chordtx.group.turn import Turn
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.group.waiting import LateRead, Read, Waiting
+from chordtx.group.watchers import Told, Watchers, arguments_of, what_changed
 
 #: A majority is to have the state that it begins with, first: nothing is served yet.
 INSTALLING = "installing"
@@ -49,7 +51,6 @@ SEALED = "sealed"
 #: It found its epoch sealed by somebody else, so that the next one may have begun: it serves nothing.
 PASSING = "passing"
 
-_RESEND_SECONDS = 0.5
 #: No more goes into one message, unless one change alone is larger: a frame has a limit.
 _BATCH_BYTES = 1 << 20
 _BATCH_CHANGES = 1000
@@ -63,7 +64,7 @@ class Leader:
     :param first: the sequence that this state has.
     :param base: a rank with the same records and clients.
     :ivar stage: INSTALLING, LEADING, SEALED or PASSING.
-    :ivar commit: a majority has everything up to this sequence.
+    :ivar commit: a majority has everything up to this sequence. :ivar watchers: who waits for changes.
     """
 
     def __init__(
@@ -102,16 +103,14 @@ class Leader:
         self._batch_bytes = 0
         self.log = ChangeLog(settings.log_bytes_max)
         self._waiting: deque[Waiting] = deque()
-        self._reads: list[Read] = []
-        self._late: list[LateRead] = []
+        self._reads, self._late = list[Read](), list[LateRead]()
         self._held: list[tuple[object, Operation]] = []
+        self.watchers = Watchers(self, turn, self._partition)
         self._uncommitted = Uncommitted()
         self._keys: list[bytes] | None = None
         self._installs: dict[NodeId, float] = {}
-        self._learning: set[NodeId] = set()
-        self._named: set[int] = set()
-        self._last_tick = (turn.now, first)
-        self._expected = first
+        self._learning, self._named = set[NodeId](), set[int]()
+        self._resend = Resend(turn.now, first)
         self._expiries = Expiries(state.records)
         self._walls = walls
         self._time = PartitionTime(state.now_ms, self.configuration.ids, walls, turn)
@@ -222,7 +221,12 @@ class Leader:
         self._progress = self._turn.now
         if self._waiting:
             self._answer_committed()
-        self._turn.news += self._uncommitted.committed(commit, self.state.records, self._turn.is_watched)
+        turn, watchers = self._turn, self.watchers
+        news = self._uncommitted.committed(commit, self.state.records, turn.is_watched or bool(watchers))
+        if watchers:
+            news = watchers.heard(news, with_updates=turn.is_watched)
+            watchers.tell()
+        turn.news += news
         self.log.trim(commit)
         return True
 
@@ -252,7 +256,7 @@ class Leader:
         if not waiting and self.stage == LEADING:  # what it waits for from now on was not waited for before
             self._progress = self._turn.now
         if waiting >= self._settings.waiting_operations_max:
-            self._answer(who, operation, BUSY, None)
+            self.answer(who, operation, BUSY, None)
         elif self.stage == LEADING:
             if operation.kind in READS:
                 self._read(who, operation)
@@ -263,9 +267,10 @@ class Leader:
         elif len(self._held) < self._settings.held_operations_max:
             self._held.append((who, operation))
         else:
-            self._answer(who, operation, BUSY, None)
+            self.answer(who, operation, BUSY, None)
 
-    def _answer(self, who: object, operation: Operation, status: int, detail: object) -> None:
+    def answer(self, who: object, operation: Operation, status: int, detail: object) -> None:
+        """Of an operation that it has not made a change of."""
         stamp = self.committed_rank
         answer = named(Answer, (operation.client, operation.number, status, detail, NO_RANK, stamp))
         self._turn.answer(who, self._partition, answer)
@@ -280,14 +285,14 @@ class Leader:
                 self._answer_again(who, operation, done)
                 return
             if number <= known.answered:
-                self._answer(who, operation, TOO_OLD, None)
+                self.answer(who, operation, TOO_OLD, None)
                 return
         if stamp < state.evicted:
-            self._answer(who, operation, TOO_OLD, None)
+            self.answer(who, operation, TOO_OLD, None)
             return
         full = self._turn.full and self._turn.is_any_full(self.configuration.ids)
         if full and operations.grows(kind, arguments):
-            self._answer(who, operation, FULL, None)
+            self.answer(who, operation, FULL, None)
             return
         before = state.records.get(key)
         now_ms = self._now_of_batch()
@@ -358,6 +363,13 @@ class Leader:
     # Reads
 
     def _read(self, who: object, operation: Operation) -> None:
+        if operation.kind == WATCH and arguments_of(operation)[2] is not None:
+            self.watchers.ask(who, operation, self._turn.now)
+        else:
+            self.read_leased(who, operation)
+
+    def read_leased(self, who: object, operation: Operation) -> None:
+        """Answer from the committed state, once the lead is certain."""
         now = self._turn.now
         self._pairs.read_with(self.others)
         if now < self._held_lease.until or self.is_leased():
@@ -373,10 +385,8 @@ class Leader:
             return False
         if not self.others:
             return self.is_member  # it alone decides
-        return (
-            self._held_lease.reckon(self._settings.counted_seconds, self._turn.now, self._confirmed())
-            > self._turn.now
-        )
+        now = self._turn.now
+        return self._held_lease.reckon(self._settings.counted_seconds, now, self._confirmed()) > now
 
     def _confirmed(self) -> dict[NodeId, Confirmed]:
         ask, have = self._pairs.confirmed_by, self.acknowledged
@@ -424,7 +434,10 @@ class Leader:
                 if is_expired(record, now_ms):
                     self._read_late(who, operation, now_ms, [key])
                     return
-            self._answer(who, operation, *operations.get(record))
+            self.answer(who, operation, *operations.get(record))
+            return
+        if operation.kind == WATCH:
+            self.answer(who, operation, DONE, self.told(operation))
             return
         now_ms = self._time.now_ms() if now_ms is None else now_ms
         records = self._uncommitted.records(self.state.records)
@@ -434,7 +447,12 @@ class Leader:
         else:
             keys = self._sorted(records)
             found = operations.look_at_all(operation.kind, keys, records, operation.arguments)
-            self._answer(who, operation, *found)
+            self.answer(who, operation, *found)
+
+    def told(self, operation: Operation) -> Told:
+        """What a watcher is to be told."""
+        records = self._uncommitted.records(self.state.records)
+        return what_changed(operation, records, self._replica.touched.keys, self.committed_rank)
 
     def _sorted(self, records: dict[bytes, Record]) -> list[bytes]:
         if records is not self.state.records:
@@ -498,6 +516,8 @@ class Leader:
                 who, self._partition, answer._replace(status=UNKNOWN, detail=None, stamp=NO_RANK)
             )
         self._waiting.clear()
+        if self.state is self._replica.state:  # else nobody knows here any more what came and went
+            self.watchers.tell_all()
         for who, operation in self.take_held():
             self._turn.answer(who, self._partition, not_leader(operation, who_leads))
 
@@ -506,6 +526,7 @@ class Leader:
         held = [(read.who, read.operation) for read in self._reads]
         held += [(read.who, read.operation) for read in self._late]
         held += self._held
+        held += self.watchers.take_all()
         self._reads, self._late, self._held = [], [], []
         return held
 
@@ -532,6 +553,8 @@ class Leader:
         elif now - self._progress > settings.majority_timeout_seconds:
             return False
         self._send_what_is_missing(now)
+        if self.watchers and self.stage in (LEADING, SEALED):
+            self.watchers.tell()
         if self._reads:
             self._turn.to_confirm.update(self.others)
         if self.stage == LEADING:
@@ -540,13 +563,7 @@ class Leader:
         return True
 
     def _send_what_is_missing(self, now: float) -> None:
-        """Send again to members that have not acknowledged older changes: these were lost, or the answer
-        was."""
-        since, newest = self._last_tick
-        if now < since + _RESEND_SECONDS:
-            return
-        self._last_tick = (now, self.newest)
-        self._expected = newest
+        newest = self._resend.due(now, self.newest)
         for member in self.others:
             have = self.acknowledged.get(member, -1)
             if have < newest and not self._turn.is_sending(member):
@@ -555,7 +572,7 @@ class Leader:
     def keeps_up(self, member: NodeId) -> bool:
         """Whether a member has what was committed a while ago: of what is made all the time, some are told
         later than others (:class:`~chordtx.group.prompt.Prompt`)."""
-        return self.acknowledged.get(member, -1) >= min(self._expected, self.commit)
+        return self.acknowledged.get(member, -1) >= min(self._resend.expected, self.commit)
 
     def _expire_due(self) -> None:
         """One change removes all whose time is over."""
@@ -565,10 +582,11 @@ class Leader:
     def seconds_to_wake(self) -> float | None:
         """After how long it wants to be ticked at the latest; None when nothing is due, ever."""
         if self.has_waiting or self.stage != LEADING:
-            return _RESEND_SECONDS / 2
+            return RESEND_SECONDS / 2
         if any(self.acknowledged.get(member, -1) < self.newest for member in self.others):
-            return _RESEND_SECONDS
+            return RESEND_SECONDS
         wakes = [self._marks.seconds_to_wake] if self.state.clients else []
+        wakes += self.watchers.wakes(self._turn.now)
         if self._expiries.next_ms is not None:
             wakes.append(max(0.0, (self._expiries.next_ms - self._time.now_ms()) / 1000))
         return min(wakes, default=None)

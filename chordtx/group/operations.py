@@ -17,7 +17,12 @@ TAKE                                                      DONE value; ABSENT
 TOUCH              expires                                DONE; ABSENT
 LIST               prefix, after, limit, with values      DONE (entries, whether there are more)
 COUNT              prefix                                 DONE number
+WATCH              key or prefix, which, position or      DONE (position, whether to begin anew, events,
+                   None, milliseconds                     whether there are more)
 =================  =====================================  ==================================================
+
+A WATCH waits, so many milliseconds at most, until something has changed after its position. Without a
+position it is answered at once. An event is ``(kind, key, value or None, version)``.
 
 A *version* is the rank of the change that wrote a record. *Expires* is None for never, a number of
 milliseconds from now for a time to live, or ``[time]`` for a time that is meant absolutely. A value of None
@@ -39,17 +44,35 @@ from chordtx.group.rank import ARRAYS, COUNT_MAX, Rank, rank_from_wire
 from chordtx.group.record import Record, is_expired
 from chordtx.wire.packing import scan, unpack_scanned
 
-GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST, COUNT = range(10)
-NAMES = ("get", "set", "delete", "compare_and_set", "delta", "increment", "take", "touch", "list", "count")
+GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST, COUNT, WATCH = range(11)
+NAMES = (
+    "get",
+    "set",
+    "delete",
+    "compare_and_set",
+    "delta",
+    "increment",
+    "take",
+    "touch",
+    "list",
+    "count",
+    "watch",
+)
 KINDS = len(NAMES)
 #: What may be answered without being a change.
-READS = frozenset({GET, LIST, COUNT})
+READS = frozenset({GET, LIST, COUNT, WATCH})
 
 DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
+
+#: Kinds of events. A key that came after it had gone counts as added, whatever a watcher knew of it.
+ADDED, UPDATED, DELETED, EXPIRED = range(4)
+NAMES_OF_EVENTS = ("add", "update", "delete", "expire")
 
 #: Entries in one answer to LIST, and about how many bytes of values.
 LIST_ENTRIES_MAX = 1000
 LIST_BYTES_MAX = 1 << 20
+#: The longest that a watcher may wait for an answer.
+WATCH_MS_MAX = 60_000
 
 _INTEGER_MIN, _INTEGER_MAX = -(1 << 63), (1 << 64) - 1
 
@@ -78,6 +101,8 @@ Result = tuple[int, object]
 Outcome = tuple[Record | None, Result]
 #: Of a page that LIST finds: key, value or None, when it expires, and version.
 Entry = tuple[bytes, bytes | None, int, Rank]
+#: What a watcher is told: kind, key, value or None, and version.
+Event = tuple[int, bytes, bytes | None, Rank]
 #: Each takes the arguments of its own kind of operations; there are none that all of them take.
 Function = Callable[[Record | None, Moment, Never], Outcome]
 Look = Callable[[list[bytes], Mapping[bytes, Record], Never], Result]
@@ -379,6 +404,12 @@ def _after(obj: object, bytes_max: int) -> bytes | None:
     return None if obj is None else _prefix(obj, bytes_max)
 
 
+def _wait_ms(obj: object, _: int) -> int:
+    if type(obj) is int and 0 <= obj <= WATCH_MS_MAX:
+        return obj
+    raise ProtocolError(f"a watcher waits for up to {WATCH_MS_MAX} ms")
+
+
 def _limit(obj: object, _: int) -> int:
     if type(obj) is int and obj > 0:
         return min(obj, LIST_ENTRIES_MAX)
@@ -402,4 +433,5 @@ _CHECKS: dict[int, tuple[Callable[[object, int], object], ...]] = {
     TOUCH: (_expires,),
     LIST: (_prefix, _after, _limit, _flag),
     COUNT: (_prefix,),
+    WATCH: (_prefix, _flag, _version, _wait_ms),
 }

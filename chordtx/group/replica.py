@@ -46,6 +46,7 @@ from chordtx.group.messages import (
     Refused,
 )
 from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank, named
+from chordtx.group.recent_keys import RecentKeys
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
 from chordtx.group.turn import Turn
@@ -139,7 +140,7 @@ class Replica:
         self._copy_asked = NEVER
         self._sources: dict[Rank, Source] = {}
         self._asides_unsaved: dict[int, Aside | None] = {}
-        self.touched = Touched([], [])
+        self.touched = Touched([], [], RecentKeys(self.rank))
 
     # What it knows
 
@@ -404,7 +405,7 @@ class Replica:
         ):
             return
         state.configuration, state.evicted, state.now_ms, state.next = pending.header
-        self.take(pending.rank, state)
+        self.take(pending.rank, state, pending.base)
         sent = pending.sent
         for told in missed:
             rank = self.rank
@@ -413,8 +414,11 @@ class Replica:
                 sent = told.sent
         self._acknowledge(by, pending.rank.ballot, pending.rank.epoch, sent)
 
-    def take(self, rank: Rank, state: State) -> None:
-        """Put a whole state in place, in one step."""
+    def take(self, rank: Rank, state: State, base: Rank = NO_RANK) -> None:
+        """Put a whole state in place, in one step.
+
+        :param base: a rank with the same records, if one is known.
+        """
         before = self.state
         records = {} if before is None else before.records
         for key, record in records.items():
@@ -424,6 +428,7 @@ class Replica:
             if (present := records.get(key)) is not after and present != after:
                 self.touched.records.append((key, present, after))
         self._touch_clients({} if before is None else before.clients, state)
+        self.touched.keys.restart(rank if base == NO_RANK else base)
         self.rank, self.state = rank, state
         self.is_lost = False
         self._sources.clear()

@@ -11,8 +11,9 @@ from typing import NamedTuple, cast
 
 from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration, Member, configuration_from_wire, members_from_wire
-from chordtx.group.operations import KINDS, WRITTEN, Result, result_from_wire
+from chordtx.group.operations import ADDED, DELETED, EXPIRED, KINDS, WRITTEN, Result, result_from_wire
 from chordtx.group.rank import ARRAYS, COUNT_MAX, FIRST_RANK, NO_RANK, Rank, named, rank_from_wire
+from chordtx.group.recent_keys import RecentKeys
 from chordtx.group.record import Record
 
 #: Kinds of changes that no client asks for, beside those of :mod:`chordtx.group.operations`.
@@ -112,10 +113,12 @@ class Touched(NamedTuple):
     """What a change did, for those who keep account of it (a disk, digests, timers).
 
     :ivar records: key, before, after. :ivar clients: operations added (Done) or forgotten (None).
+    :ivar keys: which keys came and went.
     """
 
     records: list[tuple[bytes, Record | None, Record | None]]
     clients: list[tuple[bytes, int, Done | None]]
+    keys: RecentKeys
 
 
 class State:
@@ -172,24 +175,28 @@ class State:
         key, effect = change.key, change.effect
         if effect == STORE:
             record = named(Record, (change.value, change.expires_ms, rank, now_ms))
-            touched.records.append((key, self.records.get(key), record))
+            before = self.records.get(key)
+            touched.records.append((key, before, record))
             self.records[key] = record
+            if before is None:
+                touched.keys.note(rank, key, ADDED)
         elif effect == REMOVE:
-            self._remove(key, touched)
+            self._remove(key, rank, DELETED, touched)
         if change.client:
             self._remember(change, rank, touched)
         elif change.kind == EXPIRE:
             for each in cast("tuple[bytes, ...]", change.result):
-                self._remove(each, touched)
+                self._remove(each, rank, EXPIRED, touched)
         elif change.kind == SEAL:
             self.next = cast("tuple[Member, ...]", change.result)
         elif change.kind == EVICT:
             self._evict(cast("Rank", change.result), touched)
 
-    def _remove(self, key: bytes, touched: Touched) -> None:
+    def _remove(self, key: bytes, rank: Rank, kind: int, touched: Touched) -> None:
         before = self.records.pop(key, None)
         if before is not None:
             touched.records.append((key, before, None))
+            touched.keys.note(rank, key, kind)
 
     def _remember(self, change: Change, rank: Rank, touched: Touched) -> None:
         kind, key, _, value, _, id, number, answered, result = change

@@ -47,6 +47,7 @@ class Turn:
     :ivar unsaved: the partitions of which something has to be saved.
     :ivar to_confirm: the nodes whose leases are wanted anew.
     :ivar reading: the partitions with reads that wait for that.
+    :ivar telling: the partitions whose watchers are to be told more in the next turn.
     :ivar is_sending: tells whether what was sent to a node has not left yet: then nothing is sent again.
     :ivar is_leaving: tells whether the node is about to leave its groups: then it comes to no other ones.
     :ivar unflushed: called when the turn ends: what was gathered becomes a message.
@@ -66,6 +67,7 @@ class Turn:
         self.unsaved: set[int] = set()
         self.to_confirm: set[NodeId] = set()
         self.reading: set[int] = set()
+        self.telling: set[int] = set()
         self.is_sending: Callable[[NodeId], bool] = _never
         self.is_leaving: Callable[[], bool] = _not_now
         self.unflushed: list[Callable[[], None]] = []

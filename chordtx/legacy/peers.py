@@ -45,7 +45,7 @@ _REMEMBERED_SECONDS = 5.0
 _REMEMBERED_MAX = 1000
 _DELETED = (b"del", "del")
 #: Operations that do not look at what was there before.
-_LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST, operations.COUNT})
+_LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST, operations.COUNT, operations.WATCH})
 Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 

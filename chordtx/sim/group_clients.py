@@ -20,6 +20,7 @@ from chordtx.group.rank import NO_RANK, Rank
 from chordtx.sim.group_history import Call, explains
 from chordtx.sim.group_watch import GroupWatch, Violation
 
+_OF_NO_KEY = frozenset({operations.LIST, operations.WATCH})
 #: After these the client goes on trying.
 _TRY_AGAIN = frozenset({NOT_LEADER, UNKNOWN, BUSY, FULL})
 
@@ -51,6 +52,7 @@ class Clients:
         self.told: dict[tuple[bytes, int], Answer] = {}
         self.count = 0
         self.histories = 1
+        self._positions: dict[tuple[bytes, int], Rank] = {}
         self._mine: dict[tuple[bytes, int], _Mine] = defaultdict(_Mine)
         self._open: dict[bytes, Call] = {}
         self._changed: set[tuple[int, bytes]] = set()
@@ -69,7 +71,7 @@ class Clients:
             (client, mine.number), kind, key, self._meant(partition, kind, arguments), self.watch.tick()
         )
         self._open[client] = call
-        if kind != operations.LIST:  # which is judged by itself, as it is of no key
+        if kind not in _OF_NO_KEY:  # what is about many is judged by itself
             self.calls[partition, key].append(call)
         return operation
 
@@ -116,9 +118,12 @@ class Clients:
             self._must_have_been_so(partition, call, answer)
         elif call.kind == operations.LIST:
             self._must_have_been_listed(partition, call, answer)
-            return
+        elif call.kind == operations.WATCH:
+            self._must_have_been_told(partition, call, answer)
         elif not self.watch.is_known(partition, answer.rank):
             raise Violation(f"S5 {call} was answered, but is not committed: {answer}")
+        if call.kind in _OF_NO_KEY:
+            return
         call.result = self._result(partition, answer, call.kind)
         call.ended = self.watch.tick()
         self._changed.add((partition, call.key))
@@ -135,6 +140,34 @@ class Clients:
         listed = {key: (value, rank) for key, value, _, rank in detail[0]}
         for key in self.watch.keys(partition, answer.stamp.epoch.mark) | listed.keys():
             self._must_be_since(partition, call, answer, key, listed.get(key, (None, NO_RANK)))
+
+    def position(self, client: bytes, partition: int) -> Rank | None:
+        """From where a client goes on watching; None when it begins anew."""
+        return self._positions.get((client, partition))
+
+    def _must_have_been_told(self, partition: int, call: Call, answer: Answer) -> None:
+        """A watcher is told of each key what became of it last since its position, and in order."""
+        detail: Any = answer.detail
+        position, is_reset, events, has_more = detail
+        client = call.id[0]
+        after = self._positions.get((client, partition))
+        self._positions[client, partition] = position
+        if not has_more and not self.watch.is_committed(partition, position):
+            raise Violation(f"a watcher is to go on from {position}, which is not committed")
+        if after is None or is_reset:
+            return
+        if not events:
+            assert not has_more
+            position = max(position, after)
+        changes = self.watch.changes_between(partition, after, position)
+        expected = sorted(
+            (now.changed, key, now.value, any(before.value is None for before, _ in changes[key]))
+            for key, ((*_, (_, now))) in changes.items()
+        )
+        told = sorted((rank, key, value, kind == operations.ADDED) for kind, key, value, rank in events)
+        meant = [(*each[:3], each[3] and each[2] is not None) for each in expected]
+        if told != meant or [event[3] for event in events] != sorted(event[3] for event in events):
+            raise Violation(f"a watcher at {after} is told {detail}, and not {meant}")
 
     def _must_be_since(
         self, partition: int, call: Call, answer: Answer, key: bytes, found: tuple[bytes | None, Rank]

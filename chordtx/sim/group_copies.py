@@ -48,7 +48,9 @@ _VALUES = (Configuration, Digests, GroupSettings, Random, Stored)
 _TUPLES_TO_COPY = (Aside, GiveClients, Save, Touched)
 #: Who comes first in these counts.
 _IN_ORDER = frozenset({("Candidate", "answers"), ("Replica", "asides"), ("Replica", "_sources")})
-_REFERENCES = frozenset({"_turn", "_pairs", "_settings", "_rng", "partition", "_partition", "me", "_me"})
+_REFERENCES = frozenset(
+    {"_turn", "_pairs", "_settings", "_rng", "_lead", "partition", "_partition", "me", "_me"}
+)
 #: What follows from the rest, or is of no consequence between turns.
 _FOLLOWS: dict[str, frozenset[str]] = {
     "Host": frozenset({"settings", "rate", "found"}),
@@ -68,6 +70,7 @@ _FOLLOWS: dict[str, frozenset[str]] = {
             "_batch_bytes",
             "_batch_now_ms",
             "_walls",
+            "watchers",  # nobody watches in these searches
         }
     ),
     "PartitionTime": frozenset({"_members", "_walls"}),
@@ -84,7 +87,7 @@ _FOR_TICKS: dict[str, frozenset[str]] = {
     "Groups": frozenset({"_active", "_soon", "_wakes", "_wake_at", "_next_tick"}),
     "Group": frozenset({"tries", "_survivors"}),
     "Replica": frozenset({"_copy_asked"}),
-    "Leader": frozenset({"_progress", "_last_tick", "_marks", "_expiries"}),
+    "Leader": frozenset({"_progress", "_resend", "_marks", "_expiries"}),
     "Candidate": frozenset({"since"}),
     "Learning": frozenset({"_since", "_told"}),
     "Move": frozenset({"_asked"}),

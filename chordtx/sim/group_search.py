@@ -194,7 +194,7 @@ class Walk:
         client = self._idle_client()
         if client is not None and world.clients.count < self.calls_max + 3:
             kind, key = rng.choice((operations.GET, operations.LIST)), rng.choice(self.keys)
-            world.do(old, world.clients.call(client, kind, key, self._arguments(kind, 0, key)))
+            world.do(old, world.clients.call(client, kind, key, self._arguments(client, kind, 0, key)))
             self._deliver_all(late)
 
     def _deliver_all(self, some: list[Sent]) -> None:
@@ -284,10 +284,11 @@ class Walk:
             return
         kind = rng.choice(_KINDS)
         partition, key = rng.randrange(self.partitions), rng.choice(self.keys)
-        operation = world.clients.call(client, kind, key, self._arguments(kind, partition, key), partition)
+        arguments = self._arguments(client, kind, partition, key)
+        operation = world.clients.call(client, kind, key, arguments, partition)
         world.do(id, operation, partition)
 
-    def _arguments(self, kind: int, partition: int, key: bytes) -> tuple[Any, ...]:
+    def _arguments(self, client: bytes, kind: int, partition: int, key: bytes) -> tuple[Any, ...]:
         rng = self.rng
         self.unique += 10
         value = msgpack.packb(self.unique)
@@ -300,6 +301,9 @@ class Walk:
             return (None,)
         if kind == operations.LIST:
             return (b"", None, _LISTED_MAX, True)
+        if kind == operations.WATCH:
+            position = self.world.clients.position(client, partition)
+            return (b"", True, position, rng.choice((0, 1000, 20_000)))
         if kind == operations.INCREMENT:
             return (msgpack.packb(1),)
         return (ttl,) if kind == operations.TOUCH else ()
@@ -407,6 +411,8 @@ _KINDS = (
     operations.TAKE,
     operations.TOUCH,
     operations.LIST,
+    operations.WATCH,
+    operations.WATCH,
 )
 #: Entries of one listing: all.
 _LISTED_MAX = 1000

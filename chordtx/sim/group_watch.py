@@ -52,11 +52,18 @@ Steps = tuple[Step, ...]
 
 
 class Committed(NamedTuple):
-    """A key had this value from a moment on. :ivar rank: its version; NO_RANK for nothing."""
+    """A key had this value from a moment on.
+
+    :ivar rank: its version; NO_RANK for nothing. :ivar changed: the rank of the change.
+    """
 
     moment: int
     value: bytes | None
     rank: Rank
+    changed: Rank
+
+
+_NOTHING_YET = Committed(-1, None, NO_RANK, NO_RANK)
 
 
 class Line:
@@ -132,6 +139,7 @@ class GroupWatch:
         if leader is not None:
             if part.commits.get(id) != (leader.rank[:2], leader.commit):
                 part.commits[id] = (leader.rank[:2], leader.commit)
+                part.committed[leader.rank[:2]] = leader.commit
                 part.known(leader, self.moment)
             if leader.stage == LEADING and leader.rank[:2] not in part.led:
                 part.led.add(leader.rank[:2])
@@ -172,9 +180,28 @@ class GroupWatch:
     def values_since(self, partition: int, mark: int, key: bytes, called: int) -> list[Committed]:
         """Which values of a key were the newest committed one at some moment since a call."""
         values = self._parts[partition].histories[mark].values.get(key, [])
-        all_values = [Committed(-1, None, NO_RANK), *values]
+        all_values = [_NOTHING_YET, *values]
         first = max(index for index, each in enumerate(all_values) if each.moment < called)
         return all_values[first:]
+
+    def changes_between(
+        self, partition: int, after: Rank, upto: Rank
+    ) -> dict[bytes, list[tuple[Committed, Committed]]]:
+        """What became of keys after one rank, up to another: each change with what was there before it."""
+        found: dict[bytes, list[tuple[Committed, Committed]]] = {}
+        for key, values in self._parts[partition].histories[upto.epoch.mark].values.items():
+            changes = [
+                (before, now)
+                for before, now in zip([_NOTHING_YET, *values], values, strict=False)
+                if after < now.changed <= upto
+            ]
+            if changes:
+                found[key] = changes
+        return found
+
+    def is_committed(self, partition: int, rank: Rank) -> bool:
+        """Whether its leader knows that a majority has the state of a rank."""
+        return self._parts[partition].committed.get(rank[:2], -1) >= rank.sequence
 
     def keys(self, partition: int, mark: int) -> set[bytes]:
         """Which keys ever had a committed value."""
@@ -210,6 +237,7 @@ class _Partition:
         self.epochs: dict[NodeId, Epoch] = {}
         self.reached: dict[int, dict[NodeId, Epoch]] = defaultdict(dict)
         self.commits: dict[NodeId, tuple[object, int]] = {}
+        self.committed: dict[object, int] = {}
         self.led: set[object] = set()
         self._now_ms: dict[Rank, int] = {}
         self._named: dict[tuple[object, ...], Rank] = {}
@@ -335,7 +363,7 @@ class _Partition:
         for step in history.known.extend(self.steps_of(leader.committed_rank)):
             if step.has_effect:
                 rank = NO_RANK if step.value is None else step.rank
-                history.values.setdefault(step.key, []).append(Committed(moment, step.value, rank))
+                history.values.setdefault(step.key, []).append(Committed(moment, step.value, rank, step.rank))
 
     def leads(self, leader: Leader) -> None:
         """A leader serves. One that learns late, overtaken by a greater ballot, can only lose."""

@@ -96,14 +96,14 @@ class ObservedService(ChordService):
     """A node as it is, but that the world is told what its ring looks like."""
 
     changed: Callable[[list[str]], None]
-    watch: ServiceWatch
+    observed_by: ServiceWatch
     news: News | None = None
 
     def _host(self) -> None:
         super()._host()
         assert self._hosting is not None
         clocks = lambda: (self._lease_clock(), self._wall_ms())  # noqa: E731
-        self.watch.hosted(self._hosting, self._kept.store, clocks, self.reactor.rate)
+        self.observed_by.hosted(self._hosting, self._kept.store, clocks, self.reactor.rate)
 
     def _ring_changed(self) -> None:
         self.changed(self._ring.check())

@@ -202,9 +202,9 @@ class World:
             open_folder=None if host.disk is None else lambda _: opened(host, reactor, rng),
         )
         if host.is_outsider:
-            service.changed, service.watch = lambda _: None, ServiceWatch(lambda _: None)
+            service.changed, service.observed_by = lambda _: None, ServiceWatch(lambda _: None)
         else:
-            service.changed, service.watch = partial(self._ring_looks, host), self.watch
+            service.changed, service.observed_by = partial(self._ring_looks, host), self.watch
             service.news = self.news
         host.is_leaving = host.is_down = False
         self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
@@ -225,7 +225,7 @@ class World:
         _silence(service)
         self._ended.append(service)
         host.service, host.is_down = None, True
-        service.watch.down(node_id_of(service.id_10))
+        service.observed_by.down(node_id_of(service.id_10))
         self._process_ended(host)
 
     def _process_ended(self, host: Host) -> None:

@@ -463,6 +463,52 @@ def a_listing_by_who_was_deposed() -> None:
     play.end()
 
 
+def watched(play: Play, client: bytes, id: bytes) -> None:
+    """A watcher is told what has changed since it was told last."""
+    position = play.world.clients.position(client, 0)
+    play.ask(client, id, operations.WATCH, b"", True, position, 0)
+    play.world.event(id, lambda groups: groups.tick())
+    play.run(*NODES, kinds=(Confirm, ConfirmAnswer))
+    assert client not in play.world.clients.pending
+
+
+def watched_while_keys_come_and_go() -> None:
+    """A key is written, deleted and written again; nothing is told before a majority has it."""
+    play = Play()
+    play.leads(A)
+    for step in (play.set, lambda client, id: play.ask(client, id, operations.DELETE, None), play.set):
+        watched(play, b"W", A)
+        step(b"A", A)
+        watched(play, b"V", A)
+        play.run(A, B, C)
+    watched(play, b"W", A)
+    watched(play, b"V", A)
+    play.ask(b"A", A, operations.DELETE, None)
+    play.run(A, B, C)
+    watched(play, b"W", A)
+    play.end()
+
+
+def watched_at_one_that_missed_it() -> None:
+    """B missed that a key came and went, and has A's state from a copy; who watched at A goes on at B."""
+    play = Play()
+    play.leads(A)
+    watched(play, b"W", A)
+    play.set(b"A", A)
+    play.run(A, C)
+    play.ask(b"A", A, operations.DELETE, None)
+    play.run(A, C)
+    play.lose()
+    play.wait()
+    play.leads(B, among=(B, C))
+    play.is_leading(B)
+    watched(play, b"W", B)
+    play.set(b"A", B)
+    play.run(B, C)
+    watched(play, b"W", B)
+    play.end()
+
+
 def one_of_two_changes_is_committed() -> None:
     """Both of one key; A reads when B has the first one."""
     play = Play()
@@ -716,6 +762,8 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     a_confirm_for_another_leader,
     a_listing_by_who_was_deposed,
     one_of_two_changes_is_committed,
+    watched_while_keys_come_and_go,
+    watched_at_one_that_missed_it,
     handed_over_without_a_stop,
     sent_again_after_the_answer,
     two_at_a_time,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -11,8 +12,9 @@ from chordtx.config import GroupSettings
 from chordtx.group import operations
 from chordtx.group.configuration import Member, by_preference
 from chordtx.group.groups import Groups
-from chordtx.group.messages import NODE_LEVEL, Confirm, ConfirmAnswer, Yours
-from chordtx.group.rank import Epoch
+from chordtx.group.messages import NODE_LEVEL, Confirm, ConfirmAnswer, Operation, Yours
+from chordtx.group.rank import NO_RANK, Epoch
+from chordtx.group.watchers import AT_ONCE
 from tests.group.schedules import KEY, NODES, A, B, C, D, E, Play
 
 #: In the units of the world's lease clocks: 10 of them pass with each unit of its time.
@@ -383,6 +385,89 @@ def test_a_read_after_idleness_takes_one_round_of_confirms() -> None:
     assert kinds == [Confirm] * 4
     life.settle()
     assert b"B" not in life.world.clients.pending
+
+
+def watch(life: Life, client: bytes, wait_ms: int = 2000) -> None:
+    """A client wants to know what changes from where it was."""
+    life.ask(
+        client, life.leader(), operations.WATCH, b"", True, life.world.clients.position(client, 0), wait_ms
+    )
+    life.settle()
+
+
+def test_a_watcher_waits_until_a_key_changes() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    watch(life, b"W")
+    assert b"W" not in life.world.clients.pending
+    watch(life, b"W")
+    life.live(1)
+    assert b"W" in life.world.clients.pending
+    life.put(b"A")
+    assert b"W" not in life.world.clients.pending
+    watch(life, b"W")
+    life.live(2.5)
+    assert b"W" not in life.world.clients.pending  # it has waited long enough
+    life.end()
+
+
+def test_a_watcher_goes_on_where_it_was_when_another_one_leads() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    watch(life, b"W")
+    life.put(b"A")
+    first = life.leader()
+    watch(life, b"W")
+    watch(life, b"W", 50_000)
+    life.cut_off(first)
+    life.live(3)
+    life.put(b"B")
+    life.cut.clear()
+    life.live(0.5)
+    assert b"W" not in life.world.clients.pending or life.leader() != first
+    life.world.clients.give_up(b"W")
+    watch(life, b"W")
+    assert b"W" not in life.world.clients.pending
+    life.end()
+
+
+def test_many_watchers_are_answered_some_at_a_time() -> None:
+    life = Life(A)
+    life.live(0.3)
+    clients = [b"W%d" % number for number in range(3 * AT_ONCE)]
+    for client in clients:
+        watch(life, client)
+        watch(life, client)
+    groups, pending = life.world.hosts[A].groups, life.world.clients.pending
+    assert groups is not None
+    assert len(pending) == len(clients)
+    life.set(b"A", A)
+    left = [len(pending)]
+    while groups.seconds_to_wake() == 0:
+        life.world.event(A, lambda groups: None)
+        left.append(len(pending))
+    assert left[0] >= len(clients) - 2 * AT_ONCE
+    assert left == sorted(left, reverse=True)
+    assert max(before - after for before, after in pairwise(left)) <= AT_ONCE
+    assert not pending
+
+
+def test_watchers_are_told_that_a_leader_does_not_know_all_that_came_and_went() -> None:
+    life = Life(A, B, C)
+    life.live(0.3)
+    watch(life, b"W")
+    position = life.world.clients.position(b"W", 0)
+    for _ in range(600):
+        life.put(b"A")
+        life.ask(b"A", life.leader(), operations.DELETE, None)
+        life.settle()
+    told: list[object] = []
+    operation = Operation(b"X", 1, 0, NO_RANK, operations.WATCH, b"", (b"", True, position, 0))
+    life.world.event(life.leader(), lambda groups: groups.do(b"X", 0, operation))
+    life.world.clients.answered = lambda who, partition, answer: told.append(answer.detail)  # type: ignore[method-assign]
+    life.world.event(life.leader(), lambda groups: groups.do(b"X", 0, operation))
+    ((_, is_reset, events, _),) = told  # type: ignore[misc]
+    assert (is_reset, events) == (True, [])
 
 
 def test_what_expires_is_removed_by_itself() -> None:

@@ -31,6 +31,7 @@ from chordtx.group.operations import (
     TAKE,
     TOO_LARGE,
     TOUCH,
+    WATCH,
     WRONG_TYPE,
     Moment,
     arguments_from_wire,
@@ -114,8 +115,8 @@ def test_get_gives_value_expiry_and_version() -> None:
 
 
 def test_every_kind_has_a_name_and_a_place() -> None:
-    assert len(NAMES) == operations.KINDS == 10
-    assert {COUNT, GET, LIST} == READS
+    assert len(NAMES) == operations.KINDS == 11
+    assert {COUNT, GET, LIST, WATCH} == READS
     growing = [
         (SET, (b"\x01", None)),
         (COMPARE_AND_SET, (None, b"\x01", None)),

@@ -13,6 +13,7 @@ from chordtx.errors import ProtocolError
 from chordtx.group.configuration import Configuration
 from chordtx.group.operations import DELETE, DONE, KINDS, SET, TAKE
 from chordtx.group.rank import COUNT_MAX, FIRST_RANK, NO_RANK, Epoch
+from chordtx.group.recent_keys import RecentKeys
 from chordtx.group.record import Record, cost_bytes, is_expired, record_from_wire
 from chordtx.group.state import (
     EVICT,
@@ -57,7 +58,7 @@ class Story:
 
     def go_on(self, *changes: Change) -> Touched:
         """Apply some, one each time step."""
-        touched = Touched([], [])
+        touched = Touched([], [], RecentKeys(NO_RANK))
         for change in changes:
             self.sequence += 1
             self.state.apply(change, rank(self.sequence), 100 * self.sequence, touched)
@@ -218,11 +219,11 @@ def test_states_and_clients_are_unlike_other_things() -> None:
 @given(st.lists(changes, max_size=12))
 def test_members_that_take_the_same_changes_have_the_same_state(some: list[Change]) -> None:
     one, other = State(Header(Configuration(Epoch(0), (A,)))), State(Header(Configuration(Epoch(0), (A,))))
-    touched = Touched([], [])
+    touched = Touched([], [], RecentKeys(NO_RANK))
     for sequence, change in enumerate(some):
         one.apply(change, rank(sequence), sequence, touched)
     for sequence, change in enumerate(changes_from_wire(msgpack.unpackb(packed(some)))):
-        other.apply(change, rank(sequence), sequence, Touched([], []))
+        other.apply(change, rank(sequence), sequence, Touched([], [], RecentKeys(NO_RANK)))
     assert one == other
     records = dict[bytes, Record]()
     for key, before, after in touched.records:

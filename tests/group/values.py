@@ -185,6 +185,7 @@ _ARGUMENTS: dict[int, st.SearchStrategy[tuple[Any, ...]]] = {
     operations.TOUCH: st.tuples(_expiries),
     operations.LIST: st.tuples(keys, st.none() | keys, st.integers(1, operations.LIST_ENTRIES_MAX), flags),
     operations.COUNT: st.tuples(keys),
+    operations.WATCH: st.tuples(keys, flags, st.none() | ranks, st.integers(0, operations.WATCH_MS_MAX)),
 }
 
 

@@ -80,6 +80,8 @@ def _caught_by(result: dict[str, Any]) -> str:
     )
     if found.startswith("the time"):
         what = "the time goes back"
+    if found.startswith("a watcher"):
+        what = "a watcher is told wrongly"
     if not by.startswith("walk"):
         return f"`{by}`: {what} | {seconds}"
     count = int(by.split()[1]) + 1

@@ -474,7 +474,7 @@ MUTANTS = (
         (
             (
                 "                self._read_late(who, operation, now_ms, [key])\n",
-                "                self._answer(who, operation, *operations.get(None))\n",
+                "                self.answer(who, operation, *operations.get(None))\n",
             ),
         ),
     ),
@@ -510,6 +510,35 @@ MUTANTS = (
                 "            was = replaced.pop()\n",
             ),
         ),
+    ),
+    Mutant(
+        "watchers_miss_a_gap",
+        "watchers.py",
+        "a watcher is not told that its leader does not know all that came and went since",
+        (("or after < recent.since:", "or after < recent.since < after:"),),
+    ),
+    Mutant(
+        "watchers_hear_too_early",
+        "leader.py",
+        "watchers go on from the newest change, which may never be committed",
+        (
+            (
+                "self._replica.touched.keys, self.committed_rank)",
+                "self._replica.touched.keys, self.rank)",
+            ),
+        ),
+    ),
+    Mutant(
+        "watchers_hear_of_no_deletion",
+        "watchers.py",
+        "of keys that went watchers are not told",
+        (("    if went is None or went[1] == ADDED:\n", "    if went is None or went[1] != UPDATED:\n"),),
+    ),
+    Mutant(
+        "watchers_after_a_cut",
+        "replica.py",
+        "who takes over a whole state goes on as if it had seen all that led to it",
+        (("        self.touched.keys.restart(rank if base == NO_RANK else base)\n", ""),),
     ),
     Mutant(
         "forced_without_mark",
