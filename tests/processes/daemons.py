@@ -111,6 +111,13 @@ class Daemons:
             assert self._reactor.seconds() < deadline, f"no ring of {count}: {health.text}"
             await client.sleep(0.1)
 
+    async def walked(self, client: ChordService, ids: set[str]) -> None:
+        """Wait until a walk round the ring meets just these nodes: lists of neighbours may come after records."""
+        deadline = self._reactor.seconds() + 60
+        while (met := {node["id"] for node in await client.ring()}) != ids:
+            assert self._reactor.seconds() < deadline, f"{met} are met, and not {ids}"
+            await client.sleep(0.1)
+
     async def client(self, *through: Daemon, encryption: str = "Plaintext") -> ChordService:
         """A leeching node in this process, once it has reached the ring."""
         peers = [daemon.address for daemon in through]
