@@ -112,7 +112,7 @@ class Daemons:
             await client.sleep(0.1)
 
     async def walked(self, client: ChordService, ids: set[str]) -> None:
-        """Wait until a walk round the ring meets just these nodes: lists of neighbours may come after records."""
+        """Wait until a walk meets just these nodes: lists of neighbours may be right later than groups."""
         deadline = self._reactor.seconds() + 60
         while (met := {node["id"] for node in await client.ring()}) != ids:
             assert self._reactor.seconds() < deadline, f"{met} are met, and not {ids}"
