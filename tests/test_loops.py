@@ -34,6 +34,8 @@ ENDS = {
     "chord/departure.py Departure.give_leads_away": "when it leads nothing, or time is over",
     "chord/walk.py RingWalk.walk": "a caller waits; once round",
     "chord/dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
+    "chord/watching.py Watch.__anext__": "a caller waits; with the watch",
+    "chord/watching.py _Subscription._follow": "somebody watches; with the last watch, or the service",
     "chord/routing.py Routing.everyone": "once round",
     "sync/anti_entropy.py AntiEntropy._until_done": "when nothing has changed since",
     "sync/bulk.py fetch_all": "when all has come, or nothing more comes",

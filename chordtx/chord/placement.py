@@ -7,7 +7,7 @@ time, and never a record.
 
 from __future__ import annotations
 
-from collections.abc import Container, Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from operator import is_
@@ -103,7 +103,7 @@ class Placement:
         self._has_disk: dict[int, bool] = {}
         self._absent: dict[int, tuple[Contact, float]] = {}
         self._left: dict[int, None] = {}
-        self._led_elsewhere: set[int] = set()
+        self._led_elsewhere: dict[int, Contact] = {}
         self._fellows: frozenset[int] = frozenset()
         self._said: tuple[Contact, ...] = ()
         self._near: frozenset[int] = frozenset()
@@ -236,11 +236,11 @@ class Placement:
             return
         owned = owned_partitions(self._ring.me, self._ring.predecessor, identity.partition_bits)
         wrong = [each for each in owned if not self._is_right(hosting, each, members)]
-        self._led_elsewhere.clear()
+        led_by, self._led_elsewhere = self._led_elsewhere, {}
         self._next_check = now + (ROUND_SECONDS if wrong else _CHECK_SECONDS)
         if wrong:
             self._say(len(wrong), row)
-            self._node.background(self._tell(hosting, wrong, members, row))
+            self._node.background(self._tell(hosting, wrong, members, row, led_by))
 
     def _say(self, count: int, row: tuple[Contact, ...]) -> None:
         """Once for each row: most of its partitions change together."""
@@ -260,7 +260,12 @@ class Placement:
         return group.replica.state is not None and group.configuration.members == members
 
     async def _tell(
-        self, hosting: Hosting, wrong: list[int], members: tuple[Member, ...], row: Sequence[Contact]
+        self,
+        hosting: Hosting,
+        wrong: list[int],
+        members: tuple[Member, ...],
+        row: Sequence[Contact],
+        led_by: Mapping[int, Contact],
     ) -> None:
         has_disk = {member.id: member.has_disk for member in members}
         told = [[contact.to_wire(), has_disk[node_id_of(contact.id)]] for contact in row]
@@ -268,7 +273,7 @@ class Placement:
         for _ in range(_LEADERS_ASKED_MAX):
             by_leader: dict[Contact, list[int]] = {}
             for partition in [each for each in asked if not hosting.place(each, members)]:
-                leader = await self._leader_of(hosting, partition, asked[partition])
+                leader = await self._leader_of(hosting, partition, asked[partition], led_by.get(partition))
                 if leader is not None:
                     asked[partition].add(leader.id)
                     by_leader.setdefault(leader, []).append(partition)
@@ -279,8 +284,12 @@ class Placement:
             if not asked:
                 break
 
-    async def _leader_of(self, hosting: Hosting, partition: int, asked: Container[int]) -> Contact | None:
-        """Whom to tell, of those who were not told yet."""
+    async def _leader_of(
+        self, hosting: Hosting, partition: int, asked: Container[int], said_so: Contact | None
+    ) -> Contact | None:
+        """Whom to tell, of those who were not told yet. :param said_so: who says that it leads."""
+        if said_so is not None and said_so.id not in asked:
+            return said_so
         group = hosting.group(partition)
         named = None if group is None else group.who_leads()
         try:
@@ -350,7 +359,7 @@ class Placement:
         leader = self._node.member(caller)
         for partition in self._partitions_from_wire(partitions):
             self._leaders.learned(partition, leader)
-            self._led_elsewhere.add(partition)  # what is here may be of an epoch that is over
+            self._led_elsewhere[partition] = leader  # what is known here may be of an epoch that is over
         self._next_check = -inf
         return []
 

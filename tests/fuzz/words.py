@@ -24,6 +24,8 @@ from chordtx.group.operations import (
     SET,
     TAKE,
     TOUCH,
+    WATCH,
+    WATCH_MS_MAX,
 )
 from chordtx.group.rank import COUNT_MAX, NO_RANK
 from chordtx.legacy.tables import places_of
@@ -261,6 +263,7 @@ class Words:
             TOUCH: [self._expires()],
             LIST: [rng.choice([b"", b"h"]), rng.choice([None, self.key()]), limit, rng.random() < 0.5],
             COUNT: [rng.choice([b"", b"h"])],
+            WATCH: [rng.choice([b"", b"h"]), rng.random() < 0.5, version, rng.choice([0, 100, WATCH_MS_MAX])],
         }[kind]
 
     def answer(self) -> list[Any]:
