@@ -381,6 +381,12 @@ def _detail(obj: object, value_bytes_max: int) -> object:
     raise ProtocolError("what comes with a status is not what it ought to be")
 
 
+def _value_or_none(obj: object, value_bytes_max: int) -> bytes | None:
+    if obj is None or (type(obj) is bytes and len(obj) <= value_bytes_max):
+        return obj
+    raise ProtocolError("a value is bytes")
+
+
 def _watched(obj: Sequence[object], value_bytes_max: int) -> tuple[Rank, bool, list[Event], bool]:
     """What WATCH tells."""
     position, is_reset, told, more = obj
@@ -393,9 +399,7 @@ def _watched(obj: Sequence[object], value_bytes_max: int) -> tuple[Rank, bool, l
         kind, key, value, rank = each
         if type(kind) is not int or not 0 <= kind <= EXPIRED or (value is None) != (kind >= DELETED):
             raise ProtocolError("there is no such event")
-        if value is not None and (type(value) is not bytes or len(value) > value_bytes_max):
-            raise ProtocolError("a value is bytes")
-        events.append((kind, fields.key(key), value, rank_from_wire(rank)))
+        events.append((kind, fields.key(key), _value_or_none(value, value_bytes_max), rank_from_wire(rank)))
     return rank_from_wire(position), fields.flag(is_reset), events, fields.flag(more)
 
 
@@ -409,7 +413,6 @@ def _page(obj: Sequence[object], value_bytes_max: int) -> tuple[list[Entry], boo
         if not isinstance(each, ARRAYS) or len(each) != 4:
             raise ProtocolError("an entry of a page is [key, value, expiry, rank]")
         key, value, expires_ms, rank = each
-        if value is not None and (type(value) is not bytes or len(value) > value_bytes_max):
-            raise ProtocolError("a value is bytes")
-        entries.append((fields.key(key), value, fields.count(expires_ms), rank_from_wire(rank)))
+        known = _value_or_none(value, value_bytes_max)
+        entries.append((fields.key(key), known, fields.count(expires_ms), rank_from_wire(rank)))
     return entries, fields.flag(more)
