@@ -451,13 +451,16 @@ class Hosting:
                 group.force()
         self._wants_end()
 
-    def force_now(self, partitions: Iterable[int]) -> None:
-        """Go on with those who have answered."""
+    def force_now(self, partitions: Iterable[int]) -> list[int]:
+        """Go on with those who have answered.
+
+        :returns: which partitions do.
+        """
         self._begin()
-        for partition in partitions:
-            if (group := self.groups.group(partition)) is not None:
-                group.force_now()
+        groups = {partition: self.groups.group(partition) for partition in partitions}
+        going_on = [number for number, group in groups.items() if group is not None and group.force_now()]
         self._wants_end()
+        return going_on
 
     # Turns
 

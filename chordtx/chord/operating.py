@@ -22,7 +22,8 @@ from chordtx.ring import Contact
 from chordtx.wire import decode_id
 
 #: How long the members that are left have to answer, before their group goes on without the others.
-_ASKED_SECONDS = 1.0
+_ASKED_SECONDS = 0.5
+_TRIES = 3
 
 
 class Node(Protocol):
@@ -135,17 +136,27 @@ class Operating:
         return Deferred.fromCoroutine(self._force()).addCallback(lambda count: [count])
 
     async def _force(self) -> int:
-        """The groups of this node that have no leader, and that it is the first to go on with."""
+        """The groups of this node that have no leader, and that it is the first to go on with.
+
+        :returns: how many of them went on.
+        """
         hosting = self._node.hosting()
         if hosting is None:
             return 0
-        stuck = hosting.stuck()
-        hosting.force(stuck)
-        await self._node.sleep(_ASKED_SECONDS)
-        hosting.force_now(stuck)
+        stuck, forced = hosting.stuck(), 0
+        for _ in range(_TRIES):  # another candidate, or a state that is to be copied, may come between
+            if not stuck:
+                break
+            hosting.force(stuck)
+            await self._node.sleep(_ASKED_SECONDS)
+            going_on = hosting.force_now(stuck)
+            for partition in going_on:
+                self._log.warn("partition {number} goes on without its lost members", number=partition)
+            forced += len(going_on)
+            stuck = [partition for partition in stuck if partition not in going_on]
         for partition in stuck:
-            self._log.warn("partition {number} goes on without its lost members", number=partition)
-        return len(stuck)
+            self._log.warn("partition {number} could not go on: try again", number=partition)
+        return forced
 
 
 def _must_be_local(caller: MeshConnection) -> None:

@@ -530,11 +530,15 @@ class Group:
         self._number_seen = max(self._number_seen, self.replica.promised.number)
         self.stand(trial=True)
 
-    def force_now(self) -> None:
-        """Begin a history of its own with those who have answered."""
+    def force_now(self) -> bool:
+        """Begin a history of its own with those who have answered.
+
+        :returns: whether it has; not yet, where the best of their states is to be copied first.
+        """
         if self.candidate is not None and self.candidate.trial and self.candidate.best.report.rank != NO_RANK:
             self._is_forcing = True
             self._evaluate()
+        return self.leader is not None
 
     def _force_with(self, candidate: Candidate, state: State, base: Rank) -> None:
         mark = 1 + self._rng.getrandbits(_MARK_BITS)

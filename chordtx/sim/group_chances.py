@@ -63,7 +63,7 @@ _CLIENTS = (b"A", b"B", b"C")
 def _of_partition(plan: Plan, partition: int, ids: tuple[NodeId, ...]) -> Iterator[Chance]:
     leads = _leads(partition)
 
-    def chance(name: str, hosts: tuple[NodeId, ...], may: Test, what: Callable[[Group], None]) -> Chance:
+    def chance(name: str, hosts: tuple[NodeId, ...], may: Test, what: Callable[[Group], object]) -> Chance:
         return Chance(name, 1, hosts, may, lambda world, id: world.on_group(id, what, partition))
 
     for id in plan.stand:

@@ -290,7 +290,7 @@ class GroupWorld:
         if self.hosts[sent.to].is_up:
             self.event(sent.to, lambda groups: groups.received(sent.by, [(sent.partition, sent.message)]))
 
-    def on_group(self, id: NodeId, what: Callable[[Group], None], partition: int = 0) -> None:
+    def on_group(self, id: NodeId, what: Callable[[Group], object], partition: int = 0) -> None:
         """Something happens to a node's part in a group, if it has one."""
 
         def act(groups: Groups) -> None:

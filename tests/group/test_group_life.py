@@ -523,6 +523,27 @@ def test_survivors_go_on_by_force_and_the_others_join(survivors: tuple[bytes, ..
     assert [list(life.group(id).replica.asides) for id in NODES] == [[0]] * 5
 
 
+def test_a_survivor_whose_question_is_too_old_says_that_it_does_not_go_on() -> None:
+    life = Life(*NODES)
+    life.live(0.3)
+    life.put(b"A")
+    others = [C, D, E]
+    for id in others:
+        life.world.crash(id)
+    life.cut_off(*others)
+    life.live(5)
+    life.world.clients.histories += 1
+    told: list[bool] = []
+    for seconds in (10, 0):
+        life.world.on_group(A, lambda group: group.force())
+        life.settle()
+        life.live(seconds)
+        life.world.on_group(A, lambda group: told.append(group.force_now()))
+        life.settle()
+        assert life.world.leading() == [A] * told[-1]
+    assert told == [False, True]
+
+
 def ended(life: Life, *ids: bytes) -> None:
     """Processes end, and the others hear so."""
     for id in ids:
