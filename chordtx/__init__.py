@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
     from chordtx.chord.entry import Entry
+    from chordtx.chord.locking import Lock
     from chordtx.chord.watching import Event, Watch
     from chordtx.config import ChordSettings, Limits, MeshSettings, SyncSettings
     from chordtx.errors import (
         ChordError,
+        Conflict,
+        LockLost,
         NoMajority,
         NoMajorityTimeout,
         NotJoined,
@@ -27,16 +30,21 @@ if TYPE_CHECKING:
     from chordtx.mesh.connection import MeshConnection
     from chordtx.mesh.service import MeshService
     from chordtx.sync.service import SyncService
+    from chordtx.values import ABSENT
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ABSENT",
     "ChordError",
     "ChordService",
     "ChordSettings",
+    "Conflict",
     "Entry",
     "Event",
     "Limits",
+    "Lock",
+    "LockLost",
     "MeshConnection",
     "MeshFactory",
     "MeshService",
@@ -57,9 +65,11 @@ __all__ = [
 
 #: Where the names are found, the modules that load quickly first.
 _MODULES = (
+    "chordtx.values",
     "chordtx.errors",
     "chordtx.config",
     "chordtx.chord.entry",
+    "chordtx.chord.locking",
     "chordtx.chord.watching",
     "chordtx.chord",
     "chordtx.mesh.accepting",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from chordtx.escaping import escaped
+from chordtx.values import ABSENT, Version
 
 #: An error's text may list many peers, each with its reason; more is nothing that anybody reads.
 _TEXT_CHARACTERS_MAX = 4000
@@ -71,6 +72,28 @@ class ValueTooLarge(ChordError):
         super().__init__(message)
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class Conflict(ChordError):
+    """The key is not as the caller expected it to be: nothing was done.
+
+    :ivar version: the one that it has; :data:`chordtx.ABSENT` when there is no such key.
+    """
+
+    def __init__(self, message: str, version: Version = ABSENT) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class LockLost(ChordError):
+    """The lease of a lock ended while it was held: somebody else may have held it since.
+
+    :ivar token: of the lock that was held.
+    """
+
+    def __init__(self, message: str, token: int = 0) -> None:
+        super().__init__(message)
+        self.token = token
 
 
 class StorageFull(ChordError):

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 from math import isfinite
 from numbers import Real
-from typing import Any
+from typing import Any, Final
 
 #: None, bool, int, float, str, bytes, or a list or dict of such. It is ``Any``, so that who has stored
 #: something can use it as what it is. What goes into the dict is taken as ``object``.
 Value = Any
 #: A key as users give it. Keys come back as bytes.
 Key = bytes | bytearray | memoryview | str
+
+
+class Absent(enum.Enum):
+    """The kind of :data:`ABSENT`."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return "chordtx.ABSENT"
+
+
+#: In the place of a version: there is no such key.
+ABSENT: Final = Absent.ABSENT
+#: What tells one state of a key from another: opaque text, or that there is no such key.
+Version = str | Absent
 #: Some 3,000 years. A time beyond that is a mistake, and would not fit into what others read.
 TTL_SECONDS_MAX = 10**11
 

@@ -96,10 +96,11 @@ MESH = {
     "request_peers",
     "send",
 }
+EXACT = {"compare_and_set", "increment", "lock", "modify", "touch"}
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
     MeshService: {*MESH, "incoming", "outgoing", "status"},
-    ChordService: {*DICT, *RING, "entry", "entries", "watch"},
+    ChordService: {*DICT, *RING, "entry", "entries", "watch", *EXACT},
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
     chordtx.blocking.MeshSocket: {*MESH, "close", "status"},

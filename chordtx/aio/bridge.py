@@ -113,6 +113,18 @@ def plain(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any,
     return _described(call, method)
 
 
+def made(
+    kind: Callable[[Node, Any], T], method: Callable[Concatenate[Any, P], Any]
+) -> Callable[Concatenate[Any, P], T]:
+    """A method that makes an object, which ``kind`` wraps for asyncio."""
+    name = method.__name__
+
+    def call(node: Node, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return kind(node, getattr(node._service, name)(*args, **kwargs))
+
+    return _described(call, method)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

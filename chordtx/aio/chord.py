@@ -8,8 +8,9 @@ from random import Random
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chordtx import chord
-from chordtx.aio.bridge import awaited, iterated
+from chordtx.aio.bridge import awaited, iterated, made
 from chordtx.aio.dictionary import DictMethods
+from chordtx.aio.lock import Lock
 from chordtx.aio.mesh import Base
 from chordtx.chord.node_folder import OpenFolder
 from chordtx.config import ChordSettings
@@ -64,6 +65,12 @@ class ChordService(DictMethods, Base):
         self._service.when_left().addCallback(self._stopped)
 
     entry = awaited(chord.ChordService.entry)
+    compare_and_set = awaited(chord.ChordService.compare_and_set)
+    delete = awaited(chord.ChordService.delete)
+    modify = awaited(chord.ChordService.modify)
+    increment = awaited(chord.ChordService.increment)
+    touch = awaited(chord.ChordService.touch)
+    lock = made(Lock, chord.ChordService.lock)
     entries = iterated(chord.ChordService.entries)
     watch = iterated(chord.ChordService.watch)
     when_joined = awaited(chord.ChordService.when_joined)

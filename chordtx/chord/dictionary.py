@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from math import ceil
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from chordtx.chord.answers import blob_in, found_in, number_in, page_in, ttl_ms, value_in
 from chordtx.chord.entry import Entry
-from chordtx.dictionary import DictMixin, in_parallel
+from chordtx.chord.exact import ExactOperations
+from chordtx.dictionary import in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
@@ -33,10 +34,9 @@ _PAGE_KEYS = 1000
 _PARTITIONS_AT_ONCE = 64
 #: What partitions that are asked ahead may bring together, as far as it can be expected.
 _AHEAD_BYTES_MAX = 8 << 20
-_ANOTHER_KIND = "an answer of another kind was expected"
 
 
-class RingDict(DictMixin):
+class RingDict(ExactOperations):
     """The dict methods of :class:`~chordtx.ChordService`.
 
     Every operation on a key is linearizable, whatever fails. Every Deferred fails with
@@ -101,11 +101,6 @@ class RingDict(DictMixin):
         seconds = None if ttl is None else check_ttl(ttl)
         return self._set_item(*self._item(key, value), seconds)
 
-    def delete(self, key: Key) -> Deferred[None]:
-        """Delete ``key``; fails with KeyError when it has no value."""
-        known = self._as_key(key)
-        return self._ask(operations.DELETE, known, None).addCallback(_must_have_been, known)
-
     def pop(self, key: Key, *default: object) -> Deferred[Value]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
 
@@ -117,7 +112,7 @@ class RingDict(DictMixin):
         return self._ask(operations.TAKE, known).addCallback(self._taken, known, default)
 
     def _set_item(self, key: bytes, blob: bytes | None, ttl: float | None) -> Deferred[None]:
-        return self._ask(operations.SET, key, blob, _ttl_ms(ttl)).addCallback(_nothing)
+        return self._ask(operations.SET, key, blob, ttl_ms(ttl)).addCallback(_nothing)
 
     def _ask(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]:
         """Ask the leader of the key's group."""
@@ -127,24 +122,24 @@ class RingDict(DictMixin):
         return self._client.do(partition_of(key, identity.partition_bits), kind, key, arguments)
 
     def _value_or(self, answer: Answer, default: object) -> Value:
-        return default if answer.status == ABSENT else self._unpacked(_value(answer))
+        return default if answer.status == ABSENT else self._unpacked(value_in(answer))
 
     def _value_of(self, answer: Answer, key: bytes) -> Value:
         if answer.status == ABSENT:
             raise KeyError(key)
-        return self._unpacked(_value(answer))
+        return self._unpacked(value_in(answer))
 
     def _entry_of(self, answer: Answer, key: bytes) -> Entry:
         if answer.status == ABSENT:
             raise KeyError(key)
-        return self._as_entry(key, *_found(answer))
+        return self._as_entry(key, *found_in(answer))
 
     def _as_entry(self, key: bytes, value: bytes, expires_ms: int, rank: Rank) -> Entry:
         return Entry(key, self._unpacked(value), version_of(rank), expires_ms / 1000 if expires_ms else None)
 
     def _taken(self, answer: Answer, key: bytes, default: tuple[object, ...]) -> Value:
         if answer.status == DONE:
-            return self._unpacked(_blob(answer))
+            return self._unpacked(blob_in(answer))
         if default:
             return default[0]
         raise KeyError(key)
@@ -156,15 +151,15 @@ class RingDict(DictMixin):
         answer = await self._ask(operations.GET, key)
         if answer.status == ABSENT:
             return None
-        return _value(answer)
+        return value_in(answer)
 
     async def _write_packed(self, key: bytes, blob: bytes, ttl: float | None) -> None:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        await self._ask(operations.SET, key, blob, _ttl_ms(ttl))
+        await self._ask(operations.SET, key, blob, ttl_ms(ttl))
 
     async def _write_if_absent(self, key: bytes, blob: bytes, ttl: float | None) -> bool:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        answer = await self._ask(operations.COMPARE_AND_SET, key, None, blob, _ttl_ms(ttl))
+        answer = await self._ask(operations.COMPARE_AND_SET, key, None, blob, ttl_ms(ttl))
         return answer.status == DONE
 
     async def _delete_key(self, key: bytes) -> None:
@@ -185,7 +180,7 @@ class RingDict(DictMixin):
         if answer.status == TOO_LARGE:
             size_bytes = answer.detail if type(answer.detail) is int else 0
             raise ValueTooLarge("the map would be past the limits", size_bytes, self._value_bytes_max)
-        return _blob(answer)
+        return blob_in(answer)
 
     async def _do_once_known(self, kind: int, key: bytes, arguments: tuple[object, ...]) -> Answer:
         identity = await self._ring_known()
@@ -220,9 +215,7 @@ class RingDict(DictMixin):
         async def add(partition: int) -> None:
             nonlocal count
             answer = await self._client.do(partition, operations.COUNT, b"", (prefix,))
-            if type(answer.detail) is not int:
-                raise ProtocolError("a count is a number")
-            count += answer.detail
+            count += int(number_in(answer))
 
         await in_parallel(add, range(identity.partitions))
         return count
@@ -248,14 +241,14 @@ class RingDict(DictMixin):
             ask_ahead()
             while ahead:
                 partition, asked = ahead.popleft()
-                entries, has_more = _page(await asked)
+                entries, has_more = page_in(await asked)
                 expected_bytes = max(expected_bytes // 2, _size_bytes(entries) if with_values else 0)
                 ask_ahead()
                 if entries:
                     yield entries
                 while has_more:
                     last = entries[-1][0]
-                    entries, has_more = _page(await self._list(partition, prefix, last, with_values))
+                    entries, has_more = page_in(await self._list(partition, prefix, last, with_values))
                     if entries:
                         yield entries
         finally:
@@ -269,40 +262,8 @@ class RingDict(DictMixin):
         return self._client.do(partition, operations.LIST, b"", (prefix, after, _PAGE_KEYS, with_values))
 
 
-def _ttl_ms(ttl: float | None) -> int | None:
-    """What floats add below a microsecond must not count as one more millisecond."""
-    return None if ttl is None else max(1, ceil(round(ttl * 1000, 3)))
-
-
 def _nothing(_: Answer) -> None:
     """It is done."""
-
-
-def _must_have_been(answer: Answer, key: bytes) -> None:
-    if answer.status == ABSENT:
-        raise KeyError(key)
-
-
-def _found(answer: Answer) -> tuple[bytes, int, Rank]:
-    """What GET has found: value, when it expires, version."""
-    found = answer.detail
-    if not isinstance(found, tuple) or len(found) != 3 or isinstance(found, Rank):
-        raise ProtocolError(_ANOTHER_KIND)
-    return found
-
-
-def _value(answer: Answer) -> bytes:
-    return _found(answer)[0]
-
-
-def _page(answer: Answer) -> tuple[list[Listed], bool]:
-    found = answer.detail
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise ProtocolError(_ANOTHER_KIND)
-    entries, has_more = found
-    if has_more and not entries:
-        raise ProtocolError("a page that brings nothing would be asked for again for ever")
-    return entries, has_more
 
 
 def _value_in_page(value: bytes | None) -> bytes:
@@ -313,9 +274,3 @@ def _value_in_page(value: bytes | None) -> bytes:
 
 def _size_bytes(entries: list[Listed]) -> int:
     return sum(len(key) + len(value or b"") for key, value, _, _ in entries)
-
-
-def _blob(answer: Answer) -> bytes:
-    if answer.status != DONE or type(answer.detail) is not bytes:
-        raise ProtocolError("a value was expected")
-    return answer.detail

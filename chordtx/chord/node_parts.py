@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionRefusedError
@@ -15,6 +16,7 @@ from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity, Standing
 from chordtx.chord.routing import contact_of
 from chordtx.chord.service_protocol import Service
+from chordtx.chord.watching import Watch
 from chordtx.errors import ChordError, NotJoined
 from chordtx.group.messages import Answer
 from chordtx.group.operations import WATCH
@@ -22,6 +24,7 @@ from chordtx.group.rank import NodeId
 from chordtx.legacy import LEGACY_CLIENT
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.calls import Asker
+from chordtx.mesh.deferreds import within
 from chordtx.mesh.first_link import all_refused, why_not_joined
 from chordtx.mesh.life import Phase
 from chordtx.mesh.limited_log import LimitedLog
@@ -35,6 +38,9 @@ from chordtx.wire import Message, encode_id
 
 _BOOK_MAX = 4096
 _CLIENT_ID_BYTES = 16
+_HOLDER_BYTES = 8
+
+T = TypeVar("T")
 
 
 class NodeParts:
@@ -61,6 +67,10 @@ class NodeParts:
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
         return self._service.sleep(seconds)
+
+    def within(self, seconds: float, work: Deferred[T]) -> Deferred[T]:
+        """Cancel ``work`` when it takes longer, and fail with TimeoutError then."""
+        return within(seconds, self._service.reactor, work, TimeoutError)
 
     def random(self) -> float:
         """From 0 to 1."""
@@ -308,6 +318,20 @@ class NodeParts:
         return self._service._ring_known().addCallback(
             lambda identity: partition_of(key, identity.partition_bits)
         )
+
+    # Locks
+
+    def do_for_user(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]:
+        """An operation, at the leader of the key's group, once the ring is known."""
+        return self._service._ask(kind, key, *arguments)
+
+    def watch_key(self, key: bytes) -> Watch:
+        """Begin a watch of a key."""
+        return self._service.watch(key)
+
+    def holder_name(self) -> str:
+        """A name for who holds a lock: another one each time, and such that people know whose it is."""
+        return f"{self.own_address()}/{self._service._rng.randbytes(_HOLDER_BYTES).hex()}"
 
     def watch(self, partition: int, arguments: tuple[object, ...]) -> Deferred[Answer]:
         """Carry out a WATCH."""

@@ -131,7 +131,7 @@ class ChordService(RingDict, RingView):
         self._unjoining: Shared[None] | None = None
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
         self._kept = NodeFolder(self.reactor, open_folder, self._known_addresses)
-        self._node = NodeParts(self)
+        self._node: NodeParts = NodeParts(self)
         self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
         self._standings = Standings(self._node)
         self._joining = Bootstrap(

@@ -22,7 +22,9 @@ from chordtx.chord.routing import Routing
 from chordtx.chord.rpc import Rpc
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
+from chordtx.chord.watching import Watch
 from chordtx.config import ChordSettings
+from chordtx.group.messages import Answer
 from chordtx.legacy import LegacyPeers
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.bounds import LinkBounds
@@ -33,7 +35,7 @@ from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.loop import Loop, Pause, Round
 from chordtx.mesh.peer_exchange import PeerExchange
 from chordtx.ring import Contact, RingNode
-from chordtx.values import Value
+from chordtx.values import Key, Value
 from chordtx.wire import Message
 
 
@@ -113,5 +115,10 @@ class Service(Protocol):
     def _left_for_good(self) -> None: ...
 
     def _ring_known(self) -> Deferred[RingIdentity]: ...
+
+    def _ask(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]: ...
+
+    def watch(self, key: Key | None = None) -> Watch:
+        """What becomes of a key, or of all."""
 
     def _unpacked(self, blob: bytes) -> Value: ...

@@ -15,6 +15,10 @@ DELTA              packed fields                          DONE value; WRONG_TYPE
 INCREMENT          packed number                          DONE number; WRONG_TYPE; TOO_LARGE
 TAKE                                                      DONE value; ABSENT
 TOUCH              expires                                DONE; ABSENT
+LOCK               owner, milliseconds, whether to wait   DONE token; CONFLICT milliseconds left; WRONG_TYPE;
+                                                          TOO_LARGE
+RENEW              owner, milliseconds                    DONE token; ABSENT; WRONG_TYPE
+UNLOCK             owner                                  DONE; ABSENT; WRONG_TYPE
 LIST               prefix, after, limit, with values      DONE (entries, whether there are more)
 COUNT              prefix                                 DONE number
 WATCH              key or prefix, which, position or      DONE (position, whether to begin anew, events,
@@ -34,17 +38,30 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Never
+from typing import Never
 
 import msgpack
 
 from chordtx.config import Limits
 from chordtx.errors import ProtocolError
+from chordtx.group import locks
+
+# Those who deal with operations find what comes of them here.
+from chordtx.group.outcomes import ABSENT as ABSENT
+from chordtx.group.outcomes import CONFLICT as CONFLICT
+from chordtx.group.outcomes import DONE as DONE
+from chordtx.group.outcomes import TOO_LARGE as TOO_LARGE
+from chordtx.group.outcomes import WRONG_TYPE as WRONG_TYPE
+from chordtx.group.outcomes import Moment as Moment
+from chordtx.group.outcomes import Outcome as Outcome
+from chordtx.group.outcomes import Result as Result
 from chordtx.group.rank import ARRAYS, COUNT_MAX, Rank, rank_from_wire
 from chordtx.group.record import Record, is_expired
 from chordtx.wire.packing import scan, unpack_scanned
 
-GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST, COUNT, WATCH = range(11)
+GET, SET, DELETE, COMPARE_AND_SET, DELTA, INCREMENT, TAKE, TOUCH, LIST, COUNT, WATCH, LOCK, RENEW, UNLOCK = (
+    range(14)
+)
 NAMES = (
     "get",
     "set",
@@ -57,12 +74,14 @@ NAMES = (
     "list",
     "count",
     "watch",
+    "lock",
+    "renew",
+    "unlock",
 )
 KINDS = len(NAMES)
 #: What may be answered without being a change.
 READS = frozenset({GET, LIST, COUNT, WATCH})
-
-DONE, ABSENT, CONFLICT, WRONG_TYPE, TOO_LARGE = range(5)
+OF_LOCKS = frozenset({LOCK, RENEW, UNLOCK})
 
 #: Kinds of events. A key that came after it had gone counts as added, whatever a watcher knew of it.
 ADDED, UPDATED, DELETED, EXPIRED = range(4)
@@ -85,20 +104,6 @@ _MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 _HAS_PARTS = _MAPS | {*range(0x90, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), 0xDC, 0xDD}
 
 
-class Moment(NamedTuple):
-    """Where in a partition's history an operation takes place.
-
-    :ivar rank: of the change that it becomes. :ivar now_ms: the partition's time.
-    :ivar value_bytes_max: what a value may take, in msgpack.
-    """
-
-    rank: Rank
-    now_ms: int
-    value_bytes_max: int
-
-
-Result = tuple[int, object]
-Outcome = tuple[Record | None, Result]
 #: Of a page that LIST finds: key, value or None, when it expires, and version.
 Entry = tuple[bytes, bytes | None, int, Rank]
 #: What a watcher is told: kind, key, value or None, and version.
@@ -121,7 +126,7 @@ def grows(kind: int, arguments: tuple[object, ...]) -> bool:
         return arguments[0] is not None
     if kind == COMPARE_AND_SET:
         return arguments[1] is not None
-    return kind in (DELTA, INCREMENT)
+    return kind in (DELTA, INCREMENT, LOCK)
 
 
 def get(record: Record | None) -> Result:
@@ -198,6 +203,9 @@ _FUNCTIONS: dict[int, Function] = {
     INCREMENT: _increment,
     TAKE: _take,
     TOUCH: _touch,
+    LOCK: locks.acquire,
+    RENEW: locks.renew,
+    UNLOCK: locks.release,
 }
 
 
@@ -410,6 +418,18 @@ def _wait_ms(obj: object, _: int) -> int:
     raise ProtocolError(f"a watcher waits for up to {WATCH_MS_MAX} ms")
 
 
+def _owner(obj: object, _: int) -> str:
+    if type(obj) is str and obj and len(obj.encode("utf-8", "replace")) <= locks.OWNER_BYTES_MAX:
+        return obj
+    raise ProtocolError(f"who holds a lock is a text of up to {locks.OWNER_BYTES_MAX} bytes")
+
+
+def _lease_ms(obj: object, _: int) -> int:
+    if type(obj) is int and 0 < obj <= locks.LEASE_MS_MAX:
+        return obj
+    raise ProtocolError("a lease is a number of milliseconds, up to a year")
+
+
 def _limit(obj: object, _: int) -> int:
     if type(obj) is int and obj > 0:
         return min(obj, LIST_ENTRIES_MAX)
@@ -434,4 +454,7 @@ _CHECKS: dict[int, tuple[Callable[[object, int], object], ...]] = {
     LIST: (_prefix, _after, _limit, _flag),
     COUNT: (_prefix,),
     WATCH: (_prefix, _flag, _version, _wait_ms),
+    LOCK: (_owner, _lease_ms, _flag),
+    RENEW: (_owner, _lease_ms),
+    UNLOCK: (_owner,),
 }

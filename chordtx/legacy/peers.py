@@ -44,8 +44,10 @@ _OWN_WORD_SECONDS = 1.0
 _REMEMBERED_SECONDS = 5.0
 _REMEMBERED_MAX = 1000
 _DELETED = (b"del", "del")
-#: Operations that do not look at what was there before.
-_LOOK_AT_NOTHING = frozenset({operations.SET, operations.LIST, operations.COUNT, operations.WATCH})
+#: Operations that do not look at what was there before, or not at what a legacy peer may have stored.
+_LOOK_AT_NOTHING = frozenset(
+    {operations.SET, operations.LIST, operations.COUNT, operations.WATCH, *operations.OF_LOCKS}
+)
 Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 

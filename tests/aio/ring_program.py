@@ -6,7 +6,7 @@ import asyncio
 
 from loops import LOCAL, SETTINGS, Raises, peer, run, until
 
-from chordtx import NotJoined, Stopped, ValueTooLarge, WrongSubnet
+from chordtx import ABSENT, Conflict, LockLost, NotJoined, Stopped, ValueTooLarge, WrongSubnet
 from chordtx.aio import ChordService
 
 
@@ -22,6 +22,8 @@ async def main() -> None:
             for node in (first, second, leech):
                 await values(node)
                 await several(node)
+                await exact(node)
+            await locks(first, leech)
             await together(first, second, leech)
             await told(second, leech)
             await errors(leech)
@@ -44,6 +46,38 @@ async def main() -> None:
             assert await leech.get("still there") is True
             await leech.stop()
     print("done")
+
+
+async def exact(node: ChordService) -> None:
+    version = await node.compare_and_set("exact", 1, ABSENT)
+    with Raises(Conflict):
+        await node.compare_and_set("exact", 2, ABSENT)
+    assert await node.compare_and_set("exact", 2, version) != version
+    with Raises(Conflict):
+        await node.delete("exact", version)
+    assert await node.modify("exact", lambda value: value * 2) == 4
+    assert await asyncio.gather(*[node.increment("exact") for _ in range(3)]) == [5, 6, 7]
+    await node.touch("exact", ttl=60)
+    assert (await node.entry("exact")).expires is not None
+    await node.delete("exact")
+
+
+async def locks(one: ChordService, other: ChordService) -> None:
+    async with one.lock("name", ttl=5) as lock:
+        assert lock.is_held
+        waiting = asyncio.ensure_future(other.lock("name").acquire())
+        assert await other.lock("name").acquire(wait=False) is False
+        while not (await one["lock:name"])["waiting"]:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+    async with other.lock("name") as later:
+        assert later.token > lock.token
+    assert not later.is_held
+    lost = other.lock("name")
+    assert await lost.acquire()
+    await one.delete("lock:name")
+    with Raises(LockLost):
+        await lost.release()
 
 
 async def values(node: ChordService) -> None:

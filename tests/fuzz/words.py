@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 
 from chordtx.chord.ring_identity import RING_ID_BYTES, RingIdentity
+from chordtx.group.locks import LEASE_MS_MAX
 from chordtx.group.messages import Message
 from chordtx.group.operations import (
     COMPARE_AND_SET,
@@ -20,10 +21,13 @@ from chordtx.group.operations import (
     INCREMENT,
     KINDS,
     LIST,
+    LOCK,
     READS,
+    RENEW,
     SET,
     TAKE,
     TOUCH,
+    UNLOCK,
     WATCH,
     WATCH_MS_MAX,
 )
@@ -264,6 +268,9 @@ class Words:
             LIST: [rng.choice([b"", b"h"]), rng.choice([None, self.key()]), limit, rng.random() < 0.5],
             COUNT: [rng.choice([b"", b"h"])],
             WATCH: [rng.choice([b"", b"h"]), rng.random() < 0.5, version, rng.choice([0, 100, WATCH_MS_MAX])],
+            LOCK: [rng.choice(["me", "you"]), rng.choice([1, 1000, LEASE_MS_MAX]), rng.random() < 0.5],
+            RENEW: [rng.choice(["me", "you"]), rng.choice([1, 1000, LEASE_MS_MAX])],
+            UNLOCK: [rng.choice(["me", "you"])],
         }[kind]
 
     def answer(self) -> list[Any]:

@@ -25,6 +25,7 @@ from chordtx.group.operations import (
     LIST,
     LIST_BYTES_MAX,
     LIST_ENTRIES_MAX,
+    LOCK,
     NAMES,
     READS,
     SET,
@@ -115,13 +116,14 @@ def test_get_gives_value_expiry_and_version() -> None:
 
 
 def test_every_kind_has_a_name_and_a_place() -> None:
-    assert len(NAMES) == operations.KINDS == 11
+    assert len(NAMES) == operations.KINDS == 14
     assert {COUNT, GET, LIST, WATCH} == READS
     growing = [
         (SET, (b"\x01", None)),
         (COMPARE_AND_SET, (None, b"\x01", None)),
         (DELTA, (b"\x80",)),
         (INCREMENT, (b"\x01",)),
+        (LOCK, ("owner", 1000, True)),
     ]
     assert all(grows(*each) for each in growing)
     assert not any(grows(*each) for each in [(SET, (None, None)), (COMPARE_AND_SET, (AT, None, None))])

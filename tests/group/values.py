@@ -11,6 +11,7 @@ from chordtx.group import messages, operations
 from chordtx.group.configuration import MEMBERS_MAX, Configuration, Member
 from chordtx.group.copying import LEAVES_AT_ONCE
 from chordtx.group.digest import DIGEST_BYTES, LEAVES
+from chordtx.group.locks import LEASE_MS_MAX
 from chordtx.group.rank import COUNT_MAX, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
 from chordtx.group.record import Record
 from chordtx.group.state import (
@@ -172,6 +173,8 @@ entries = st.lists(
 
 _expiries = st.none() | counts | st.integers(1, COUNT_MAX).map(lambda time: (time,))
 _versions = st.none() | ranks
+_owners = st.text(min_size=1, max_size=30)
+_leases = st.integers(1, LEASE_MS_MAX)
 _ARGUMENTS: dict[int, st.SearchStrategy[tuple[Any, ...]]] = {
     operations.GET: st.just(()),
     operations.SET: st.tuples(st.none() | packed_values, _expiries),
@@ -185,6 +188,9 @@ _ARGUMENTS: dict[int, st.SearchStrategy[tuple[Any, ...]]] = {
     operations.TOUCH: st.tuples(_expiries),
     operations.LIST: st.tuples(keys, st.none() | keys, st.integers(1, operations.LIST_ENTRIES_MAX), flags),
     operations.COUNT: st.tuples(keys),
+    operations.LOCK: st.tuples(_owners, _leases, flags),
+    operations.RENEW: st.tuples(_owners, _leases),
+    operations.UNLOCK: st.tuples(_owners),
     operations.WATCH: st.tuples(keys, flags, st.none() | ranks, st.integers(0, operations.WATCH_MS_MAX)),
 }
 

@@ -1,0 +1,44 @@
+"""Locks for asyncio: see :class:`chordtx.Lock`."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from chordtx.aio.bridge import Node, awaited, result_of
+from chordtx.chord import locking
+
+
+class Lock:
+    """A lock with a name: ``async with node.lock("name", ttl=10) as lock``. See :class:`chordtx.Lock`."""
+
+    def __init__(self, node: Node, lock: locking.Lock) -> None:
+        self._node = node
+        self._service = lock
+
+    def _must_be_on_loop(self) -> None:
+        self._node._must_be_on_loop()
+
+    @property
+    def token(self) -> int:
+        """Of the present hold, or the last: it only grows."""
+        return self._service.token
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held: until its lease ends nobody else has it."""
+        return self._service.is_held
+
+    acquire = awaited(locking.Lock.acquire)
+    release = awaited(locking.Lock.release)
+    when_lost = awaited(locking.Lock.when_lost)
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._must_be_on_loop()
+        await result_of(self._service.left(error))
