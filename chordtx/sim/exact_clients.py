@@ -21,7 +21,7 @@ from chordtx.sim.history import Kind, Operation
 from chordtx.sim.hosts import SKEW_SECONDS, Host
 from chordtx.sim.plan import Fault
 from chordtx.sim.world import World
-from chordtx.values import ABSENT
+from chordtx.values import ABSENT, Version
 
 COUNTERS = 2
 LOCKS = 2
@@ -122,7 +122,9 @@ class ExactClients:
         """Go by the version that was read, or by that there was nothing."""
         run, now = self._run, self._run.world.time
         service: Any = host.service
-        key, expected, version = run.some_key(rng), None, ABSENT
+        key = run.some_key(rng)
+        expected: object = None
+        version: Version = ABSENT
         if rng.random() < 0.8:
             read = Operation(name, Kind.GET, key, None, now.now)
             run.operations.append(read)
