@@ -53,6 +53,7 @@ PUT_OFF = {
     "mesh/receive_buffer.py ReceiveBuffer._spend",
     "mesh/limited_log.py LimitedLog._drop",
     "mesh/loop.py Loop._sleep",
+    "mesh/tasks.py Tasks._cancel",
     "mesh/keepalive.py Keepalive.wants_flush",
     "mesh/service.py MeshService._close_links",
     "mesh/service.py MeshService.sleep",

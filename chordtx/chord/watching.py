@@ -178,6 +178,7 @@ class _Subscription:
         self._wait_ms = wait_ms
         self._since = since
         self._not_ready = 1
+        self._is_over = False
         self._following: list[Deferred[object]] = []
 
     def begin(self) -> None:
@@ -205,7 +206,7 @@ class _Subscription:
     async def _follow(self, partition: int) -> None:
         watched, is_prefix = self.about
         position, is_first = self._since, True
-        while True:
+        while not self._is_over:  # what is told may end this
             try:
                 answer = await self._node.watch(partition, (watched, is_prefix, position, self._wait_ms))
                 told, is_reset, events, _ = _found(answer)
@@ -234,6 +235,7 @@ class _Subscription:
 
     def stop(self) -> None:
         """Nobody watches any more."""
+        self._is_over = True
         for following in self._following:
             following.cancel()
 

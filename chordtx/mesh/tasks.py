@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from inspect import CORO_RUNNING, getcoroutinestate
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -42,9 +43,20 @@ class Tasks:
     def start(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run a coroutine that nobody waits for; its failure is logged.
 
-        :returns: fires as it ends; cancelling it cancels the work.
+        :returns: fires as it ends; cancelling it cancels the work, even from within the work itself.
         """
-        return self.run(work).addErrback(self._log_failure)
+        task = self.run(work).addErrback(self._log_failure)
+        ended: Deferred[Any] = Deferred(lambda _: self._cancel(work, task, ended))
+        task.addBoth(lambda outcome: None if ended.called else ended.callback(outcome))
+        return ended
+
+    def _cancel(self, work: Coroutine[Any, Any, Any], task: Deferred[Any], ended: Deferred[Any]) -> None:
+        if getcoroutinestate(work) == CORO_RUNNING:  # it cannot be cancelled before it waits for something
+            self._reactor.callLater(0, task.cancel)
+        else:
+            task.cancel()
+        if not ended.called:
+            ended.callback(None)
 
     def keep(self, name: str, round: Round, pause: Pause, first_after_seconds: float = 0.0) -> Loop:
         """Do something again and again until the service stops: no failure of a round ends that.

@@ -138,11 +138,11 @@ class ExactClients:
                 version = entry.version
                 run.noted(read, entry.value)
                 expected = read.value
-        if service is None or host.service is not service:
+        if host.service is None or host.service is not service:
             return
         operation = Operation(name, Kind.COMPARE_AND_SET, key, run.new_value(), now.now, expected=expected)
         run.operations.append(operation)
-        work = service.compare_and_set(key, operation.value, version)
+        work = host.service.compare_and_set(key, operation.value, version)
         outcome = await run.outcome(host, work)
         if isinstance(outcome, Conflict):
             operation.has_found_another = True
