@@ -9,7 +9,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from chordtx import Entry
+from chordtx import ABSENT, Conflict, Entry
+from chordtx.group.rank import Ballot, Epoch, Rank, version_of
 
 
 class FakeChord(Service):
@@ -29,6 +30,11 @@ class FakeChord(Service):
     def fresh(cls) -> type[FakeChord]:
         """A class of its own, with an empty ring."""
         return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "made": []})
+
+    @classmethod
+    def version(cls, key: bytes) -> str:
+        """Of a key that is there: another one for each value."""
+        return version_of(Rank(Epoch(0), Ballot(1, repr(cls.records[key]).encode()), 1))
 
     def __init__(self, reactor: Any, **arguments: Any) -> None:
         self.arguments = arguments
@@ -64,11 +70,36 @@ class FakeChord(Service):
     def entry(self, key: bytes) -> Deferred[Entry]:
         if key not in self.records:
             return fail(KeyError(key))
-        return succeed(Entry(key, self.records[key], "version", self.expiries.get(key)))
+        return succeed(Entry(key, self.records[key], self.version(key), self.expiries.get(key)))
 
-    def delete(self, key: bytes) -> Deferred[None]:
+    def compare_and_set(
+        self, key: bytes, value: Any, version: Any, ttl: float | None = None
+    ) -> Deferred[Any]:
+        present = self.version(key) if key in self.records else ABSENT
+        if present != version:
+            return fail(Conflict("another version", present))
+        return self.set(key, value, ttl)
+
+    def increment(self, key: bytes, by: float) -> Deferred[float]:
+        present = self.records.get(key, 0)
+        if not isinstance(present, int | float):
+            return fail(TypeError("the value is no number"))
+        if abs(present + by) > 1 << 64:
+            return fail(OverflowError("the number would not fit"))
+        self.records[key] = present + by
+        return succeed(present + by)
+
+    def touch(self, key: bytes, ttl: float | None = None) -> Deferred[None]:
         if key not in self.records:
             return fail(KeyError(key))
+        self.ttls.append(ttl)
+        return succeed(None)
+
+    def delete(self, key: bytes, version: str | None = None) -> Deferred[None]:
+        if key not in self.records:
+            return fail(KeyError(key))
+        if version not in (None, self.version(key)):
+            return fail(Conflict("another version", self.version(key)))
         del self.records[key]
         return succeed(None)
 

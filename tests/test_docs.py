@@ -292,7 +292,7 @@ def test_commands_and_their_options() -> None:
             if isinstance(parameter, click.Option)
             for option in parameter.opts
         }
-        assert set(re.findall(r"--[a-z]+", usage + does)) <= options, name
+        assert set(re.findall(r"--[a-z]+(?:-[a-z]+)*", usage + does)) <= options, name
 
 
 def test_options_of_chordtx() -> None:
