@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from chordtx import ABSENT, Conflict, Entry
+from chordtx import ABSENT, Conflict, Entry, Event, Stopped
 from chordtx.group.rank import Ballot, Epoch, Rank, version_of
 
 
@@ -21,6 +21,7 @@ class FakeChord(Service):
 
     records: dict[bytes, Any]
     expiries: dict[bytes, float]
+    events: list[Event]
     made: list[FakeChord]
     listen_failure: Exception | None = None
     join_failure: Exception | None = None
@@ -29,7 +30,7 @@ class FakeChord(Service):
     @classmethod
     def fresh(cls) -> type[FakeChord]:
         """A class of its own, with an empty ring."""
-        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "made": []})
+        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "events": [], "made": []})
 
     @classmethod
     def version(cls, key: bytes) -> str:
@@ -95,6 +96,10 @@ class FakeChord(Service):
         self.ttls.append(ttl)
         return succeed(None)
 
+    def watch(self, key: bytes | None, *, prefix: bytes, since: str | None) -> FakeWatch:
+        self.watched = (key, prefix, since)
+        return FakeWatch(self.events)
+
     def delete(self, key: bytes, version: str | None = None) -> Deferred[None]:
         if key not in self.records:
             return fail(KeyError(key))
@@ -124,6 +129,26 @@ class FakeChord(Service):
             "records": len(self.records),
         }
         return succeed([node])
+
+
+class FakeWatch(AsyncIterator[Event]):
+    """What became of keys; then it fails as it does when the node stops."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = iter(events)
+        self._is_closed = False
+
+    def when_ready(self) -> Deferred[FakeWatch]:
+        return succeed(self)
+
+    async def __anext__(self) -> Event:
+        assert not self._is_closed
+        for event in self._events:
+            return event
+        raise Stopped("the node has stopped")
+
+    async def aclose(self) -> None:
+        self._is_closed = True
 
 
 class ReadyReactor(Clock):

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from chordtx import Event
 from chordtx import chord as chord_package
 from chordtx.cli import app, running
 from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
+from chordtx.group.rank import FIRST_RANK, version_of
 from tests.cli_fake import FakeChord, ReadyReactor
 
 Command = Callable[..., Result]
@@ -118,6 +120,10 @@ def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_pat
         *(["incr", "key", by] for by in ("", "one", "nan", "-inf", "1e999", "-1e999", "-x", "0x10")),
         ["incr", "key", "1", "2"],
         ["touch", "key", "--ttl", "0"],
+        ["watch", "key", "--prefix", "k"],
+        ["watch", "--since", "kwA"],
+        ["watch", "key", "--since", "7"],
+        ["watch", "--limit", "0"],
         ["touch", "key", "--ttl", "1e12"],
         ["local", "0"],
         ["local", "3", "--port", "65534"],
@@ -207,6 +213,38 @@ def test_touch(chord: type[FakeChord], chordtx: Command) -> None:
     assert chord.made[-1].ttls == [None]
     missing = chordtx("touch", "nothing")
     assert (missing.exit_code, missing.stderr) == (1, "chordtx: no such key: nothing\n")
+
+
+def test_watch_writes_json_lines(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.events += [
+        Event("add", b"key", {"a": b"a"}, "v1"),
+        Event("update", b"\xff", "text\x1b", "v2"),
+        Event("delete", b"key", None, "v3"),
+        Event("reset"),
+    ]
+    result = chordtx("watch")
+    assert result.stdout == (
+        '{"kind": "add", "key": "key", "value": {"a": {"$bytes": "YQ=="}}, "version": "v1"}\n'
+        '{"kind": "update", "key": {"$bytes": "/w=="}, "value": "text\\u001b", "version": "v2"}\n'
+        '{"kind": "delete", "key": "key", "value": null, "version": "v3"}\n'
+        '{"kind": "reset", "key": null, "value": null, "version": null}\n'
+    )
+    assert result.exit_code == 3
+    assert result.stderr == "watching; Ctrl-C ends it\nchordtx: the node has stopped\n"
+    assert chordtx("watch", "--limit", "2").stdout == "".join(result.stdout.splitlines(True)[:2])
+
+
+def test_what_is_watched(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.events.append(Event("delete", b"key", None, "v3"))
+    version = version_of(FIRST_RANK)
+    for arguments, watched in (
+        (["key"], (b"key", b"", None)),
+        (["key", "--since", version], (b"key", b"", version)),
+        (["--prefix", "k"], (None, b"k", None)),
+        ([], (None, b"", None)),
+    ):
+        assert chordtx("watch", "--limit", "1", *arguments).exit_code == 0
+        assert chord.made[-1].watched == watched
 
 
 def test_keys(chord: type[FakeChord], chordtx: Command) -> None:

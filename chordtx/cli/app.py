@@ -7,7 +7,7 @@ import sys
 import click
 
 from chordtx import __version__
-from chordtx.cli import bulk, items, local, numbers, operate, views
+from chordtx.cli import bulk, items, local, numbers, operate, views, watching
 from chordtx.cli.client import Client
 from chordtx.cli.hints import HintingGroup
 from chordtx.cli.parameters import ADDRESS, ENCRYPTION, PEER_DEFAULT, SecondsType
@@ -85,6 +85,6 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-for module in (items, numbers, bulk, views, operate, local):
+for module in (items, numbers, watching, bulk, views, operate, local):
     for each in module.COMMANDS:
         command.add_command(each)
