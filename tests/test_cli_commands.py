@@ -120,6 +120,10 @@ def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_pat
         *(["incr", "key", by] for by in ("", "one", "nan", "-inf", "1e999", "-1e999", "-x", "0x10")),
         ["incr", "key", "1", "2"],
         ["touch", "key", "--ttl", "0"],
+        ["lock", "name"],
+        ["lock", "name", "--"],
+        ["lock", "name", "ls", "-l"],
+        ["lock", "name", "--ttl", "1e9", "--", "true"],
         ["watch", "key", "--prefix", "k"],
         ["watch", "--since", "kwA"],
         ["watch", "key", "--since", "7"],
@@ -213,6 +217,13 @@ def test_touch(chord: type[FakeChord], chordtx: Command) -> None:
     assert chord.made[-1].ttls == [None]
     missing = chordtx("touch", "nothing")
     assert (missing.exit_code, missing.stderr) == (1, "chordtx: no such key: nothing\n")
+
+
+def test_a_command_that_is_not_there_asks_for_no_lock(chord: type[FakeChord], chordtx: Command) -> None:
+    result = chordtx("lock", "name", "--", "/nowhere/to/be\nfound")
+    assert (result.exit_code, result.stdout) == (127, "")
+    assert result.stderr == "chordtx: no such command: /nowhere/to/be\\x0afound\n"
+    assert chord.made == []
 
 
 def test_watch_writes_json_lines(chord: type[FakeChord], chordtx: Command) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import signal
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,15 +31,21 @@ def at(ring: Ring) -> list[str]:
 
 @contextmanager
 def begun(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs on; it is killed at the end, if it is still there."""
+    """A command that runs on; it and what it has started is killed at the end, if it is still there."""
     process = subprocess.Popen(
-        [*CHORDTX, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [*CHORDTX, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        start_new_session=True,  # or it would see whether the tests run on a terminal
     )
     with process:
         try:
             yield process
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def line(stream: Any) -> bytes:
@@ -100,3 +112,104 @@ def test_watch_since_a_version_on_a_terminal(at: list[str]) -> None:
     assert chordtx(*at, "set", "evil", "a\x1b[2J\nb").returncode == 0
     written = on_a_terminal(*at, "watch", "evil", "--since", version, "--limit", "1")
     assert written == b'update evil "a\\u001b[2J\\nb"\n'
+
+
+def test_lock_passes_words_streams_and_status_on(at: list[str]) -> None:
+    script = 'cat; echo "$0 $1"; echo $CHORDTX_LOCK_TOKEN >&2; exit 7'
+    tokens = []
+    for _ in range(2):
+        ran = chordtx(*at, "lock", "words", "--", "sh", "-c", script, "--json", "\udcff", input=b"in\n")
+        assert (ran.returncode, ran.stdout) == (7, b"in\n--json \xff\n")
+        tokens.append(int(ran.stderr))
+    assert 0 < tokens[0] < tokens[1]
+    assert chordtx(*at, "lock", "words", "--", "true").returncode == 0
+    assert chordtx(*at, "lock", "words", "--", "sh", "-c", "kill -9 $$").returncode == 128 + 9
+
+
+def test_a_lock_has_one_holder_at_a_time(at: list[str]) -> None:
+    script = "echo $CHORDTX_LOCK_TOKEN; cat"
+    with begun(*at, "lock", "single", "--", "sh", "-c", script) as first:
+        token = int(line(first.stdout))
+        refused = chordtx(*at, "lock", "single", "--no-wait", "--", "echo", "never")
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert refused.stderr == b"chordtx: another holds the lock single\n"
+        with begun(*at, "lock", "single", "--", "sh", "-c", script) as second:
+            out, _ = first.communicate(b"to its end", timeout=TIMEOUT_SECONDS)
+            assert (out, first.returncode) == (b"to its end", 0)
+            assert int(line(second.stdout)) > token
+            second.communicate(timeout=TIMEOUT_SECONDS)
+            assert second.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_signals_go_to_the_command_that_holds_the_lock(at: list[str], name: str) -> None:
+    script = f"trap 'echo {name}; exit 3' {name}; echo ready; while :; do sleep 0.1; done"
+    with begun(*at, "lock", "signals", "--", "sh", "-c", script) as holding:
+        assert line(holding.stdout) == b"ready\n"
+        holding.send_signal(getattr(signal, f"SIG{name}"))
+        out, said = holding.communicate(timeout=TIMEOUT_SECONDS)
+        assert (holding.returncode, out, said) == (3, f"{name}\n".encode(), b"")
+    assert chordtx(*at, "lock", "signals", "--no-wait", "--", "true").returncode == 0
+
+
+TELLS_OF_SIGNALS = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+print("ready", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+def test_ctrl_c_reaches_the_command_once(at: list[str]) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*CHORDTX, *at, "lock", "typed", "--", sys.executable, "-c", TELLS_OF_SIGNALS],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    with process:
+        os.close(theirs)
+        assert line(process.stdout) == b"ready\n"
+        os.write(ours, b"\x03")
+        assert line(process.stdout) == b"interrupted\n"
+        process.terminate()  # it is passed on after whatever else would be
+        out, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    os.close(ours)
+    assert (process.returncode, out) == (3, b"")
+
+
+def test_a_command_whose_lock_is_lost_is_ended(at: list[str]) -> None:
+    script = "trap 'echo ended; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    with begun(*at, "lock", "lost", "--ttl", "1", "--", "sh", "-c", script) as stopped:
+        assert line(stopped.stdout) == b"ready\n"
+        stopped.send_signal(signal.SIGSTOP)
+        # When the next one has had its turn, the lease of the first is over.
+        assert chordtx(*at, "lock", "lost", "--", "true").returncode == 0
+        stopped.send_signal(signal.SIGCONT)
+        out, said = stopped.communicate(timeout=TIMEOUT_SECONDS)
+        assert (stopped.returncode, out) == (75, b"ended\n")
+        assert said == (
+            b"chordtx: the lock lost is lost: the command is asked to end\n"
+            b"chordtx: the lock lost was lost before the command had ended\n"
+        )
+
+
+def test_a_command_that_cannot_be_run_leaves_the_lock_free(at: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF and nothing")
+    program.chmod(0o755)
+    ran = chordtx(*at, "lock", "broken", "--", str(program))
+    assert (ran.returncode, ran.stdout) == (126, b"")
+    assert ran.stderr.startswith(b"chordtx: cannot run ")
+    assert chordtx(*at, "lock", "broken", "--no-wait", "--", "true").returncode == 0
+
+
+def test_what_is_no_lock_is_not_locked(at: list[str]) -> None:
+    assert chordtx(*at, "set", "lock:taken", "text").returncode == 0
+    ran = chordtx(*at, "lock", "taken", "--", "echo", "never")
+    assert (ran.returncode, ran.stdout, ran.stderr.count(b"\n")) == (1, b"", 1)
