@@ -9,7 +9,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from chordtx import Entry
+from chordtx import ABSENT, Conflict, Entry, Event, Stopped
+from chordtx.group.rank import Ballot, Epoch, Rank, version_of
 
 
 class FakeChord(Service):
@@ -20,6 +21,7 @@ class FakeChord(Service):
 
     records: dict[bytes, Any]
     expiries: dict[bytes, float]
+    events: list[Event]
     made: list[FakeChord]
     listen_failure: Exception | None = None
     join_failure: Exception | None = None
@@ -28,7 +30,12 @@ class FakeChord(Service):
     @classmethod
     def fresh(cls) -> type[FakeChord]:
         """A class of its own, with an empty ring."""
-        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "made": []})
+        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "events": [], "made": []})
+
+    @classmethod
+    def version(cls, key: bytes) -> str:
+        """Of a key that is there: another one for each value."""
+        return version_of(Rank(Epoch(0), Ballot(1, repr(cls.records[key]).encode()), 1))
 
     def __init__(self, reactor: Any, **arguments: Any) -> None:
         self.arguments = arguments
@@ -64,11 +71,40 @@ class FakeChord(Service):
     def entry(self, key: bytes) -> Deferred[Entry]:
         if key not in self.records:
             return fail(KeyError(key))
-        return succeed(Entry(key, self.records[key], "version", self.expiries.get(key)))
+        return succeed(Entry(key, self.records[key], self.version(key), self.expiries.get(key)))
 
-    def delete(self, key: bytes) -> Deferred[None]:
+    def compare_and_set(
+        self, key: bytes, value: Any, version: Any, ttl: float | None = None
+    ) -> Deferred[Any]:
+        present = self.version(key) if key in self.records else ABSENT
+        if present != version:
+            return fail(Conflict("another version", present))
+        return self.set(key, value, ttl)
+
+    def increment(self, key: bytes, by: float) -> Deferred[float]:
+        present = self.records.get(key, 0)
+        if not isinstance(present, int | float):
+            return fail(TypeError("the value is no number"))
+        if abs(present + by) > 1 << 64:
+            return fail(OverflowError("the number would not fit"))
+        self.records[key] = present + by
+        return succeed(present + by)
+
+    def touch(self, key: bytes, ttl: float | None = None) -> Deferred[None]:
         if key not in self.records:
             return fail(KeyError(key))
+        self.ttls.append(ttl)
+        return succeed(None)
+
+    def watch(self, key: bytes | None, *, prefix: bytes, since: str | None) -> FakeWatch:
+        self.watched = (key, prefix, since)
+        return FakeWatch(self.events)
+
+    def delete(self, key: bytes, version: str | None = None) -> Deferred[None]:
+        if key not in self.records:
+            return fail(KeyError(key))
+        if version not in (None, self.version(key)):
+            return fail(Conflict("another version", self.version(key)))
         del self.records[key]
         return succeed(None)
 
@@ -93,6 +129,26 @@ class FakeChord(Service):
             "records": len(self.records),
         }
         return succeed([node])
+
+
+class FakeWatch(AsyncIterator[Event]):
+    """What became of keys; then it fails as it does when the node stops."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = iter(events)
+        self._is_closed = False
+
+    def when_ready(self) -> Deferred[FakeWatch]:
+        return succeed(self)
+
+    async def __anext__(self) -> Event:
+        assert not self._is_closed
+        for event in self._events:
+            return event
+        raise Stopped("the node has stopped")
+
+    async def aclose(self) -> None:
+        self._is_closed = True
 
 
 class ReadyReactor(Clock):

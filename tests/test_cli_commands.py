@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from chordtx import Event
 from chordtx import chord as chord_package
 from chordtx.cli import app, running
 from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
+from chordtx.group.rank import FIRST_RANK, version_of
 from tests.cli_fake import FakeChord, ReadyReactor
 
 Command = Callable[..., Result]
@@ -111,6 +113,22 @@ def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_pat
         ["set", "key", "-", "--file", "-"],
         ["keys", "--limit", "0"],
         ["keys", "-0", "--json"],
+        ["get", "key", "--json", "--version"],
+        ["set", "key", "value", "--if-absent", "--if-version", "kwA"],
+        ["set", "key", "value", "--if-version", "7"],
+        ["delete", "key", "--if-version", "7"],
+        *(["incr", "key", by] for by in ("", "one", "nan", "-inf", "1e999", "-1e999", "-x", "0x10")),
+        ["incr", "key", "1", "2"],
+        ["touch", "key", "--ttl", "0"],
+        ["lock", "name"],
+        ["lock", "name", "--"],
+        ["lock", "name", "ls", "-l"],
+        ["lock", "name", "--ttl", "1e9", "--", "true"],
+        ["watch", "key", "--prefix", "k"],
+        ["watch", "--since", "kwA"],
+        ["watch", "key", "--since", "7"],
+        ["watch", "--limit", "0"],
+        ["touch", "key", "--ttl", "1e12"],
         ["local", "0"],
         ["local", "3", "--port", "65534"],
         ["nonsense"],
@@ -128,6 +146,116 @@ def test_delete(chord: type[FakeChord], chordtx: Command) -> None:
     chord.records[b"key"] = 1
     assert chordtx("delete", "key").exit_code == 0
     assert chord.records == {}
+
+
+def test_the_version_is_written_alone(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records[b"key"] = "value"
+    assert chordtx("get", "key", "--version").stdout == chord.version(b"key") + "\n"
+    missing = chordtx("get", "nothing", "--version")
+    assert (missing.exit_code, missing.stdout, missing.stderr) == (1, "", "chordtx: no such key: nothing\n")
+
+
+def test_set_if_absent(chord: type[FakeChord], chordtx: Command) -> None:
+    assert chordtx("set", "key", "first", "--if-absent", "--ttl", "5").exit_code == 0
+    assert (chord.records, chord.made[-1].ttls) == ({b"key": "first"}, [5])
+    second = chordtx("set", "key", "second", "--if-absent")
+    assert (second.exit_code, second.stdout) == (1, "")
+    expected = f"chordtx: not as expected: key is there, with version {chord.version(b'key')}\n"
+    assert second.stderr == expected
+    assert chord.records == {b"key": "first"}
+
+
+def test_set_and_delete_if_version(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records[b"key"] = 1
+    first = chord.version(b"key")
+    assert chordtx("set", "key", "2", "--json", "--if-version", first).exit_code == 0
+    assert chord.records == {b"key": 2}
+    for late in (["set", "key", "3", "--if-version", first], ["delete", "key", "--if-version", first]):
+        result = chordtx(*late)
+        assert result.exit_code == 1
+        assert result.stderr.endswith(f"key is there, with version {chord.version(b'key')}\n")
+        assert chord.records == {b"key": 2}
+    assert chordtx("delete", "key", "--if-version", chord.version(b"key")).exit_code == 0
+    assert chord.records == {}
+    for late in (["set", "key", "3", "--if-version", first], ["delete", "key", "--if-version", first]):
+        result = chordtx(*late)
+        assert (result.exit_code, result.stderr) == (1, "chordtx: no such key: key\n")
+        assert chord.records == {}
+
+
+def test_incr(chord: type[FakeChord], chordtx: Command) -> None:
+    for arguments, number in (
+        (["key"], "1"),
+        (["key", "10"], "11"),
+        (["key", "-5"], "6"),
+        (["key", "-.5"], "5.5"),
+        (["--", "key", "-5"], "0.5"),
+        (["--", "-5"], "1"),
+        (["--", "-5", "2"], "3"),
+    ):
+        result = chordtx("incr", *arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, number + "\n", ""), arguments
+    assert chord.records == {b"key": 0.5, b"-5": 3}
+
+
+def test_incr_of_no_number(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"text": "5", b"great": 1 << 64}
+    result = chordtx("incr", "text")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "chordtx: not as expected: text has no number\n"
+    result = chordtx("incr", "great")
+    assert (result.exit_code, result.stderr) == (2, "chordtx: the number would not fit\n")
+    assert chordtx("incr", "-5").exit_code == 2  # a key after --, as everywhere
+    assert chord.records == {b"text": "5", b"great": 1 << 64}
+
+
+def test_touch(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records[b"key"] = 1
+    assert chordtx("touch", "key", "--ttl", "2.5").exit_code == 0
+    assert chord.made[-1].ttls == [2.5]
+    assert chordtx("touch", "key").exit_code == 0
+    assert chord.made[-1].ttls == [None]
+    missing = chordtx("touch", "nothing")
+    assert (missing.exit_code, missing.stderr) == (1, "chordtx: no such key: nothing\n")
+
+
+def test_a_command_that_is_not_there_asks_for_no_lock(chord: type[FakeChord], chordtx: Command) -> None:
+    result = chordtx("lock", "name", "--", "/nowhere/to/be\nfound")
+    assert (result.exit_code, result.stdout) == (127, "")
+    assert result.stderr == "chordtx: no such command: /nowhere/to/be\\x0afound\n"
+    assert chord.made == []
+
+
+def test_watch_writes_json_lines(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.events += [
+        Event("add", b"key", {"a": b"a"}, "v1"),
+        Event("update", b"\xff", "text\x1b", "v2"),
+        Event("delete", b"key", None, "v3"),
+        Event("reset"),
+    ]
+    result = chordtx("watch")
+    assert result.stdout == (
+        '{"kind": "add", "key": "key", "value": {"a": {"$bytes": "YQ=="}}, "version": "v1"}\n'
+        '{"kind": "update", "key": {"$bytes": "/w=="}, "value": "text\\u001b", "version": "v2"}\n'
+        '{"kind": "delete", "key": "key", "value": null, "version": "v3"}\n'
+        '{"kind": "reset", "key": null, "value": null, "version": null}\n'
+    )
+    assert result.exit_code == 3
+    assert result.stderr == "watching; Ctrl-C ends it\nchordtx: the node has stopped\n"
+    assert chordtx("watch", "--limit", "2").stdout == "".join(result.stdout.splitlines(True)[:2])
+
+
+def test_what_is_watched(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.events.append(Event("delete", b"key", None, "v3"))
+    version = version_of(FIRST_RANK)
+    for arguments, watched in (
+        (["key"], (b"key", b"", None)),
+        (["key", "--since", version], (b"key", b"", version)),
+        (["--prefix", "k"], (None, b"k", None)),
+        ([], (None, b"", None)),
+    ):
+        assert chordtx("watch", "--limit", "1", *arguments).exit_code == 0
+        assert chord.made[-1].watched == watched
 
 
 def test_keys(chord: type[FakeChord], chordtx: Command) -> None:

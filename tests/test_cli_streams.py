@@ -66,6 +66,8 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
         (["set", "key"], 2),
         (["set", "key", "-5"], 2),
         (["set", "key", "value", "--ttl", "0"], 2),
+        (["set", "key", "value", "--if-version", "7"], 2),
+        (["incr", "key", "one"], 2),
         (["local", "0"], 2),
     ],
 )
@@ -87,7 +89,7 @@ def test_encryptions_are_those_of_a_node() -> None:
     assert tuple(parameters.ENCRYPTION.choices) == ENCRYPTIONS
 
 
-@pytest.mark.parametrize("command", ["get key", "keys", "status", "ring", "dump"])
+@pytest.mark.parametrize("command", ["get key", "incr key", "keys", "watch", "status", "ring", "dump"])
 def test_closed_standard_output_is_said_in_one_line(command: str) -> None:
     ended = shell(f"@CHORDTX@ {command} >&-")
     assert (ended.returncode, ended.stderr) == (74, "chordtx: standard output is closed\n")

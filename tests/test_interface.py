@@ -104,8 +104,10 @@ NAMES: dict[Any, set[str]] = {
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
     chordtx.blocking.MeshSocket: {*MESH, "close", "status"},
-    chordtx.blocking.ChordSocket: {*DICT, *MESH, *RING}
-    - {"flush", "when_joined", "contains", "count", "delete", "__aiter__", "protocol"},
+    chordtx.blocking.ChordSocket: {*DICT, *MESH, *RING, "entry", "watch", *EXACT}
+    - {"flush", "when_joined", "contains", "count", "__aiter__", "protocol"},
+    chordtx.blocking.Lock: {"acquire", "is_held", "release", "token", "__enter__", "__exit__"},
+    chordtx.blocking.Watch: {"close", "__enter__", "__exit__", "__iter__", "__next__"},
     chordtx.blocking.SyncSocket: {*DICT, *MESH, "status"} - {"contains", "count", "delete", "__aiter__"},
 }
 DICTS = [ChordService, SyncService]

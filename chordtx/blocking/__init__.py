@@ -13,7 +13,9 @@ except ModuleNotFoundError as error:
     ) from error
 
 from chordtx.blocking.chord import ChordSocket
+from chordtx.blocking.lock import Lock
 from chordtx.blocking.mesh import MeshSocket, Message, Protocol
 from chordtx.blocking.sync import SyncSocket
+from chordtx.blocking.watch import Watch
 
-__all__ = ["ChordSocket", "MeshSocket", "Message", "Protocol", "SyncSocket"]
+__all__ = ["ChordSocket", "Lock", "MeshSocket", "Message", "Protocol", "SyncSocket", "Watch"]

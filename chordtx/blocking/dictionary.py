@@ -73,17 +73,20 @@ class DictSocket(MeshSocket, MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]  # as of all mappings that change
 
-    def keys(self) -> Iterator[bytes]:  # type: ignore[override]  # as the old library had it
-        """Every key, page by page from the nodes that own them."""
-        return bridge.iterate(lambda: self._service.keys())
+    def keys(self, prefix: Key = b"") -> Iterator[bytes]:  # type: ignore[override]  # as the old library had it
+        """Every key that begins with ``prefix``, page by page from the nodes that own them."""
+        start = key_bytes(prefix)
+        return bridge.iterate(lambda: self._service.keys(start))
 
-    def values(self) -> Iterator[Any]:  # type: ignore[override]
-        """Every value."""
-        return bridge.iterate(lambda: self._service.values())
+    def values(self, prefix: Key = b"") -> Iterator[Any]:  # type: ignore[override]
+        """Every value whose key begins with ``prefix``."""
+        start = key_bytes(prefix)
+        return bridge.iterate(lambda: self._service.values(start))
 
-    def items(self) -> Iterator[tuple[bytes, Any]]:  # type: ignore[override]
-        """Every key with its value."""
-        return bridge.iterate(lambda: self._service.items())
+    def items(self, prefix: Key = b"") -> Iterator[tuple[bytes, Any]]:  # type: ignore[override]
+        """Every key that begins with ``prefix``, with its value."""
+        start = key_bytes(prefix)
+        return bridge.iterate(lambda: self._service.items(start))
 
     def setdefault(self, key: Key, default: Any = None, ttl: float | None = None) -> Any:
         """The value of ``key``; ``default``, which is stored then, when there is none.

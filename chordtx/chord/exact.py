@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.answers import found_in, number_in, ttl_ms
+from chordtx.chord.answers import number_in, ttl_ms
+from chordtx.chord.entry import Entry
 from chordtx.chord.locking import Lock, Node, lock_key
 from chordtx.dictionary import DictMixin
 from chordtx.errors import Conflict
@@ -22,8 +23,8 @@ from chordtx.group.rank import Rank, rank_of, version_of
 from chordtx.values import ABSENT, Key, Value, Version, check_ttl
 
 #: After a try that somebody else came before, the next one waits for up to so long times the tries so far.
-_PAUSE_SECONDS = 0.002
-_PAUSES_MAX = 50
+PAUSE_SECONDS = 0.002
+PAUSES_MAX = 50
 
 
 class ExactOperations(DictMixin):
@@ -33,6 +34,8 @@ class ExactOperations(DictMixin):
         _node: Node
 
         def _ask(self, kind: int, key: bytes, *arguments: object) -> Deferred[Answer]: ...
+
+        def _entry_of(self, answer: Answer, key: bytes) -> Entry: ...
 
     def compare_and_set(
         self, key: Key, value: object, version: Version, ttl: float | None = None
@@ -85,20 +88,37 @@ class ExactOperations(DictMixin):
     ) -> Value:
         tries = 0
         while True:
-            present = await self._ask(operations.GET, key)
-            value, version, expires = default, None, None
-            if present.status != NOTHING_THERE:
-                packed, expires_ms, version = found_in(present)
-                value, expires = self._unpacked(packed), (expires_ms,) if expires_ms else None
-            _, blob = self._item(key, function(value))
-            if blob is None and version is None:
-                return None  # there is nothing to delete
-            lasts = expires if lasts_ms is None else lasts_ms
-            answer = await self._ask(operations.COMPARE_AND_SET, key, version, blob, lasts)
-            if answer.status == DONE:
-                return None if blob is None else self._unpacked(blob)
-            tries = min(tries + 1, _PAUSES_MAX)
-            await self._node.sleep(self._node.random() * tries * _PAUSE_SECONDS)
+            seen = await self._entry_or_none(key)
+            new = function(default if seen is None else seen.value)
+            stored = await self._replace(key, seen, new, lasts_ms)
+            if stored is not None:
+                return stored[0]
+            tries = min(tries + 1, PAUSES_MAX)
+            await self._node.sleep(self._node.random() * tries * PAUSE_SECONDS)
+
+    async def _entry_or_none(self, key: bytes) -> Entry | None:
+        present = await self._ask(operations.GET, self._as_key(key))
+        return None if present.status == NOTHING_THERE else self._entry_of(present, key)
+
+    async def _replace(
+        self, key: bytes, seen: Entry | None, value: object, lasts_ms: int | None
+    ) -> tuple[Value] | None:
+        """Store ``value`` if nobody has changed the key since it was seen.
+
+        :param lasts_ms: for how long it stays; when None, as long as what was seen would have.
+        :returns: the value as it is stored then; None when somebody came between.
+        """
+        _, blob = self._item(key, value)
+        if blob is None and seen is None:
+            return (None,)  # there is nothing to delete
+        lasts: int | tuple[int] | None = lasts_ms
+        if lasts is None and seen is not None and seen.expires is not None:
+            lasts = (round(1000 * seen.expires),)
+        version = None if seen is None else rank_of(seen.version)
+        answer = await self._ask(operations.COMPARE_AND_SET, key, version, blob, lasts)
+        if answer.status != DONE:
+            return None
+        return (None if blob is None else self._unpacked(blob),)
 
     def increment(self, key: Key, by: float = 1) -> Deferred[int | float]:
         """Add to the number under ``key``, 0 when there is none. Fires with the new number.

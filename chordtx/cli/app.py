@@ -7,7 +7,7 @@ import sys
 import click
 
 from chordtx import __version__
-from chordtx.cli import bulk, items, local, operate, views
+from chordtx.cli import bulk, items, local, locking, numbers, operate, views, watching
 from chordtx.cli.client import Client
 from chordtx.cli.hints import HintingGroup
 from chordtx.cli.parameters import ADDRESS, ENCRYPTION, PEER_DEFAULT, SecondsType
@@ -16,8 +16,9 @@ TIMEOUT_SECONDS_MAX = 1_000_000.0
 
 EPILOG = """
 \b
-Exit status: 0 done; 1 no such key; 2 usage; 3 no ring reached;
-4 no majority in time; 5 not healthy; 74 the output cannot be written.
+Exit status: 0 done; 1 no such key, or not as expected; 2 usage;
+3 no ring reached; 4 no majority in time; 5 not healthy;
+74 the output cannot be written; 75 a lock was lost.
 Errors go to standard error.
 
 \b
@@ -84,6 +85,6 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-for module in (items, bulk, views, operate, local):
+for module in (items, numbers, watching, locking, bulk, views, operate, local):
     for each in module.COMMANDS:
         command.add_command(each)

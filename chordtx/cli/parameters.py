@@ -1,4 +1,4 @@
-"""Types of options: addresses, encryption, seconds."""
+"""Types of options and arguments: addresses, encryption, seconds, versions, numbers."""
 
 from __future__ import annotations
 
@@ -62,4 +62,41 @@ class SecondsType(_OfNumber):
         return seconds
 
 
+class VersionType(_OfText):
+    """What tells one state of a key from another, as ``get --version`` writes it."""
+
+    name = "VERSION"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check ``value``; a wrong one is a usage error."""
+        from chordtx.group.rank import rank_of
+
+        try:
+            rank_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class NumberType(_OfNumber):
+    """A whole number, or a float that is finite."""
+
+    name = "NUMBER"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; anything else is a usage error."""
+        try:
+            return int(value)
+        except ValueError:
+            pass
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
 ADDRESS = AddressType()
+VERSION = VersionType()

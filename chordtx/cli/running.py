@@ -28,6 +28,9 @@ EXIT_NO_MAJORITY = 4
 EXIT_NOT_HEALTHY = 5
 EXIT_BUG = 70
 EXIT_OUTPUT = 74  # as in sysexits.h
+EXIT_LOCK_LOST = 75  # as well
+EXIT_CANNOT_RUN = 126  # as shells say it
+EXIT_NO_COMMAND = 127
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -47,6 +50,14 @@ class Failed(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Click's: say why."""
         click.echo(f"chordtx: {text_of(self)}", err=True)
+
+
+class Ended(Exception):
+    """The command ends with ``status``, and there is nothing to be told."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class PortTaken(Failed):
@@ -106,6 +117,8 @@ def report(failure: Failure) -> int:
     assert error is not None
     if isinstance(error, CancelledError):
         return EXIT_INTERRUPTED
+    if isinstance(error, Ended):
+        return error.status
     if isinstance(error, BrokenPipeError):  # the reader has what it wanted
         return EXIT_BROKEN_PIPE
     status = status_of(error)

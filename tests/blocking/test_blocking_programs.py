@@ -39,6 +39,12 @@ async def test_a_chord_socket_is_a_dict(nodes: Nodes, run_program: Run, free_por
 
 
 @pytest_twisted.ensureDeferred
+async def test_threads_change_one_key_exactly(nodes: Nodes, run_program: Run, free_port: Any) -> None:
+    first, *_ = await nodes.ring(3)
+    assert await run_program("exact_program.py", first.out_addr[1], free_port()) == "done\n"
+
+
+@pytest_twisted.ensureDeferred
 async def test_mesh_sockets_talk(run_program: Run, free_port: Any) -> None:
     assert await run_program("mesh_program.py", free_port(), free_port(), free_port()) == "done\n"
 
