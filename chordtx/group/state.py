@@ -285,11 +285,15 @@ def _change_from_wire(obj: object) -> Change:
     if not client:
         result = _own_from_wire(kind, result)
     elif 0 <= kind < KINDS:
-        is_value = effect == STORE and isinstance(result, ARRAYS) and tuple(result) == WRITTEN
-        result = WRITTEN if is_value else result_from_wire(result)
+        result = WRITTEN if effect == STORE and _is_written(result) else result_from_wire(result)
     else:
         raise ProtocolError("a client's change is one of the operations")
     return named(Change, (kind, key, effect, value, expires, client, number, answered, result))
+
+
+def _is_written(obj: object) -> bool:
+    """Whether it is WRITTEN. (The number 1, which a counter may have become, is equal to True.)"""
+    return isinstance(obj, ARRAYS) and len(obj) == 2 and tuple(obj) == WRITTEN and obj[1] is True
 
 
 def _own_from_wire(kind: int, about: object) -> tuple[object, ...]:

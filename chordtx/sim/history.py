@@ -24,13 +24,19 @@ class Kind(enum.Enum):
     GET = enum.auto()
     SET = enum.auto()
     DELETE = enum.auto()
+    COMPARE_AND_SET = enum.auto()
+    POP = enum.auto()
+    INCREMENT = enum.auto()
 
 
 @define(eq=False)
 class Operation:
     """One call.
 
-    :ivar value: written by SET; answered to GET (None: nothing is there); for DELETE, whether it deleted.
+    :ivar value: written by SET and COMPARE_AND_SET; answered to GET and POP (None: nothing is there), and to
+        INCREMENT; for DELETE, whether it deleted.
+    :ivar expected: by COMPARE_AND_SET: the value whose version it went by, None for nothing. Each value is
+        written once, so it stands for its version. :ivar has_found_another: it was told that it did not.
     :ivar ended_at: when it was answered; infinity when never, or with an error: then a write may have come
         to stand, or may yet.
     """
@@ -41,19 +47,29 @@ class Operation:
     value: Value
     began_at: float
     ended_at: float = inf
+    expected: Value = None
+    has_found_another: bool = False
 
     @property
     def is_answered(self) -> bool:
         """Whether the client knows how it ended."""
         return self.ended_at < inf
 
+    @property
+    def may_have_deleted(self) -> bool:
+        """Whether the key may have gone by it."""
+        is_known = self.is_answered and self.value in (None, False)
+        return self.kind in (Kind.DELETE, Kind.POP) and not is_known
+
 
 @frozen
 class _Step:
     """What an operation does at one instant.
 
-    :ivar finds: the state that it is possible in; :data:`_ANYTHING` is all, :data:`_SOMETHING` all but None.
-    :ivar leaves: what the state is afterwards; :data:`_ANYTHING` where it stays as it is.
+    :ivar finds: the state that it is possible in; :data:`_ANYTHING` is all.
+    :ivar leaves: what the state is afterwards; :data:`_ANYTHING` where it stays as it is, :data:`_ONE_MORE`
+        where it is a number that grows.
+    :ivar is_in_others: whether ``finds`` is the only state that it is not possible in.
     """
 
     number: int
@@ -61,14 +77,16 @@ class _Step:
     leaves: Value
     began_at: float
     ended_at: float
+    is_in_others: bool = False
 
 
 class TooHard(Exception):
     """There are too many possibilities to look at."""
 
 
+_SEE_WHAT_IS_NOT = frozenset({Kind.DELETE, Kind.COMPARE_AND_SET, Kind.POP})
 _STATES_MAX = 200_000
-_ANYTHING, _SOMETHING = object(), object()
+_ANYTHING, _ONE_MORE = object(), object()
 
 
 def by_key(operations: Iterable[Operation]) -> dict[bytes, list[Operation]]:
@@ -115,10 +133,15 @@ def _with_done(
         if number in done:
             found.add((value, done - {number}))
             continue
+        counts = False
         for each in pending.values():
             if each.number in done or not _is_possible(each, value):
                 continue
-            after = (value if each.leaves is _ANYTHING else each.leaves, done | {each.number})
+            if each.leaves is _ONE_MORE:
+                if counts:
+                    continue  # of those that are alike the first is as good as any
+                counts = True
+            after = (_after(each, value), done | {each.number})
             if after not in met:
                 met.add(after)
                 todo.append(after)
@@ -130,26 +153,44 @@ def _with_done(
 def _is_possible(step: _Step, value: Value) -> bool:
     if step.finds is _ANYTHING:
         return True
-    return value is not None if step.finds is _SOMETHING else value == step.finds
+    return (value == step.finds) != step.is_in_others
+
+
+def _after(step: _Step, value: Value) -> Value:
+    if step.leaves is _ONE_MORE:
+        assert value is None or isinstance(value, int)
+        return (value or 0) + 1
+    return value if step.leaves is _ANYTHING else step.leaves
 
 
 def _steps(operations: Sequence[Operation]) -> tuple[list[_Step], list[Operation]]:
     seen = [op.value for op in operations if op.kind is Kind.GET and op.is_answered]
-    deletes = any(op.kind is Kind.DELETE for op in operations)
+    # Of a write that may have failed, and that nobody saw, nothing follows: unless somebody saw what was not.
+    all_count = any(op.kind in _SEE_WHAT_IS_NOT for op in operations)
     steps: list[_Step] = []
     owners: list[Operation] = []
 
-    def add(op: Operation, finds: Value, leaves: Value) -> None:
-        steps.append(_Step(len(steps), finds, leaves, op.began_at, op.ended_at))
+    def add(op: Operation, finds: Value, leaves: Value, is_in_others: bool = False) -> None:
+        steps.append(_Step(len(steps), finds, leaves, op.began_at, op.ended_at, is_in_others))
         owners.append(op)
 
     for op in operations:
         if op.kind is Kind.GET and op.is_answered:
             add(op, op.value, _ANYTHING)
-        elif op.kind is Kind.SET and (op.is_answered or deletes or op.value in seen):
-            add(op, _ANYTHING, op.value)  # of one that may have failed, and that nobody saw, nothing follows
-        elif op.kind is Kind.DELETE and not op.is_answered:
+        elif op.kind is Kind.SET and (op.is_answered or all_count or op.value in seen):
+            add(op, _ANYTHING, op.value)
+        elif op.kind is Kind.COMPARE_AND_SET:
+            others = op.has_found_another
+            add(op, op.expected, _ANYTHING if others else op.value, is_in_others=others)
+        elif op.kind is Kind.INCREMENT and op.is_answered:
+            assert isinstance(op.value, int)
+            add(op, op.value - 1 or None, op.value)
+        elif op.kind is Kind.INCREMENT:
+            add(op, _ANYTHING, _ONE_MORE)
+        elif op.kind is Kind.POP and op.is_answered:
+            add(op, op.value, None)
+        elif op.kind in (Kind.DELETE, Kind.POP) and not op.is_answered:
             add(op, _ANYTHING, None)
         elif op.kind is Kind.DELETE:
-            add(op, _SOMETHING if op.value else None, None)
+            add(op, None, None, is_in_others=bool(op.value))
     return steps, owners

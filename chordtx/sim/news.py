@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from chordtx.sim.history import Kind, Operation
+from chordtx.sim.history import Operation
 
 #: A key, and whether it went.
 Change = tuple[bytes, bool]
@@ -85,7 +85,7 @@ class News:
         judged: set[bytes] = set()
         for operation in operations:
             judged.add(operation.key)
-            deleted[operation.key] += operation.kind is Kind.DELETE and operation.value is not False
+            deleted[operation.key] += operation.may_have_deleted
         wrong = []
         for listener in self.listeners:
             for (key, is_gone), count in Counter(listener.heard).items():

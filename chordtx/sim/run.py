@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,11 +15,22 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from chordtx.errors import ChordError, NoMajority, NotJoined, Stopped, StorageFull, ValueTooLarge
+from chordtx.errors import (
+    ChordError,
+    Conflict,
+    LockLost,
+    NoMajority,
+    NotJoined,
+    Stopped,
+    StorageFull,
+    ValueTooLarge,
+)
+from chordtx.sim.exact_clients import ExactClients
 from chordtx.sim.faults import NODES_MAX, Faults
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
 from chordtx.sim.hosts import SKEW_SECONDS, Host
 from chordtx.sim.plan import Fault
+from chordtx.sim.watching import Watching
 from chordtx.sim.world import Options, World
 
 _JOIN_SECONDS = 60.0
@@ -49,7 +60,17 @@ class ProcessEnded(ChordError):
 
 
 #: How a call may end among honest nodes.
-_DOCUMENTED = (KeyError, NoMajority, NotJoined, Stopped, StorageFull, ValueTooLarge, ProcessEnded)
+_DOCUMENTED = (
+    KeyError,
+    Conflict,
+    LockLost,
+    NoMajority,
+    NotJoined,
+    Stopped,
+    StorageFull,
+    ValueTooLarge,
+    ProcessEnded,
+)
 
 
 @define
@@ -96,8 +117,10 @@ class Run:
         self._keys = [b"key %d" % number for number in range(options.keys)]
         self._fields: dict[bytes, list[str]] = {}
         self._values = 0
-        self._under_way: dict[Deferred[Any], str] = {}
+        self._under_way: dict[object, str] = {}
         self._is_over = False
+        self._exact = ExactClients(self, seed)
+        self._watching = Watching(self, seed)
         self.world.complained = self.violated
 
     def run(self) -> Report:
@@ -181,8 +204,12 @@ class Run:
             self.violated(f"no small ring formed: {world.differences()[:3]}")
         for number in range(self._options.clients):
             rng = Random(self._rng.getrandbits(64))
-            client = Deferred.fromCoroutine(self._client(f"client {number}", rng))
-            client.addErrback(self._client_failed)
+            self._begin(self._client(f"client {number}", rng))
+        for work in (*self._exact.works(), *self._watching.works()):
+            self._begin(work())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._client_failed)
 
     def _work(self) -> None:
         world = self.world
@@ -205,14 +232,7 @@ class Run:
         self.violated(f"a client failed: {failure.getTraceback()}")
 
     async def _client(self, name: str, rng: Random) -> None:
-        while not self._is_over:
-            await self.world.when_on()
-            await self.world.wait(rng.expovariate(1 / self._think_seconds()))
-            callers = self.world.callers()
-            if self._is_over or not callers:
-                await self.world.wait(_NOBODY_SECONDS)
-                continue
-            host = rng.choice(callers)
+        while (host := await self.some_caller(rng)) is not None:
             draw = rng.random()
             if draw < 0.1:
                 await self._write_field(name, host, rng)
@@ -222,10 +242,26 @@ class Run:
                 await self._read_at_once(name, host)
             else:
                 kind = rng.choices([Kind.GET, Kind.SET, Kind.DELETE], [4, 5, 1])[0]
-                key = self._some_key(rng)
+                key = self.some_key(rng)
                 await self._operate(name, host, kind, key)
                 if kind is not Kind.GET:
                     await self._look_at_once(name, key, rng)
+
+    async def some_caller(self, rng: Random) -> Host | None:
+        """After a while: a host whose node may be asked. None when the run is over."""
+        while not self._is_over:
+            await self.world.when_on()
+            await self.world.wait(rng.expovariate(1 / self._think_seconds()))
+            callers = self.world.callers()
+            if callers and not self._is_over:
+                return rng.choice(callers)
+            await self.world.wait(_NOBODY_SECONDS)
+        return None
+
+    def new_value(self) -> int:
+        """One that nobody has written."""
+        self._values += 1
+        return self._values
 
     def _think_seconds(self) -> float:
         """Clients are busy while something goes wrong or has just done so: that is when faults show."""
@@ -239,8 +275,8 @@ class Run:
             if host.service is not None:
                 await self._operate(client, host, Kind.GET, key)
 
-    def _some_key(self, rng: Random) -> bytes:
-        """Half the time one of few, so that several are at the same key at once."""
+    def some_key(self, rng: Random) -> bytes:
+        """Of those that all write: half the time one of few, so that several are at the same key at once."""
         return rng.choice(self._keys[:_HOT_KEYS] if rng.random() < 0.5 else self._keys)
 
     async def _operate(self, client: str, host: Host, kind: Kind, key: bytes) -> None:
@@ -259,8 +295,8 @@ class Run:
         else:
             work = service.delete(key)
         self.operations.append(operation)
-        outcome = await self._outcome(host, service, work)
-        self._ended(operation, outcome)
+        outcome = await self.outcome(host, work)
+        self.noted(operation, outcome)
         told = f"{outcome[0]} and more" if isinstance(outcome, list) else outcome
         self.world.log(f"{client} {host.name} {kind.name} {key.decode()} {value or ''} -> {told}")
 
@@ -281,7 +317,7 @@ class Run:
         service = host.service
         assert service is not None
         began_at = self.world.time.now
-        found = await self._outcome(host, service, service.copy())
+        found = await self.outcome(host, service.copy())
         self.world.log(f"{client} {host.name} COPY -> {type(found).__name__}")
         self.report.outcomes[f"copy {type(found).__name__}"] += 1
         if not isinstance(found, Exception):
@@ -296,21 +332,29 @@ class Run:
             return number
         return [number, bytes(self._rng.randint(*_LARGE_BYTES))]
 
-    def _ended(self, operation: Operation, outcome: Any) -> None:
+    def noted(self, operation: Operation, outcome: Any) -> None:
+        """An operation has ended."""
         kind = operation.kind
-        if isinstance(outcome, KeyError):
-            operation.value, operation.ended_at = False, self.world.time.now
-        elif not isinstance(outcome, Exception):
+        if isinstance(outcome, KeyError | Conflict) or not isinstance(outcome, Exception):
             operation.ended_at = self.world.time.now
-            if kind is not Kind.SET:
-                operation.value = _number_in(outcome) if kind is Kind.GET else True
+        if isinstance(outcome, KeyError):
+            operation.value = False if kind is Kind.DELETE else None
+        elif not isinstance(outcome, Exception) and kind not in (Kind.SET, Kind.COMPARE_AND_SET):
+            operation.value = True if kind is Kind.DELETE else _number_in(outcome)
         name = type(outcome).__name__ if isinstance(outcome, Exception) else "answered"
         self.report.outcomes[f"{kind.name.lower()} {name}"] += 1
 
-    async def _outcome(self, host: Host, service: Any, work: Deferred[Any]) -> Any:
+    async def outcome(self, host: Host, work: Deferred[Any]) -> Any:
         """What came of a call: its result, an error, or the process's end, whichever is first."""
+        call = object()
+        self._under_way[call] = f"a call at {host.name}, begun at {self.world.time.now:.1f} s"
+        outcome = await self.end_of(host, work)
+        del self._under_way[call]
+        return outcome
+
+    async def end_of(self, host: Host, work: Deferred[Any]) -> Any:
+        """The same of what may take any time."""
         done: Deferred[Any] = Deferred()
-        self._under_way[done] = f"a call at {host.name}, begun at {self.world.time.now:.1f} s"
 
         def ended(result: Any) -> None:
             if not done.called:
@@ -319,7 +363,6 @@ class Run:
         work.addCallbacks(ended, lambda failure: ended(failure.value))
         host.when_ended.append(lambda: ended(ProcessEnded("the process has ended")))
         outcome = await done
-        del self._under_way[done]
         if isinstance(outcome, Exception) and not isinstance(outcome, _DOCUMENTED):
             self.violated(f"a call failed with {outcome!r}")
         return outcome
@@ -330,7 +373,7 @@ class Run:
         assert service is not None
         self._values += 1
         key, name = b"map %d" % rng.randrange(3), f"field {self._values}"
-        outcome = await self._outcome(host, service, service.apply_delta(key, {name: 1}))
+        outcome = await self.outcome(host, service.apply_delta(key, {name: 1}))
         self.world.log(f"{client} {host.name} DELTA {key.decode()} {name} -> {type(outcome).__name__}")
         self.report.outcomes[f"delta {type(outcome).__name__}"] += 1
         if not isinstance(outcome, Exception):
@@ -343,7 +386,7 @@ class Run:
         self._values += 1
         key, ttl = b"brief %d" % self._values, rng.uniform(*_TTL_SECONDS)
         written = [self.world.time.now]
-        outcome = await self._outcome(host, service, service.set(key, self._values, ttl=ttl))
+        outcome = await self.outcome(host, service.set(key, self._values, ttl=ttl))
         written.append(self.world.time.now)
         self.world.log(f"{client} {host.name} BRIEF {key.decode()} {ttl:.1f} s -> {type(outcome).__name__}")
         self.report.outcomes[f"brief {type(outcome).__name__}"] += 1
@@ -354,7 +397,7 @@ class Run:
         host = rng.choice(readers)
         reader: Any = host.service
         read = [self.world.time.now]
-        found = await self._outcome(host, reader, reader.get(key))
+        found = await self.outcome(host, reader.get(key))
         read.append(self.world.time.now)
         if isinstance(found, Exception) or self.world.faults[Fault.CLOCK]:
             return
@@ -390,6 +433,8 @@ class Run:
             return
         self._judge_calls()
         self._read_all()
+        self._exact.judge()
+        self._watching.judge()
         self._judge_news()
         for key, operations in by_key(self.operations).items():
             try:

@@ -271,6 +271,14 @@ def test_all_come_back(record: Record, header: Header, client: Client, some: tup
     assert all(type(each) is Change for each in back)
 
 
+def test_a_counter_that_has_become_one_is_no_value_that_was_written() -> None:
+    """The number 1 is equal to True."""
+    for result in ((DONE, 1), (DONE, True)):
+        change = Change(*CHANGE)._replace(result=result)
+        (back,) = changes_from_wire(msgpack.unpackb(packed((change,))))
+        assert repr(back) == repr(change)
+
+
 CHANGE = list(stored(b"k", ONE, 1))
 
 

@@ -29,7 +29,43 @@ def delete(did: bool | None, began_at: float, ended_at: float = inf) -> Operatio
     return Operation("writer", Kind.DELETE, b"key", did, began_at, ended_at)
 
 
+def swap(expected: object, value: object, began_at: float, ended_at: float = inf) -> Operation:
+    return Operation("writer", Kind.COMPARE_AND_SET, b"key", value, began_at, ended_at, expected)
+
+
+def missed_swap(expected: object, value: object, began_at: float, ended_at: float) -> Operation:
+    return evolve(swap(expected, value, began_at, ended_at), has_found_another=True)
+
+
+def pop(value: object, began_at: float, ended_at: float = inf) -> Operation:
+    return Operation("writer", Kind.POP, b"key", value, began_at, ended_at)
+
+
+def count(value: object, began_at: float, ended_at: float = inf) -> Operation:
+    return Operation("writer", Kind.INCREMENT, b"key", value, began_at, ended_at)
+
+
 EXPLAINED = {
+    "one value goes by another": [swap(None, 1, 0, 1), swap(1, 2, 2, 3), get(2, 4, 5)],
+    "one of two goes by a value": [put(1, 0, 1), swap(1, 2, 2, 5), missed_swap(1, 3, 2, 5), get(2, 6, 7)],
+    "one without an answer was first": [put(1, 0, 1), swap(1, 2, 2), missed_swap(1, 3, 3, 4), get(2, 6, 7)],
+    "one without an answer came too late": [put(1, 0, 1), swap(1, 2, 2), swap(1, 3, 3, 4), get(3, 6, 7)],
+    "a write that nobody saw was seen by who missed": [put(1, 0), missed_swap(None, 2, 1, 2)],
+    "an item is popped": [put(1, 0, 1), pop(1, 2, 3), pop(None, 4, 5), get(None, 6, 7)],
+    "an item without an answer is popped": [put(1, 0), pop(1, 2, 3)],
+    "it is counted": [count(1, 0, 1), count(2, 2, 3), count(3, 2, 3), get(3, 4, 5)],
+    "some are counted that have no answer": [
+        *(count(None, 0) for _ in range(4)),
+        count(3, 1, 2),
+        get(5, 3, 4),
+    ],
+    "some are counted later": [
+        *(count(None, 0) for _ in range(4)),
+        count(3, 1, 2),
+        get(3, 3, 4),
+        get(5, 5, 6),
+    ],
+    "it is counted from the beginning again": [count(1, 0, 1), pop(1, 2, 3), count(1, 4, 5)],
     "nothing happened": [],
     "nothing was written": [get(None, 0, 1)],
     "a write is read": [put(1, 0, 1), get(1, 2, 3)],
@@ -66,6 +102,17 @@ EXPLAINED = {
 
 #: With the first answer that cannot be explained.
 UNEXPLAINED = {
+    "two go by one value": ([put(1, 0, 1), swap(1, 2, 2, 5), swap(1, 3, 2, 5)], 2),
+    "two go by nothing": ([swap(None, 1, 0, 5), swap(None, 2, 0, 5)], 1),
+    "nobody came between": ([put(1, 0, 1), missed_swap(1, 2, 2, 3)], 1),
+    "who missed has written": ([put(1, 0, 1), missed_swap(9, 2, 2, 3), get(2, 4, 5)], 2),
+    "an item is popped twice": ([put(1, 0, 1), pop(1, 2, 5), pop(1, 2, 5)], 2),
+    "an item that was popped is there": ([put(1, 0, 1), pop(1, 2, 3), get(1, 4, 5)], 2),
+    "one is not counted": ([count(1, 0, 1), count(1, 2, 3)], 1),
+    "one is counted twice": ([count(1, 0, 1), count(3, 2, 3)], 1),
+    "two are told the same": ([count(1, 0, 5), count(1, 0, 5)], 1),
+    "one that is not called yet is counted": ([count(2, 0, 1), count(None, 2)], 0),
+    "one without an answer is counted twice": ([count(None, 0), count(1, 1, 2), get(3, 3, 4)], 2),
     "a write is lost": ([put(1, 0, 1), get(None, 2, 3)], 1),
     "a read is stale": ([put(1, 0, 1), put(2, 2, 3), get(1, 4, 5)], 2),
     "a read is stale though another one was not": (
@@ -135,15 +182,47 @@ def is_right(order: Sequence[Operation]) -> bool:
     for place, operation in enumerate(order):
         if any(later.ended_at < operation.began_at for later in order[place + 1 :]):
             return False
-        if operation.kind is Kind.SET:
-            value = operation.value
-        elif operation.kind is Kind.DELETE:
-            if operation.is_answered and operation.value != (value is not None):
-                return False
-            value = None
-        elif operation.value != value:
+        right, value = answer_and_after(operation, value)
+        if operation.is_answered and right != (operation.has_found_another, operation.value):
             return False
     return True
+
+
+def answer_and_after(operation: Operation, value: object) -> tuple[tuple[bool, object], object]:
+    """What is right to answer, and what is there afterwards."""
+    kind, written = operation.kind, operation.value
+    number = (value if isinstance(value, int) else 0) + 1
+    misses = kind is Kind.COMPARE_AND_SET and operation.expected != value
+    return {
+        Kind.GET: ((False, value), value),
+        Kind.SET: ((False, written), written),
+        Kind.DELETE: ((False, value is not None), None),
+        Kind.POP: ((False, value), None),
+        Kind.INCREMENT: ((False, number), number),
+        Kind.COMPARE_AND_SET: ((misses, written), value if misses else written),
+    }[kind]
+
+
+def drawn_counter(rng: Random, count: int) -> list[Operation]:
+    """As :func:`drawn`, of a number that grows, and is taken away now and then."""
+    number, told = 0, []
+    for moment in range(count):
+        kind = rng.choice((Kind.GET, Kind.INCREMENT, Kind.INCREMENT, Kind.POP))
+        began_at = moment - rng.choice((0.1, 0.4, 1.3, 2.6))
+        is_answered = rng.random() < 0.7
+        before = number
+        if is_answered or rng.random() < 0.5:
+            number = {Kind.GET: number, Kind.INCREMENT: number + 1, Kind.POP: 0}[kind]
+        answer = number if kind is Kind.INCREMENT else before or None
+        ended_at = moment + rng.choice((0.2, 0.5, 1.2, 2.7)) if is_answered else inf
+        told.append(
+            Operation(f"client {moment}", kind, b"key", answer if is_answered else None, began_at, ended_at)
+        )
+    rng.shuffle(told)
+    return told
+
+
+WRITES = (Kind.SET, Kind.COMPARE_AND_SET)
 
 
 def drawn(rng: Random, count: int) -> list[Operation]:
@@ -152,19 +231,24 @@ def drawn(rng: Random, count: int) -> list[Operation]:
     value: object = None
     told = []
     for moment in range(count):
-        kind = rng.choice((Kind.GET, Kind.SET, Kind.DELETE))
+        kind = rng.choice((Kind.GET, Kind.SET, Kind.DELETE, Kind.POP, Kind.COMPARE_AND_SET))
+        expected = rng.choice((value, value, None, 0)) if kind is Kind.COMPARE_AND_SET else None
+        misses = kind is Kind.COMPARE_AND_SET and expected != value
         began_at = moment - rng.choice((0.1, 0.4, 1.3, 2.6))
         if rng.random() < 0.2:
             happens = rng.random() < 0.5
-            answer: object = moment if kind is Kind.SET else None
+            answer: object = moment if kind in WRITES else None
             ended_at = inf
         else:
             happens = True
-            answer = {Kind.GET: value, Kind.SET: moment, Kind.DELETE: value is not None}[kind]
+            answer = moment if kind in WRITES else (value is not None) if kind is Kind.DELETE else value
             ended_at = moment + rng.choice((0.2, 0.5, 1.2, 2.7))
-        if happens and kind is not Kind.GET:
-            value = moment if kind is Kind.SET else None
-        told.append(Operation(f"client {moment}", kind, b"key", answer, began_at, ended_at))
+        if happens and kind is not Kind.GET and not misses:
+            value = moment if kind in WRITES else None
+        is_told = misses and ended_at < inf
+        told.append(
+            Operation(f"client {moment}", kind, b"key", answer, began_at, ended_at, expected, is_told)
+        )
     rng.shuffle(told)
     return told
 
@@ -179,7 +263,11 @@ def mutated(rng: Random, operations: list[Operation]) -> list[Operation]:
         del changed[place]
     elif draw < 0.4 and operation.is_answered:
         changed[place] = evolve(operation, ended_at=operation.began_at + 0.01)
-    elif operation.kind is Kind.GET:
+    elif operation.kind is Kind.INCREMENT:
+        changed[place] = evolve(operation, value=rng.randrange(1, 5))
+    elif operation.kind is Kind.COMPARE_AND_SET and operation.is_answered:
+        changed[place] = evolve(operation, has_found_another=not operation.has_found_another)
+    elif operation.kind in (Kind.GET, Kind.POP):
         written = [op.value for op in operations if op.kind is Kind.SET]
         changed[place] = evolve(operation, value=rng.choice([None, -1, *written]))
     elif operation.kind is Kind.DELETE:
@@ -198,7 +286,8 @@ def test_agrees_with_trying_all_orders() -> None:
     rng = Random(5)
     verdicts = {True: 0, False: 0}
     for _ in range(2000):
-        operations = mutated(rng, drawn(rng, rng.randint(2, 6)))
+        made = rng.choice((drawn, drawn, drawn_counter))
+        operations = mutated(rng, made(rng, rng.randint(2, 6)))
         verdict = is_explained_by_any_order(operations)
         verdicts[verdict] += 1
         assert (unexplained(operations) is None) == verdict, operations
@@ -221,8 +310,8 @@ def known_before(at: float, operation: Operation) -> Operation:
     """What was not answered by then had no answer."""
     if operation.ended_at < at or not operation.is_answered:
         return operation
-    value = operation.value if operation.kind is Kind.SET else None
-    return evolve(operation, value=value, ended_at=inf)
+    value = operation.value if operation.kind in WRITES else None
+    return evolve(operation, value=value, ended_at=inf, has_found_another=False)
 
 
 def test_keys_are_judged_one_by_one() -> None:
