@@ -135,10 +135,10 @@ class Servers:
         :raises ChordError: when the ring is to be asked, and does not answer.
         """
         await self._node.when_joined()
-        if not self._is_following:
+        known = self._known if self._is_complete and self._known else await self._names.copy()
+        if not self._is_following:  # only now: to begin a watch is more work than the listing
             self._is_following = True
             self._following = self._node._background(self._follow())
-        known = self._known if self._is_complete and self._known else await self._names.copy()
         said = {_address_in(value) for value in known.values()}
         found = sorted((address for address in said if address is not None), key=str)
         self._node._rng.shuffle(found)

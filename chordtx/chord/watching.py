@@ -233,7 +233,7 @@ class _Subscription:
                 is_first = False
                 self._not_ready -= 1
                 if self.is_ready:
-                    for watch in self.watches:
+                    for watch in list(self.watches):  # who is told may end it at once
                         watch.became_ready()
 
     def _end(self, error: Exception) -> None:
