@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from chordtx.chord import ChordService
     from chordtx.chord.entry import Entry
     from chordtx.chord.locking import Lock
+    from chordtx.chord.namespace import Namespace
     from chordtx.chord.watching import Event, Watch
     from chordtx.config import ChordSettings, Limits, MeshSettings, SyncSettings
     from chordtx.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "MeshFactory",
     "MeshService",
     "MeshSettings",
+    "Namespace",
     "NoMajority",
     "NoMajorityTimeout",
     "NotJoined",
@@ -71,6 +73,7 @@ _MODULES = (
     "chordtx.chord.entry",
     "chordtx.chord.locking",
     "chordtx.chord.watching",
+    "chordtx.chord.namespace",
     "chordtx.chord",
     "chordtx.mesh.accepting",
     "chordtx.mesh.connection",

@@ -14,14 +14,14 @@ from collections.abc import (
 )
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
 
 from chordtx.assignments import Assignments
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
-from chordtx.values import Key, check_ttl, key_bytes
+from chordtx.values import Key, check_limit, check_ttl, key_bytes
 from chordtx.wire import pack_value, unpack_value
 
 T = TypeVar("T")
@@ -40,6 +40,18 @@ class HasKeys(Protocol):
 
     def __getitem__(self, key: Any, /) -> Any:
         """The value of a key."""
+
+
+class Span(NamedTuple):
+    """What a listing is about.
+
+    :ivar prefix: with what the keys begin. :ivar after: begin behind this key in the order; None for all.
+    :ivar limit: the most that are wanted; None for all.
+    """
+
+    prefix: bytes
+    after: bytes | None
+    limit: int | None
 
 
 class DictMixin:
@@ -88,12 +100,12 @@ class DictMixin:
         """Store a packed value where there is none. :returns: whether there was none."""
         raise NotImplementedError
 
-    def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
-        """All keys that begin so, some at a time."""
+    def _key_pages(self, span: Span) -> AsyncGenerator[list[bytes], None]:
+        """All keys of a span in their order, some at a time. There may be more of them than the limit."""
         raise NotImplementedError
 
-    def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
-        """All keys that begin so with their packed values, some at a time: a page has a bounded size."""
+    def _item_pages(self, span: Span) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+        """The same with their packed values: a page has a bounded size."""
         raise NotImplementedError
 
     # The dict
@@ -134,7 +146,7 @@ class DictMixin:
 
     def delete(self, key: Key) -> Deferred[None]:
         """Delete ``key``; fails with KeyError when it has no value."""
-        return self._run(self._delete(self._as_key(key)))
+        return self._delete_item(self._as_key(key))
 
     def pop(self, key: Key, *default: Any) -> Deferred[Any]:
         """The value of ``key``, which is deleted; without a value, ``default``, or KeyError when not given.
@@ -196,20 +208,33 @@ class DictMixin:
         """Delete every key that is there. Not at one moment: what is stored meanwhile may stay."""
         return self._run(self._clear())
 
-    def keys(self, prefix: Key = b"") -> AsyncIterator[bytes]:
-        """Every key, or those that begin with ``prefix``, page by page.
+    def keys(
+        self, prefix: Key = b"", *, after: Key | None = None, limit: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Every key, or those that begin with ``prefix``.
 
-        A key that is added or deleted meanwhile may be among them or not; all others are, once.
+        A key that is added or deleted meanwhile may be among them or not; all others are, once. So it is when
+        a listing is taken up again: give the last key of one part as the ``after`` of the next one. The order
+        stays the same: in a ring by partition, and by key within each; in a dict that everybody has a copy
+        of, by key.
+
+        :param after: begin behind this key in the order, whether it is still there or not.
+        :param limit: the most that are given.
+        :raises TypeError: for a limit that is no int. :raises ValueError: for one below 0.
         """
-        return self._keys(self._as_key(prefix))
+        return self._keys(self._span(prefix, after, limit))
 
-    def items(self, prefix: Key = b"") -> AsyncIterator[tuple[bytes, Any]]:
-        """Every key with its value, or those that begin with ``prefix``, page by page; see :meth:`keys`."""
-        return self._items(self._as_key(prefix))
+    def items(
+        self, prefix: Key = b"", *, after: Key | None = None, limit: int | None = None
+    ) -> AsyncIterator[tuple[bytes, Any]]:
+        """Every key with its value, or those that begin with ``prefix``; see :meth:`keys`."""
+        return self._items(self._span(prefix, after, limit))
 
-    def values(self, prefix: Key = b"") -> AsyncIterator[Any]:
-        """Every value, or those whose keys begin with ``prefix``, page by page; see :meth:`keys`."""
-        return self._values(self._as_key(prefix))
+    def values(
+        self, prefix: Key = b"", *, after: Key | None = None, limit: int | None = None
+    ) -> AsyncIterator[Any]:
+        """Every value, or those whose keys begin with ``prefix``; see :meth:`keys`."""
+        return self._values(self._span(prefix, after, limit))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.keys()
@@ -228,7 +253,7 @@ class DictMixin:
     def __delitem__(self, key: Key) -> None:
         """Start a :meth:`delete`; :meth:`flush` waits for it. See ``service[key] = value``."""
         known = self._as_key(key)
-        self._assignments.add(known, len(known), partial(self.delete, known))
+        self._assignments.add(known, len(known), partial(self._delete_item, known))
 
     def flush(self) -> Deferred[None]:
         """Wait for all that was started with ``service[key] = value`` and ``del service[key]``.
@@ -273,6 +298,15 @@ class DictMixin:
             raise ValueTooLarge(f"a key may take {self._key_bytes_max} bytes", len(key), self._key_bytes_max)
         return key
 
+    def _as_given(self, key: bytes) -> bytes:
+        """A key as users know it, of what :meth:`_as_key` has made of it."""
+        return key
+
+    def _span(self, prefix: Key = b"", after: Key | None = None, limit: int | None = None) -> Span:
+        """What a listing is about, as users say it."""
+        behind = None if after is None else self._as_key(after)
+        return Span(self._as_key(prefix), behind, check_limit(limit))
+
     def _unpacked(self, blob: bytes) -> Any:
         """The value that was packed. :raises ProtocolError: when it is none."""
         return unpack_value(blob, self._read_limits)
@@ -286,27 +320,33 @@ class DictMixin:
 
     # The work
 
-    async def _pages(self, source: AsyncGenerator[list[T], None]) -> AsyncIterator[list[T]]:
-        """Pages, of which each ends when the service does."""
+    async def _pages(
+        self, source: AsyncGenerator[list[T], None], limit: int | None = None
+    ) -> AsyncIterator[list[T]]:
+        """Pages, of which each ends when the service does; with a limit, so many entries in all at most."""
+        left = limit
         try:
-            while (page := await self._run(_next(source))) is not None:
+            while left != 0 and (page := await self._run(_next(source))) is not None:
+                if left is not None:
+                    page = page[:left]
+                    left -= len(page)
                 yield page
         finally:
             with suppress(RuntimeError):  # it is in the middle of a page, for which nobody waits any more
                 await source.aclose()
 
-    async def _keys(self, prefix: bytes) -> AsyncIterator[bytes]:
-        async for page in self._pages(self._key_pages(prefix)):
+    async def _keys(self, span: Span) -> AsyncIterator[bytes]:
+        async for page in self._pages(self._key_pages(span), span.limit):
             for key in page:
-                yield key
+                yield self._as_given(key)
 
-    async def _items(self, prefix: bytes) -> AsyncIterator[tuple[bytes, Any]]:
-        async for page in self._pages(self._item_pages(prefix)):
+    async def _items(self, span: Span) -> AsyncIterator[tuple[bytes, Any]]:
+        async for page in self._pages(self._item_pages(span), span.limit):
             for key, blob in page:
-                yield key, self._unpacked(blob)
+                yield self._as_given(key), self._unpacked(blob)
 
-    async def _values(self, prefix: bytes) -> AsyncIterator[Any]:
-        async for page in self._pages(self._item_pages(prefix)):
+    async def _values(self, span: Span) -> AsyncIterator[Any]:
+        async for page in self._pages(self._item_pages(span), span.limit):
             for _, blob in page:
                 yield self._unpacked(blob)
 
@@ -314,7 +354,7 @@ class DictMixin:
         packed = await self._read_packed(key)
         if packed is None:
             if default is _NOTHING:
-                raise KeyError(key)
+                raise KeyError(self._as_given(key))
             return default
         return self._unpacked(packed)
 
@@ -340,9 +380,12 @@ class DictMixin:
             if await self._write_if_absent(key, blob, ttl):
                 return self._unpacked(blob)
 
+    def _delete_item(self, key: bytes) -> Deferred[None]:
+        return self._run(self._delete(key))
+
     async def _delete(self, key: bytes) -> None:
         if not await self._contains(key):
-            raise KeyError(key)
+            raise KeyError(self._as_given(key))
         await self._delete_key(key)
 
     async def _pop(self, key: bytes, default: tuple[Any, ...]) -> Any:
@@ -353,11 +396,12 @@ class DictMixin:
         return value
 
     async def _popitem(self) -> tuple[bytes, Any]:
-        async for key in self.keys():
-            try:
-                return key, await self._pop(key, ())
-            except KeyError:
-                continue  # somebody else was faster
+        async for page in self._pages(self._key_pages(self._span())):
+            for key in page:
+                try:
+                    return self._as_given(key), await self._pop(key, ())
+                except KeyError:
+                    continue  # somebody else was faster
         raise KeyError("popitem(): there are no keys")
 
     async def _apply_delta(self, key: bytes, fields: dict[bytes, bytes]) -> dict[Any, Any]:
@@ -371,22 +415,22 @@ class DictMixin:
         async def get(key: bytes) -> None:
             value = await self._get(key, _ABSENT)
             if value is not _ABSENT:
-                found[key] = value
+                found[self._as_given(key)] = value
 
         await in_parallel(get, keys)
         return found
 
     async def _count(self, prefix: bytes) -> int:
         count = 0
-        async for page in self._pages(self._key_pages(prefix)):
+        async for page in self._pages(self._key_pages(Span(prefix, None, None))):
             count += len(page)
         return count
 
     async def _copy(self) -> dict[bytes, Any]:
-        return {key: value async for key, value in self._items(b"")}
+        return {key: value async for key, value in self._items(self._span())}
 
     async def _clear(self) -> None:
-        async for page in self._pages(self._key_pages(b"")):
+        async for page in self._pages(self._key_pages(self._span())):
             await in_parallel(self._delete_key, page)
 
 

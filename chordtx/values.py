@@ -45,6 +45,20 @@ def key_bytes(key: object) -> bytes:
     raise TypeError(f"a key is bytes-like or str, not {type(key).__name__}")
 
 
+def check_limit(limit: object) -> int | None:
+    """How many entries a listing may give, as users say it; None for all.
+
+    :raises TypeError: when it is no int. :raises ValueError: when it is below 0.
+    """
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"a limit is an int, not {type(limit).__name__}")
+    if limit < 0:
+        raise ValueError("a limit is at least 0")
+    return limit
+
+
 def check_ttl(ttl: object) -> float | None:
     """A time to live in seconds, as users give it; None for none.
 

@@ -100,7 +100,8 @@ EXACT = {"compare_and_set", "increment", "lock", "modify", "touch"}
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
     MeshService: {*MESH, "incoming", "outgoing", "status"},
-    ChordService: {*DICT, *RING, "entry", "entries", "watch", *EXACT},
+    ChordService: {*DICT, *RING, "entry", "entries", "namespace", "watch", *EXACT},
+    chordtx.Namespace: {*DICT, *EXACT, "entry", "entries", "flush", "namespace", "watch"},
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
     chordtx.blocking.MeshSocket: {*MESH, "close", "status"},
@@ -324,3 +325,11 @@ def test_nothing_else_is_public(kind: Any) -> None:
     public = {name for name in {*dir(node), *vars(node)} if not name.startswith("_")} - {*dir(Service)}
     told = {*NAMES[MeshService], *MORE[MeshService], *ATTRIBUTES, *NAMES[kind], *MORE[kind]}
     assert public == {name for name in told if not name.startswith("_")}
+
+
+def test_a_namespace_has_what_the_dict_of_a_node_has() -> None:
+    names = ChordService(Clock(), listen=None).namespace("names")
+    public = {name for name in {*dir(names), *vars(names)} if not name.startswith("_")}
+    told = {*NAMES[chordtx.Namespace], "clear", "setdefault", "prefix"}
+    assert public == {name for name in told if not name.startswith("_")}
+    assert {*DICT, *EXACT} <= {*dir(names)}

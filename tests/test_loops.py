@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from chordtx import ChordService, MeshService, NoMajority, SyncService
 from chordtx.config import ChordSettings, MeshSettings, SyncSettings
-from chordtx.discovery import Advertisement, key_of
+from chordtx.discovery import Advertisement, Servers
 from chordtx.sim.virtual import WallClock
 from tests.failing import failing_once
 from tests.sim.cluster import PORT, Cluster
@@ -287,8 +287,10 @@ class AdvertisementHealed(Healed):
         self.server.startService()
 
     def heal(self) -> None:
-        until_ms = self.world.result(self.nodes[1].get(key_of("web")))["10.0.0.1:80"]
-        assert until_ms > self.nodes[0]._wall_ms()
+        servers = Servers(self.nodes[1], "web")
+        addresses = self.world.result(servers.addresses())
+        servers.stop()
+        assert [str(address) for address in addresses] == ["10.0.0.1:80"]
 
 
 class SyncHealed(Healed):

@@ -10,6 +10,7 @@ from chordtx.aio.chord import ChordService
 from chordtx.aio.links import Link, Message
 from chordtx.aio.listeners import Events
 from chordtx.aio.mesh import MeshService
+from chordtx.aio.namespace import Namespace
 from chordtx.aio.sync import SyncService
 
-__all__ = ["ChordService", "Events", "Link", "MeshService", "Message", "SyncService"]
+__all__ = ["ChordService", "Events", "Link", "MeshService", "Message", "Namespace", "SyncService"]

@@ -8,16 +8,15 @@ from random import Random
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chordtx import chord
-from chordtx.aio.bridge import awaited, iterated, made
-from chordtx.aio.dictionary import DictMethods
-from chordtx.aio.lock import Lock
+from chordtx.aio.bridge import awaited
 from chordtx.aio.mesh import Base
+from chordtx.aio.namespace import RingMethods
 from chordtx.chord.node_folder import OpenFolder
 from chordtx.config import ChordSettings
 from chordtx.ring import Contact
 
 
-class ChordService(DictMethods, Base):
+class ChordService(RingMethods, Base):
     """A node of a Chord ring, with the ring's records as a dict.
 
     ``async with ChordService(...) as node:`` starts it, waits until it has joined, and stops it at the end.
@@ -64,15 +63,6 @@ class ChordService(DictMethods, Base):
         )
         self._service.when_left().addCallback(self._stopped)
 
-    entry = awaited(chord.ChordService.entry)
-    compare_and_set = awaited(chord.ChordService.compare_and_set)
-    delete = awaited(chord.ChordService.delete)
-    modify = awaited(chord.ChordService.modify)
-    increment = awaited(chord.ChordService.increment)
-    touch = awaited(chord.ChordService.touch)
-    lock = made(Lock, chord.ChordService.lock)
-    entries = iterated(chord.ChordService.entries)
-    watch = iterated(chord.ChordService.watch)
     when_joined = awaited(chord.ChordService.when_joined)
     when_left = awaited(chord.ChordService.when_left)
     join = awaited(chord.ChordService.join)

@@ -1,6 +1,6 @@
 """The dict methods of a node, for asyncio: each is one line, made of the method of Twisted's service.
 
-A method of the ring only stands in :mod:`chordtx.aio.chord`. A test compares all of them to Twisted's
+A method of the ring only stands in :mod:`chordtx.aio.namespace`. A test compares all of them to Twisted's
 services.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from chordtx.chord.answers import blob_in, found_in, number_in, page_in, ttl_ms, value_in
 from chordtx.chord.entry import Entry
 from chordtx.chord.exact import ExactOperations
-from chordtx.dictionary import in_parallel
+from chordtx.dictionary import Span, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
 from chordtx.group.messages import Answer
@@ -20,7 +20,7 @@ from chordtx.group.operations import Entry as Listed
 from chordtx.group.rank import Rank, rank_of, version_of
 from chordtx.mesh.life import Phase
 from chordtx.ring.partitions import partition_of
-from chordtx.values import Key, Value, check_ttl
+from chordtx.values import Key, Value, check_ttl, key_bytes
 from chordtx.wire import check_value
 
 if TYPE_CHECKING:
@@ -77,14 +77,13 @@ class RingDict(ExactOperations):
         :param since: a version of ``key``: what became of it since then is told too.
         :raises ValueError: when ``since`` is none, or comes without a key; or for a key and a prefix.
         """
-        start = self._as_key(prefix)
-        if key is not None and start:
+        if key is not None and key_bytes(prefix):
             raise ValueError("watch takes a key or a prefix")
         if key is None and since is not None:
             raise ValueError("since is a version of one key: give that key too")
-        watched = start if key is None else self._as_key(key)
+        watched = self._as_key(prefix if key is None else key)
         position = None if since is None else rank_of(since)
-        return self._watches.watch(watched, is_prefix=key is None, since=position)
+        return self._watch(watched, key is None, position, self._as_given)
 
     def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""
@@ -121,28 +120,39 @@ class RingDict(ExactOperations):
             return self._run(self._do_once_known(kind, key, arguments))
         return self._client.do(partition_of(key, identity.partition_bits), kind, key, arguments)
 
+    def _ask_partition(self, partition: int, kind: int, *arguments: object) -> Deferred[Answer]:
+        """Ask the leader of a partition, of a ring that is known."""
+        return self._client.do(partition, kind, b"", arguments)
+
+    def _watch(
+        self, watched: bytes, is_prefix: bool, since: Rank | None, as_given: Callable[[bytes], bytes]
+    ) -> Watch:
+        """Begin a watch. :param as_given: makes the caller's key of one that is stored."""
+        return self._watches.watch(watched, is_prefix=is_prefix, since=since, as_given=as_given)
+
     def _value_or(self, answer: Answer, default: object) -> Value:
         return default if answer.status == ABSENT else self._unpacked(value_in(answer))
 
     def _value_of(self, answer: Answer, key: bytes) -> Value:
         if answer.status == ABSENT:
-            raise KeyError(key)
+            raise KeyError(self._as_given(key))
         return self._unpacked(value_in(answer))
 
     def _entry_of(self, answer: Answer, key: bytes) -> Entry:
         if answer.status == ABSENT:
-            raise KeyError(key)
+            raise KeyError(self._as_given(key))
         return self._as_entry(key, *found_in(answer))
 
     def _as_entry(self, key: bytes, value: bytes, expires_ms: int, rank: Rank) -> Entry:
-        return Entry(key, self._unpacked(value), version_of(rank), expires_ms / 1000 if expires_ms else None)
+        expires = expires_ms / 1000 if expires_ms else None
+        return Entry(self._as_given(key), self._unpacked(value), version_of(rank), expires)
 
     def _taken(self, answer: Answer, key: bytes, default: tuple[object, ...]) -> Value:
         if answer.status == DONE:
             return self._unpacked(blob_in(answer))
         if default:
             return default[0]
-        raise KeyError(key)
+        raise KeyError(self._as_given(key))
 
     # What the rest of the dict is made of
 
@@ -188,22 +198,24 @@ class RingDict(ExactOperations):
 
     # Many keys
 
-    async def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
+    async def _key_pages(self, span: Span) -> AsyncGenerator[list[bytes], None]:
         """See :class:`~chordtx.dictionary.DictMixin`: leaders leave out the others."""
-        async for entries in self._entry_pages(prefix, with_values=False):
+        async for entries in self._entry_pages(span, with_values=False):
             yield [entry[0] for entry in entries]
 
-    async def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+    async def _item_pages(self, span: Span) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
         """See :class:`~chordtx.dictionary.DictMixin`."""
-        async for entries in self._entry_pages(prefix, with_values=True):
+        async for entries in self._entry_pages(span, with_values=True):
             yield [(key, _value_in_page(value)) for key, value, _, _ in entries]
 
-    def entries(self, prefix: Key = b"") -> AsyncIterator[Entry]:
+    def entries(
+        self, prefix: Key = b"", *, after: Key | None = None, limit: int | None = None
+    ) -> AsyncIterator[Entry]:
         """Every record with its version and expiry, or those whose keys begin so; see :meth:`keys`."""
-        return self._entries(self._as_key(prefix))
+        return self._entries(self._span(prefix, after, limit))
 
-    async def _entries(self, prefix: bytes) -> AsyncGenerator[Entry, None]:
-        async for page in self._entry_pages(prefix, with_values=True):
+    async def _entries(self, span: Span) -> AsyncGenerator[Entry, None]:
+        async for page in self._pages(self._entry_pages(span, with_values=True), span.limit):
             for key, value, expires_ms, rank in page:
                 yield self._as_entry(key, _value_in_page(value), expires_ms, rank)
 
@@ -214,20 +226,22 @@ class RingDict(ExactOperations):
 
         async def add(partition: int) -> None:
             nonlocal count
-            answer = await self._client.do(partition, operations.COUNT, b"", (prefix,))
+            answer = await self._ask_partition(partition, operations.COUNT, prefix)
             count += int(number_in(answer))
 
         await in_parallel(add, range(identity.partitions))
         return count
 
-    async def _entry_pages(self, prefix: bytes, *, with_values: bool) -> AsyncGenerator[list[Listed], None]:
-        """All entries whose keys begin so, partition by partition; some partitions are asked ahead.
+    async def _entry_pages(self, span: Span, *, with_values: bool) -> AsyncGenerator[list[Listed], None]:
+        """All entries of a span, partition by partition; some partitions are asked ahead.
 
         With values, these are as many as the last pages let expect to bring a few MiB together.
         """
         identity = await self._ring_known()
+        after = span.after
+        first = 0 if after is None else partition_of(after, identity.partition_bits)
         ahead: deque[tuple[int, Deferred[Answer]]] = deque()
-        waiting = iter(range(identity.partitions))
+        waiting = iter(range(first, identity.partitions))
         expected_bytes = LIST_BYTES_MAX if with_values else 0
 
         def ask_ahead() -> None:
@@ -235,7 +249,8 @@ class RingDict(ExactOperations):
                 partition = next(waiting, None)
                 if partition is None:
                     break
-                ahead.append((partition, self._list(partition, prefix, None, with_values)))
+                begin = after if partition == first else None
+                ahead.append((partition, self._list(partition, span, begin, with_values)))
 
         try:
             ask_ahead()
@@ -248,7 +263,7 @@ class RingDict(ExactOperations):
                     yield entries
                 while has_more:
                     last = entries[-1][0]
-                    entries, has_more = page_in(await self._list(partition, prefix, last, with_values))
+                    entries, has_more = page_in(await self._list(partition, span, last, with_values))
                     if entries:
                         yield entries
         finally:
@@ -256,10 +271,9 @@ class RingDict(ExactOperations):
                 asked.addErrback(lambda _: None)
                 asked.cancel()
 
-    def _list(
-        self, partition: int, prefix: bytes, after: bytes | None, with_values: bool
-    ) -> Deferred[Answer]:
-        return self._client.do(partition, operations.LIST, b"", (prefix, after, _PAGE_KEYS, with_values))
+    def _list(self, partition: int, span: Span, after: bytes | None, with_values: bool) -> Deferred[Answer]:
+        count = _PAGE_KEYS if span.limit is None else min(_PAGE_KEYS, max(1, span.limit))
+        return self._ask_partition(partition, operations.LIST, span.prefix, after, count, with_values)
 
 
 def _nothing(_: Answer) -> None:

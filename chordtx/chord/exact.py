@@ -20,7 +20,7 @@ from chordtx.group.messages import Answer
 from chordtx.group.operations import ABSENT as NOTHING_THERE
 from chordtx.group.operations import CONFLICT, DONE, TOO_LARGE, WRONG_TYPE
 from chordtx.group.rank import Rank, rank_of, version_of
-from chordtx.values import ABSENT, Key, Value, Version, check_ttl
+from chordtx.values import ABSENT, Key, Value, Version, check_ttl, key_bytes
 
 #: After a try that somebody else came before, the next one waits for up to so long times the tries so far.
 PAUSE_SECONDS = 0.002
@@ -64,7 +64,16 @@ class ExactOperations(DictMixin):
         """
         known = self._as_key(key)
         expected = None if version is None else rank_of(version)
-        return self._ask(operations.DELETE, known, expected).addCallback(_deleted, known)
+        return self._ask(operations.DELETE, known, expected).addCallback(self._deleted, known)
+
+    def _delete_item(self, key: bytes) -> Deferred[None]:
+        return self._ask(operations.DELETE, key, None).addCallback(self._deleted, key)
+
+    def _deleted(self, answer: Answer, key: bytes) -> None:
+        if answer.status == CONFLICT:
+            raise _conflict(answer)
+        if answer.status == NOTHING_THERE:
+            raise KeyError(self._as_given(key))
 
     def modify(
         self, key: Key, function: Callable[[Value], object], default: object = None, ttl: float | None = None
@@ -146,7 +155,11 @@ class ExactOperations(DictMixin):
         """
         seconds = check_ttl(ttl)
         known = self._as_key(key)
-        return self._ask(operations.TOUCH, known, ttl_ms(seconds)).addCallback(_touched, known)
+        return self._ask(operations.TOUCH, known, ttl_ms(seconds)).addCallback(self._touched, known)
+
+    def _touched(self, answer: Answer, key: bytes) -> None:
+        if answer.status == NOTHING_THERE:
+            raise KeyError(self._as_given(key))
 
     def lock(self, name: Key, ttl: float = 10.0) -> Lock:
         """A lock for ``async with``: one holder in the whole ring at a time. See :class:`chordtx.Lock`.
@@ -157,7 +170,7 @@ class ExactOperations(DictMixin):
         seconds = check_ttl(ttl)
         if seconds is None:
             raise TypeError("a lock needs a ttl: else it would stay with a holder that dies")
-        key = self._as_key(lock_key(self._as_key(name)))
+        key = self._as_key(lock_key(key_bytes(name)))
         return Lock(self._node, key, seconds)
 
 
@@ -181,21 +194,9 @@ def _set_or_conflict(answer: Answer, is_gone: bool) -> Version:
     return ABSENT if is_gone else version_of(answer.rank)
 
 
-def _deleted(answer: Answer, key: bytes) -> None:
-    if answer.status == CONFLICT:
-        raise _conflict(answer)
-    if answer.status == NOTHING_THERE:
-        raise KeyError(key)
-
-
 def _incremented(answer: Answer) -> int | float:
     if answer.status == WRONG_TYPE:
         raise TypeError("the value is no number")
     if answer.status == TOO_LARGE:
         raise OverflowError("the number would not fit")
     return number_in(answer)
-
-
-def _touched(answer: Answer, key: bytes) -> None:
-    if answer.status == NOTHING_THERE:
-        raise KeyError(key)

@@ -23,10 +23,10 @@ from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.departure import Departure
-from chordtx.chord.dictionary import RingDict
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
+from chordtx.chord.namespace import RingNamespaces
 from chordtx.chord.node_folder import NodeFolder, OpenFolder, opens
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.operating import Operating
@@ -62,7 +62,7 @@ _WATCH_SECONDS = 15.0  # for how long leaders keep the answer back when a watche
 _NOTE_SECONDS = 1.0  # how often it is seen whether there is something new to note
 
 
-class ChordService(RingDict, RingView):
+class ChordService(RingNamespaces, RingView):
     """A node of a Chord ring, with the ring's records as a dict.
 
     :param reactor: Twisted's, or one that behaves like it.

@@ -72,9 +72,15 @@ class Watch(AsyncIterator[Event]):
     same key has overtaken, before it was read here, is left out.
     """
 
-    def __init__(self, leave: Callable[[Watch], None], unpacked: Callable[[bytes], Value]) -> None:
+    def __init__(
+        self,
+        leave: Callable[[Watch], None],
+        unpacked: Callable[[bytes], Value],
+        as_given: Callable[[bytes], bytes],
+    ) -> None:
         self._leave = leave
         self._unpacked = unpacked
+        self._as_given = as_given
         self._events: OrderedDict[bytes, tuple[int, bytes | None, Rank]] = OrderedDict()
         self._bytes = 0
         self._is_reset = False
@@ -86,7 +92,9 @@ class Watch(AsyncIterator[Event]):
     def when_ready(self) -> Deferred[Watch]:
         """Fires with this watch once no change that begins later is missed."""
         ready: Deferred[Watch] = Deferred()
-        if self._ready is None:
+        if self._ended is not None:
+            ready.errback(self._ended)
+        elif self._ready is None:
             ready.callback(self)
         else:
             self._ready.append(ready)
@@ -147,7 +155,7 @@ class Watch(AsyncIterator[Event]):
                 key, (kind, packed, rank) = self._events.popitem(last=False)
                 self._bytes -= len(packed or b"")
                 value = None if packed is None else self._unpacked(packed)
-                return Event(NAMES_OF_EVENTS[kind], key, value, version_of(rank))
+                return Event(NAMES_OF_EVENTS[kind], self._as_given(key), value, version_of(rank))
             if self._ended is not None:
                 raise self._ended
             if self._waiting is not None:
@@ -226,7 +234,7 @@ class _Subscription:
                 is_first = False
                 self._not_ready -= 1
                 if self.is_ready:
-                    for watch in self.watches:
+                    for watch in list(self.watches):  # who is told may end it at once
                         watch.became_ready()
 
     def _end(self, error: Exception) -> None:
@@ -256,17 +264,24 @@ class Watches:
         self._all: dict[Watch, _Subscription] = {}
         self._has_stopped = False
 
-    def watch(self, watched: bytes, *, is_prefix: bool, since: Rank | None) -> Watch:
+    def watch(
+        self,
+        watched: bytes,
+        *,
+        is_prefix: bool,
+        since: Rank | None,
+        as_given: Callable[[bytes], bytes],
+    ) -> Watch:
         """Begin a watch.
 
         :param watched: a key, or a prefix of keys. :param since: a version of the key; None from now on.
+        :param as_given: makes the caller's key of one that is stored.
         """
+        watch = Watch(self._left, self._node.unpacked, as_given)
         if self._has_stopped:
-            watch = Watch(self._left, self._node.unpacked)
             watch.end(_stopped())
             return watch
         about = (watched, is_prefix)
-        watch = Watch(self._left, self._node.unpacked)
         shared = self._shared.get(about) if since is None else None
         subscription = shared or _Subscription(self._node, about, self._wait_ms, since)
         subscription.watches[watch] = None

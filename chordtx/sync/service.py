@@ -11,6 +11,7 @@ without the note, ``[clock, expiry_ms or nil, term, began]``: the version, and t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -20,7 +21,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chordtx.assignments import Assignments
 from chordtx.config import SyncSettings
-from chordtx.dictionary import DictMixin
+from chordtx.dictionary import DictMixin, Span
 from chordtx.errors import ProtocolError, StorageFull, ValueTooLarge
 from chordtx.mesh import MeshConnection, MeshService
 from chordtx.mesh.arguments import check_settings, check_subnet
@@ -211,16 +212,19 @@ class SyncService(DictMixin, MeshService):
         await self._write_packed(key, blob, ttl)
         return True
 
-    async def _key_pages(self, prefix: bytes) -> AsyncGenerator[list[bytes], None]:
-        """See :class:`~chordtx.dictionary.DictMixin`."""
-        keys = [key for key in self._replica.keys() if key.startswith(prefix)]
+    async def _key_pages(self, span: Span) -> AsyncGenerator[list[bytes], None]:
+        """See :class:`~chordtx.dictionary.DictMixin`: in the order of keys, so that a listing can go on."""
+        prefix, after, _ = span
+        keys = sorted(key for key in self._replica.keys() if key.startswith(prefix))
+        if after is not None:
+            del keys[: bisect_right(keys, after)]
         for place in range(0, len(keys), _PAGE):
             now_ms = self._wall_ms()
             yield [key for key in keys[place : place + _PAGE] if self._replica.is_alive(key, now_ms)]
 
-    async def _item_pages(self, prefix: bytes) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+    async def _item_pages(self, span: Span) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
         """See :class:`~chordtx.dictionary.DictMixin`: the values are those in memory."""
-        async for page in self._key_pages(prefix):
+        async for page in self._key_pages(span):
             now_ms = self._wall_ms()
             found = [(key, self._replica.packed_value(key, now_ms)) for key in page]
             yield [(key, blob) for key, blob in found if blob is not None]

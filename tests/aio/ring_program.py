@@ -23,6 +23,7 @@ async def main() -> None:
                 await values(node)
                 await several(node)
                 await exact(node)
+            await namespaces(first, leech)
             await locks(first, leech)
             await together(first, second, leech)
             await told(second, leech)
@@ -60,6 +61,32 @@ async def exact(node: ChordService) -> None:
     await node.touch("exact", ttl=60)
     assert (await node.entry("exact")).expires is not None
     await node.delete("exact")
+
+
+async def namespaces(one: ChordService, other: ChordService) -> None:
+    names, same = one.namespace("names"), other.namespace("names")
+    watch = names.watch(prefix="k")
+    first = asyncio.ensure_future(anext(watch))
+    while not first.done():  # it tells what comes after it has begun
+        await names.set("key", 1)
+        await names.delete("key")
+        await asyncio.sleep(0.01)
+    assert first.result().key == b"key"
+    await watch.aclose()
+    names["a"] = names["b"] = names["c"] = 1
+    await names.flush()
+    begin = [key async for key in same.keys(limit=2)]
+    assert sorted([*begin, *[key async for key in same.keys(after=begin[-1])]]) == [b"a", b"b", b"c"]
+    assert {entry.key async for entry in same.entries(limit=5)} == {b"a", b"b", b"c"}
+    with Raises(KeyError, "b'key'"):
+        await same["key"]
+    assert await same.namespace("in").increment("key") == 1
+    assert await one["names/in/key"] == 1
+    async with same.lock("name"):
+        assert await one.contains("names/lock:name")
+    await names.clear()
+    assert await other.count("names/") == 0
+    assert (names.prefix, repr(names)) == (b"names/", "<Namespace b'names/'>")
 
 
 async def locks(one: ChordService, other: ChordService) -> None:

@@ -1,7 +1,7 @@
 """What asyncio programs have is what Twisted's services have: each name, with the same parameters.
 
 A method that is new in one of Twisted's services makes these tests fail until ``chordtx.aio`` has it too: one
-line in ``chordtx/aio/dictionary.py`` or ``chordtx/aio/chord.py``.
+line in ``chordtx/aio/dictionary.py``, ``chordtx/aio/namespace.py`` or ``chordtx/aio/chord.py``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,14 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 def test_every_name_is_there(kind: str) -> None:
     twisted = getattr(chordtx, kind)
     missing = names(twisted, twisted(Clock(), listen=None)) - {*dir(getattr(aio, kind))}
-    assert missing == set(), "one line each in chordtx/aio/dictionary.py or chordtx/aio/chord.py"
+    assert missing == set(), "one line each: see above"
+
+
+def test_a_namespace_has_every_name() -> None:
+    twisted = chordtx.ChordService(Clock(), listen=None).namespace("names")
+    assert names(chordtx.Namespace, twisted) - {*dir(aio.Namespace)} == set()
+    for name in names(chordtx.Namespace, twisted) - {"prefix"}:
+        assert getattr(aio.Namespace, name) is getattr(aio.ChordService, name), name
 
 
 def test_a_name_that_is_missing_would_be_found() -> None:
@@ -113,7 +120,7 @@ def test_what_fires_is_a_coroutine(kind: str, name: str) -> None:
     assert "Deferred" not in str(inspect.signature(ours))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "Link", "Message", "Events"])
+@pytest.mark.parametrize("kind", [*KINDS, "Namespace", "Link", "Message", "Events"])
 def test_names_are_described(kind: str) -> None:
     described = getattr(aio, kind)
     assert described.__doc__

@@ -170,6 +170,27 @@ def test_it_goes_on_when_leaders_are_gone(how: str) -> None:
     assert seen == written
 
 
+def test_who_is_told_that_a_watch_is_ready_may_end_it() -> None:
+    world, (one, other, _) = ring(3)
+    ended: list[Watch] = []
+
+    async def end(watch: Watch) -> None:
+        await watch.when_ready()
+        await watch.aclose()
+        ended.append(watch)
+
+    watches = [one.watch(prefix="k") for _ in range(3)]
+    for watch in watches[:2]:
+        Deferred.fromCoroutine(end(watch))
+    world.result(watches[2].when_ready())
+    assert ended == watches[:2]
+    world.result(other.set("key", 1))
+    assert world.result(anext(watches[2])).key == b"key"
+    world.result(watches[2].aclose())
+    world.result(one.set("key", 2))
+    assert not one._client._watching
+
+
 def test_watches_of_one_node_share_what_they_ask() -> None:
     world, (one, other, _) = ring(3)
     listeners = [listening(world, one, "key") for _ in range(20)]
