@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest_twisted
@@ -27,9 +28,10 @@ class Ring:
         self._programs: list[Program] = []
         self.client: ChordService
 
-    async def start(self) -> None:
-        """Start it."""
-        self._nodes = await self._daemons.ring(NODES)
+    async def start(self, config: Path) -> None:
+        """Start it. It has few partitions, so that it is whole soon."""
+        config.write_text("[chord]\npartition_bits = 4\n")
+        self._nodes = await self._daemons.ring(NODES, "--config", str(config))
         self.client = await self._daemons.client(*self._nodes)
 
     def run(self, name: str, *arguments: object) -> Program:
@@ -57,10 +59,10 @@ class Ring:
 
 
 @pytest_twisted.async_yield_fixture
-async def ring(running_reactor: Any, free_port: Any) -> AsyncIterator[Ring]:
+async def ring(running_reactor: Any, free_port: Any, tmp_path: Path) -> AsyncIterator[Ring]:
     made = Ring(running_reactor, Daemons(running_reactor, free_port, subnet="chord"))
     try:
-        await made.start()
+        await made.start(tmp_path / "node.toml")
         yield made
     finally:
         await made.stop()
