@@ -181,3 +181,24 @@ async def test_another_one_leads_when_the_leader_dies_or_stands_still(ring: Ring
     assert [(words[3], int(words[-1])) for words in told] == list(
         zip(["ann", "bob", "dora"], terms, strict=True)
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_session_is_known_when_a_node_has_died(ring: Ring) -> None:
+    token = (await ring.run("session_store.py", "login", "ann").ended_well()).strip()
+    await ring.kill_one()
+    users = [ring.run("session_store.py", "who", word) for word in (token, token, "nonsense")]
+    assert [await user.ended_well() for user in users] == ["ann\n", "ann\n", "nobody\n"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_configuration_is_told_to_all_when_a_node_has_died(ring: Ring) -> None:
+    await ring.run("watched_config.py", "shop", "--set", "colour", "green").ended_well()
+    watchers = [ring.run("watched_config.py", "shop") for _ in range(2)]
+    for watcher in watchers:
+        await watcher.said("[('colour', 'green')]")
+    await ring.kill_one()
+    await ring.run("watched_config.py", "shop", "--set", "colour", "red").ended_well()
+    await ring.run("watched_config.py", "shop", "--set", "size", "3").ended_well()
+    for watcher in watchers:
+        await watcher.said("[('colour', 'red'), ('size', '3')]")
