@@ -12,6 +12,7 @@ from chordtx.aio.bridge import awaited, iterated, made
 from chordtx.aio.dictionary import DictMethods
 from chordtx.aio.lock import Lock
 from chordtx.aio.mesh import Base
+from chordtx.aio.watch import Watch
 from chordtx.chord.node_folder import OpenFolder
 from chordtx.config import ChordSettings
 from chordtx.ring import Contact
@@ -72,7 +73,7 @@ class ChordService(DictMethods, Base):
     touch = awaited(chord.ChordService.touch)
     lock = made(Lock, chord.ChordService.lock)
     entries = iterated(chord.ChordService.entries)
-    watch = iterated(chord.ChordService.watch)
+    watch = made(Watch, chord.ChordService.watch)
     when_joined = awaited(chord.ChordService.when_joined)
     when_left = awaited(chord.ChordService.when_left)
     join = awaited(chord.ChordService.join)
