@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import react
 
-from chordtx import ChordService, ChordSettings, NoMajority
+from chordtx import ChordService, NoMajority
 
 COUNTERS = [f"counter {number}" for number in range(16)]
 #: At once, in one process.
@@ -37,9 +37,7 @@ async def _increment(node: ChordService, log: TextIO, count: int, pause_seconds:
 
 
 async def _main(reactor: Any, name: str, count: int, seconds: float, *peers: str) -> None:
-    settings = ChordSettings(operation_timeout_seconds=4.0 if count else 30.0)
-    node = ChordService(reactor, listen=None, peers=list(peers), leech=True, settings=settings)
-    async with node:
+    async with ChordService(reactor, listen=None, peers=list(peers), leech=True) as node:
         with Path(name).open("w") as log:
             if not count:
                 for counter in COUNTERS:
