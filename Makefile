@@ -11,13 +11,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 # pip installs into one environment: never two at once.
 .NOTPARALLEL:
-.PHONY: help run test soak chaos fuzz search mutants lint format docs bench clean
+.PHONY: help run test soak chaos counters fuzz search mutants lint format docs bench clean
 
 help:
 	@echo "make run     a ring of several nodes on this machine, as a demonstration; PORT=20000 for other ports"
 	@echo "make test    the tests, those with the published legacy peers included"
 	@echo "make soak    three minutes of killed processes under load"
 	@echo "make chaos   three minutes of processes whose network falls apart; needs root"
+	@echo "make counters  ten thousand increments meanwhile; splits the network too as root"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
 	@echo "make search  a million random steps of groups, and every order of small ones, on all processors"
 	@echo "make mutants plants faults in the groups, and sees that each is caught: some two minutes"
@@ -40,6 +41,11 @@ CHAOS_ARGS ?= --seconds 180
 
 chaos: $(VENV)/test.stamp
 	$(BIN)/python -m tests.processes.chaos $(CHAOS_ARGS)
+
+COUNTERS_ARGS ?=
+
+counters: $(VENV)/test.stamp
+	$(BIN)/python -m tests.processes.counters $(COUNTERS_ARGS)
 
 FUZZ_ARGS ?= --count 1000000 --jobs 2
 

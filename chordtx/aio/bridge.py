@@ -120,6 +120,7 @@ def made(
     name = method.__name__
 
     def call(node: Node, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        node._must_be_on_loop()
         return kind(node, getattr(node._service, name)(*args, **kwargs))
 
     return _described(call, method)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chordtx.aio.bridge import Node, awaited, iterated, made
 from chordtx.aio.dictionary import DictMethods
 from chordtx.aio.lock import Lock
+from chordtx.aio.watch import Watch
 from chordtx.chord import namespace
 from chordtx.chord.namespace import RingNamespaces
 
@@ -24,7 +25,7 @@ class RingMethods(DictMethods):
     touch = awaited(RingNamespaces.touch)
     lock = made(Lock, RingNamespaces.lock)
     entries = iterated(RingNamespaces.entries)
-    watch = iterated(RingNamespaces.watch)
+    watch = made(Watch, RingNamespaces.watch)
     namespace = made(_namespace, RingNamespaces.namespace)
 
 

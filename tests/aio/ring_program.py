@@ -25,6 +25,7 @@ async def main() -> None:
                 await exact(node)
             await namespaces(first, leech)
             await locks(first, leech)
+            await watches(first, leech)
             await together(first, second, leech)
             await told(second, leech)
             await errors(leech)
@@ -105,6 +106,22 @@ async def locks(one: ChordService, other: ChordService) -> None:
     await one.delete("lock:name")
     with Raises(LockLost):
         await lost.release()
+
+
+async def watches(one: ChordService, other: ChordService) -> None:
+    watch = one.watch(prefix="watched")
+    assert await watch.when_ready() is watch
+    version = await other.compare_and_set("watched", 1, ABSENT)  # before anybody reads the watch
+    assert await anext(watch) == ("add", b"watched", 1, version)
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with Raises(asyncio.CancelledError):
+        await waiting
+    await other.delete("watched")  # who has ended one wait goes on with the next
+    assert (await anext(watch))[:2] == ("delete", b"watched")
+    await watch.aclose()
+    assert [event async for event in watch] == []
 
 
 async def values(node: ChordService) -> None:

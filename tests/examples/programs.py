@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -77,12 +78,15 @@ class Program(ProcessProtocol):
 
     def interrupt(self) -> None:
         """As Ctrl-C does."""
+        self.signal("INT")
+
+    def signal(self, name: str) -> None:
+        """Send it a signal, as ``STOP``, if it runs."""
         with suppress(ProcessExitedAlready):
-            self._process.signalProcess("INT")
+            self._process.signalProcess(signal.Signals[f"SIG{name}"].value)
 
     def kill(self) -> Deferred[None]:
         """End it at once, if it runs. :returns: fires when it is gone."""
         if self.status is None:
-            with suppress(ProcessExitedAlready):
-                self._process.signalProcess("KILL")
+            self.signal("KILL")
         return self._ended

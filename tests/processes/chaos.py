@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from chordtx.sim.history import Kind, Operation, TooHard, by_key, unexplained
 from tests.processes.daemons import ROOT
@@ -107,6 +107,10 @@ class Wires:
         """Of a node."""
         return f"{self._name}n{number}"
 
+    def address(self, number: int) -> str:
+        """Of a node: a host and a port."""
+        return f"{address(number)}:{PORT}"
+
     def run(self, number: int, *command: str, log: Path) -> subprocess.Popen[bytes]:
         """Run a program in a node's namespace."""
         with log.open("ab") as out:
@@ -124,21 +128,32 @@ def address(number: int) -> str:
     return f"10.78.0.{number}"
 
 
+class Places(Protocol):
+    """Where nodes run."""
+
+    def address(self, number: int) -> str:
+        """Of a node: a host and a port."""
+
+    def run(self, number: int, *command: str, log: Path) -> subprocess.Popen[bytes]:
+        """Run a program beside a node."""
+
+
 class Ring:
     """The nodes. :ivar running: their processes, by number."""
 
-    def __init__(self, wires: Wires, folder: Path) -> None:
+    def __init__(self, wires: Places, folder: Path) -> None:
         self._wires = wires
         self._folder = folder
         self.running: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, number: int) -> None:
         """Start a node, or start it again."""
-        peers = [word for each in range(1, NODES + 1) for word in ("--peer", f"{address(each)}:{PORT}")]
+        peers = [word for each in range(1, NODES + 1) for word in ("--peer", self._wires.address(each))]
+        host, _, port = self._wires.address(number).partition(":")
         twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
         listen = [
             "--listen",
-            f"tcp:{PORT}:interface={address(number)}",
+            f"tcp:{port}:interface={host}",
             "--data",
             str(self._folder / f"d{number}"),
         ]
@@ -155,6 +170,21 @@ class Ring:
         process.kill()
         process.wait()
 
+    def is_healthy(self) -> bool:
+        """Whether all nodes are there, and all groups are whole."""
+        command = [sys.executable, "-m", "chordtx.cli", "--peer", self._wires.address(3), "health"]
+        log = self._folder / "health.log"
+        return self._wires.run(3, *command, "--expect", str(NODES), log=log).wait() == 0
+
+    def when_healthy(self) -> None:
+        """Wait until it is. :raises TimeoutError: when it takes too long; the logs are told first."""
+        try:
+            until(self.is_healthy, "the ring is not healthy")
+        except TimeoutError:
+            for log in (self._folder / "health.log", *sorted(self._folder.glob("node*.log"))):
+                say(f"{log.name}\n" + "\n".join(log.read_text().splitlines()[-_LINES_TOLD:]))
+            raise
+
     def end(self) -> None:
         """Kill all that still run."""
         for number in list(self.running):
@@ -163,9 +193,12 @@ class Ring:
 
 
 class Chaos:
-    """One run. :ivar faults: how many there were of each kind."""
+    """One run. :param wires: None where the network cannot be split.
 
-    def __init__(self, wires: Wires, ring: Ring, rng: Random) -> None:
+    :ivar faults: how many there were of each kind.
+    """
+
+    def __init__(self, wires: Wires | None, ring: Ring, rng: Random) -> None:
         self._wires = wires
         self._ring = ring
         self._rng = rng
@@ -173,14 +206,16 @@ class Chaos:
 
     def one(self) -> None:
         """Something goes wrong for a while, and is right again."""
-        what = self._rng.choice([self.split, self.kill, self.stop, self.stop_and_kill])
+        kinds = [self.kill, self.stop, self.stop_and_kill]
+        what = self._rng.choice(kinds if self._wires is None else [self.split, *kinds])
         self.faults[what.__name__] += 1
-        _say(f"{time.monotonic():.1f} {what.__name__}")
+        say(f"{time.monotonic():.1f} {what.__name__}")
         what()
         time.sleep(_SETTLE_SECONDS)
 
     def split(self) -> None:
         """Two nodes, or one, are cut off from the others."""
+        assert self._wires is not None
         some = self._rng.sample(range(1, NODES + 1), self._rng.choice([1, 2, 2]))
         for number in some:
             self._wires.put(number, "far")
@@ -242,12 +277,14 @@ def judged(operations: list[Operation]) -> list[str]:
     return wrong
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def _until(is_so: Callable[[], bool], what: str) -> None:
+def until(is_so: Callable[[], bool], what: str) -> None:
+    """Wait until it is so. :raises TimeoutError: when it takes too long."""
     late = time.monotonic() + _READY_SECONDS
     while not is_so():
         if time.monotonic() > late:
@@ -263,36 +300,26 @@ def run(seconds: float, seed: int, folder: Path) -> int:
         stack.callback(ring.end)
         for number in range(1, NODES + 1):
             ring.start(number)
-        chordtx = [sys.executable, "-m", "chordtx.cli", "--peer", f"{address(3)}:{PORT}", "health"]
-
-        def is_healthy() -> bool:
-            return wires.run(3, *chordtx, "--expect", str(NODES), log=folder / "health.log").wait() == 0
-
-        _until(is_healthy, "no ring")
+        ring.when_healthy()
         logs = [folder / f"client{number}.jsonl" for number in CLIENTS_AT]
         stop = folder / "stop"
         clients = [
             wires.run(
                 number,
                 *[sys.executable, "-m", "tests.processes.chaos_client", str(log), str(stop)],
-                *[f"{address(each)}:{PORT}" for each in range(1, NODES + 1)],
+                *[wires.address(each) for each in range(1, NODES + 1)],
                 log=folder / f"client{number}.log",
             )
             for number, log in zip(CLIENTS_AT, logs, strict=True)
         ]
         for client in clients:
             stack.callback(client.kill)
-        _until(lambda: all(log.exists() and log.stat().st_size for log in logs), "no clients")
+        until(lambda: all(log.exists() and log.stat().st_size for log in logs), "no clients")
         chaos = Chaos(wires, ring, Random(seed))
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             chaos.one()
-        try:
-            _until(is_healthy, "the ring is not healthy again")
-        except TimeoutError:
-            for log in (folder / "health.log", *sorted(folder.glob("node*.log"))):
-                _say(f"{log.name}\n" + "\n".join(log.read_text().splitlines()[-_LINES_TOLD:]))
-            raise
+        ring.when_healthy()
         stop.touch()
         ended = [client.wait(_READY_SECONDS) for client in clients]
         return _told(operations_in(logs), chaos, ended)
@@ -302,9 +329,9 @@ def _told(operations: list[Operation], chaos: Chaos, ended: list[int]) -> int:
     answered = sum(operation.is_answered for operation in operations)
     wrong = judged(operations) + [f"a client ended with {status}" for status in ended if status]
     told: dict[str, Any] = {"faults": dict(chaos.faults), "operations": len(operations), "answered": answered}
-    _say(json.dumps(told))
+    say(json.dumps(told))
     for each in wrong:
-        _say(each)
+        say(each)
     return 1 if wrong else 0
 
 
@@ -317,7 +344,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if not may_run():
-        _say("this needs root, network namespaces, bridges and veth devices")
+        say("this needs root, network namespaces, bridges and veth devices")
         sys.exit(NOT_HERE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     with tempfile.TemporaryDirectory() as folder:

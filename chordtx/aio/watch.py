@@ -1,0 +1,47 @@
+"""Watches for asyncio: see :class:`chordtx.Watch`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+from twisted.internet.defer import Deferred
+
+from chordtx.aio.bridge import Node, result_of
+from chordtx.chord import watching
+
+
+class Watch(AsyncIterator[watching.Event]):
+    """One watch: ``async for event in watch``. It begins when it is made, and ends with :meth:`aclose`. See
+    :class:`chordtx.Watch`.
+    """
+
+    def __init__(self, node: Node, watch: watching.Watch) -> None:
+        self._node = node
+        self._watch = watch
+
+    async def when_ready(self) -> Self:
+        """Done once no change that begins later is missed. :returns: this watch."""
+        self._node._must_be_on_loop()
+        await result_of(self._watch.when_ready())
+        return self
+
+    async def __anext__(self) -> watching.Event:
+        self._node._must_be_on_loop()
+        event = await result_of(Deferred.fromCoroutine(_next(self._watch)))
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._node._must_be_on_loop()
+        await result_of(Deferred.fromCoroutine(self._watch.aclose()), at_once=True)
+
+
+async def _next(watch: watching.Watch) -> watching.Event | None:
+    """None at the end."""
+    try:
+        return await watch.__anext__()
+    except StopAsyncIteration:
+        return None
