@@ -169,11 +169,13 @@ class _Subscription:
 
     :param about: a key, or a prefix and True.
     :param since: the position to go on from, in the partition of a key; None from now on.
+    :ivar has_ended: whether it has failed: who watches from now on needs another one.
     """
 
     def __init__(self, node: Node, about: tuple[bytes, bool], wait_ms: int, since: Rank | None) -> None:
         self.about = about
         self.watches: dict[Watch, None] = {}
+        self.has_ended = False
         self._node = node
         self._wait_ms = wait_ms
         self._since = since
@@ -229,6 +231,7 @@ class _Subscription:
                         watch.became_ready()
 
     def _end(self, error: Exception) -> None:
+        self.has_ended = True
         for watch in list(self.watches):
             watch.end(error)
 
@@ -254,18 +257,22 @@ class Watches:
         self._all: dict[Watch, _Subscription] = {}
         self._has_stopped = False
 
-    def watch(self, watched: bytes, *, is_prefix: bool, since: Rank | None) -> Watch:
+    def watch(
+        self, watched: bytes, *, is_prefix: bool, since: Rank | None = None, with_values: bool = True
+    ) -> Watch:
         """Begin a watch.
 
         :param watched: a key, or a prefix of keys. :param since: a version of the key; None from now on.
+        :param with_values: else all values are None, which saves unpacking them.
         """
+        watch = Watch(self._left, self._node.unpacked if with_values else _nothing)
         if self._has_stopped:
-            watch = Watch(self._left, self._node.unpacked)
             watch.end(_stopped())
             return watch
         about = (watched, is_prefix)
-        watch = Watch(self._left, self._node.unpacked)
         shared = self._shared.get(about) if since is None else None
+        if shared is not None and shared.has_ended:
+            shared = None
         subscription = shared or _Subscription(self._node, about, self._wait_ms, since)
         subscription.watches[watch] = None
         self._all[watch] = subscription
@@ -276,6 +283,10 @@ class Watches:
                 self._shared[about] = subscription
             subscription.begin()
         return watch
+
+    def start(self) -> None:
+        """The node starts, perhaps again."""
+        self._has_stopped = False
 
     def _left(self, watch: Watch) -> None:
         subscription = self._all.pop(watch, None)
@@ -293,6 +304,10 @@ class Watches:
         for watch in list(self._all):
             watch.end(_stopped())
             self._left(watch)
+
+
+def _nothing(_: bytes) -> Value:
+    return None
 
 
 def _stopped() -> Stopped:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chordtx.chord.announcements import Announcements
+from chordtx.chord import key_events
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import Placement
@@ -150,14 +150,8 @@ def every_write_is_news(patch: Patch) -> None:
 
 
 def nobody_hears_of_deletions(patch: Patch) -> None:
-    """Only what comes is announced."""
-    announce = Announcements.announce
-
-    def announced(self: Announcements, key: bytes, deleted: bool) -> None:
-        if not deleted:
-            announce(self, key, deleted)
-
-    patch.setattr(Announcements, "announce", announced)
+    """Only what comes is told."""
+    patch.setattr(key_events, "_IS_GONE", {"add": False})
 
 
 def takes_what_is_too_large(patch: Patch) -> None:
