@@ -25,6 +25,7 @@ from chordtx.wire import check_value
 
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
+    from chordtx.chord.key_events import KeyEvents
     from chordtx.chord.ring_identity import RingIdentity
     from chordtx.chord.watching import Watch, Watches
     from chordtx.mesh.life import Life
@@ -48,6 +49,7 @@ class RingDict(ExactOperations):
         _client: GroupClient
         _life: Life
         _identity: RingIdentity | None
+        _key_events: KeyEvents
         _watches: Watches
 
         def _ring_known(self) -> Deferred[RingIdentity]: ...
@@ -85,6 +87,18 @@ class RingDict(ExactOperations):
         watched = start if key is None else self._as_key(key)
         position = None if since is None else rank_of(since)
         return self._watches.watch(watched, is_prefix=key is None, since=position)
+
+    def when_listening(self) -> Deferred[None]:
+        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later.
+
+        At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
+        time.
+        """
+        return self._run(self._when_listening())
+
+    async def _when_listening(self) -> None:
+        await self._ring_known()
+        await self._key_events.when_ready()
 
     def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""

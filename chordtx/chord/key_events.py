@@ -1,7 +1,11 @@
 """The events ``add`` and ``delete``: while somebody listens, one watch of all keys tells which come and go.
 
-The watch begins with the first listener, and ends with the last one. Where nobody listens, nothing is asked, and
-nobody is told anything.
+The watch begins with the first listener, and ends with the last one. Where nobody listens, nothing is asked,
+and nobody is told anything.
+
+A key that comes and goes, or goes and comes, faster than a leader's answers travel is told with the last of
+these changes only. After a reset (see :class:`~chordtx.Event`) listeners are told what happens from then on:
+what they have missed nobody knows, and nothing is invented.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from chordtx.chord.watching import Watch
@@ -60,6 +64,10 @@ class KeyEvents:
         elif not is_wanted and self._watch is not None:
             watch, self._watch = self._watch, None
             self._node.background(watch.aclose())
+
+    def when_ready(self) -> Deferred[object]:
+        """Fires once listeners miss no change that begins later; at once when nobody listens."""
+        return succeed(None) if self._watch is None else self._watch.when_ready()
 
     async def _tell(self, watch: Watch) -> None:
         try:

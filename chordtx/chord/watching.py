@@ -207,7 +207,7 @@ class _Subscription:
     async def _follow(self, partition: int) -> None:
         watched, is_prefix = self.about
         position, is_first = self._since, True
-        while True:
+        while self.watches:  # the last may leave while it is told something
             try:
                 answer = await self._node.watch(partition, (watched, is_prefix, position, self._wait_ms))
                 told, is_reset, events, _ = _found(answer)
