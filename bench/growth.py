@@ -27,12 +27,13 @@ from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, MeshSettings
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, light
 from chordtx.mesh.handshake import Greeting
 from chordtx.ring.partitions import lowest_position
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
 from chordtx.wire import Message, flags
+from chordtx.wire.packing import unpack_scanned
 
 PORT = 4000
 DELAY_SECONDS = 0.0005
@@ -68,6 +69,16 @@ class Counted:
             send(link, message, plain)
 
         MeshConnection.send_message = counted  # type: ignore[assignment, method-assign]
+        made = light.light_frame
+
+        def counted_light(flag: int, body: bytes) -> bytes:
+            frame = made(flag, body)
+            kind = kind_of([flag, unpack_scanned(body) if flag == flags.CALL else None])
+            self.frames[kind] += 1
+            self.bytes[kind] += len(frame)
+            return frame
+
+        light.light_frame = counted_light
         opened = MeshConnection._opened
 
         def counted_opened(link: MeshConnection, greeting: Greeting, ours: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from chordtx import ChordService
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, light
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
 
@@ -38,6 +38,15 @@ class Counted:
             send(link, message, plain)
 
         MeshConnection.send_message = counted  # type: ignore[method-assign]
+        made = light.light_frame
+
+        def counted_light(flag: int, body: bytes) -> bytes:
+            frame = made(flag, body)
+            self.frames += 1
+            self.bytes += len(frame)
+            return frame
+
+        light.light_frame = counted_light
 
     def clear(self) -> None:
         self.frames = self.bytes = 0

@@ -16,7 +16,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from chordtx.chord.watching import Watch
+from chordtx.chord.watching import RESET, Watch
 from chordtx.errors import ChordError, Stopped
 
 _PAUSE_SECONDS = 1.0
@@ -74,6 +74,8 @@ class KeyEvents:
             async for event in watch:
                 if event.key is not None and event.kind in _IS_GONE:
                     self._node.tell(event.key, _IS_GONE[event.kind])
+                elif event.kind == RESET:
+                    self._log.info("listeners may have missed keys that came or went")
         except Stopped:
             self._ended(watch)
         except ChordError as error:
