@@ -215,9 +215,9 @@ class Measuring:
             ("idle", self.idle),
             ("set", lambda: self.operation("set", lambda node, key, number: node.set(key, number))),
             ("get", lambda: self.operation("get", lambda node, key, number: node.get(key))),
-            ("a new key", self.new_key),
             ("idle again", self.idle),
             ("changes", self.changes),
+            ("a new key", self.new_key),
         )
         for name, step in steps:
             told |= step()

@@ -248,7 +248,7 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     ("kind", "events"),
     [
         (MeshService, ("connect", "message")),
-        (ChordService, ("connect", "message", "add", "delete")),
+        (ChordService, ("connect", "message", "add", "delete", "reset")),
         (SyncService, ("connect", "message", "update", "delete")),
     ],
 )

@@ -89,7 +89,8 @@ class RingDict(ExactOperations):
         return self._watches.watch(watched, is_prefix=key is None, since=position)
 
     def when_listening(self) -> Deferred[None]:
-        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later.
+        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later, but
+        such as ``reset`` tells of.
 
         At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
         time.

@@ -1,11 +1,11 @@
-"""The events ``add`` and ``delete``: while somebody listens, one watch of all keys tells which come and go.
+"""The events ``add``, ``delete`` and ``reset``: while somebody listens, one watch of all keys tells them.
 
 The watch begins with the first listener, and ends with the last one. Where nobody listens, nothing is asked,
 and nobody is told anything.
 
 A key that comes and goes, or goes and comes, faster than a leader's answers travel is told with the last of
-these changes only. After a reset (see :class:`~chordtx.Event`) listeners are told what happens from then on:
-what they have missed nobody knows, and nothing is invented.
+these changes only. When it is not known what became of some keys, nothing is invented: ``reset`` is told, and
+then what happens from now on.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chordtx.chord.watching import RESET, Watch
 from chordtx.errors import ChordError, Stopped
 
 _PAUSE_SECONDS = 1.0
-#: Whether a key is gone, by the kind of an event. Of updates and resets listeners are told nothing.
+#: Whether a key is gone, by the kind of an event. Of updates listeners are told nothing.
 _IS_GONE = {"add": False, "delete": True, "expire": True}
 
 
@@ -38,6 +38,9 @@ class Node(Protocol):
 
     def tell(self, key: bytes, deleted: bool) -> None:
         """Call those who listen."""
+
+    def tell_reset(self) -> None:
+        """Tell those who listen that they may have missed something."""
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while."""
@@ -65,9 +68,10 @@ class KeyEvents:
             watch, self._watch = self._watch, None
             self._node.background(watch.aclose())
 
-    def when_ready(self) -> Deferred[object]:
-        """Fires once listeners miss no change that begins later; at once when nobody listens."""
-        return succeed(None) if self._watch is None else self._watch.when_ready()
+    async def when_ready(self) -> None:
+        """Returns once listeners miss no change that begins later; at once when nobody listens."""
+        if self._watch is not None:
+            await self._watch.when_ready()
 
     async def _tell(self, watch: Watch) -> None:
         try:
@@ -75,7 +79,7 @@ class KeyEvents:
                 if event.key is not None and event.kind in _IS_GONE:
                     self._node.tell(event.key, _IS_GONE[event.kind])
                 elif event.kind == RESET:
-                    self._log.info("listeners may have missed keys that came or went")
+                    self._node.tell_reset()
         except Stopped:
             self._ended(watch)
         except ChordError as error:

@@ -255,11 +255,15 @@ class NodeParts:
 
     def has_listeners(self) -> bool:
         """Whether somebody here listens to keys."""
-        return self._service._has_listeners("add") or self._service._has_listeners("delete")
+        return any(map(self._service._has_listeners, ("add", "delete", "reset")))
 
     def tell(self, key: bytes, deleted: bool) -> None:
         """Call those who do."""
         self._service._emit("delete" if deleted else "add", self._service, key)
+
+    def tell_reset(self) -> None:
+        """Tell those who do that they may have missed something."""
+        self._service._emit("reset", self._service)
 
     def tell_everyone(self, *payload: object) -> Message:
         """Begin a broadcast."""

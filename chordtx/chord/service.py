@@ -84,7 +84,7 @@ class ChordService(RingDict, RingView):
 
     _log = Logger()
     _keeps_messages = False
-    _event_names = (*MeshService._event_names, "add", "delete")
+    _event_names = (*MeshService._event_names, "add", "delete", "reset")
     _seeks_lost = False  # the ring has its own ways, see RingMerge
     _joins_by_a_link = False  # see Joining
 

@@ -19,9 +19,7 @@ from chordtx.group.group import Group
 from chordtx.group.messages import Answer, ConfirmAnswer, Install, Learn, Operation
 from chordtx.group.rank import NO_RANK
 from chordtx.group.replica import Replica
-from chordtx.group.uncommitted import Uncommitted
 from chordtx.mesh import MeshConnection
-from chordtx.mesh.broadcast_recovery import MissedBroadcasts
 from chordtx.mesh.rivals import Rivals
 from chordtx.wire import pack_value
 
@@ -133,25 +131,33 @@ def newcomers_miss_what_has_changed_since(patch: Patch) -> None:
 # News
 
 
-def what_was_missed_is_not_asked_for(patch: Patch) -> None:
-    """Who links up is told no broadcast that it has missed."""
-    patch.setattr(MissedBroadcasts, "link_opened", lambda self, link: None)
+def watches_go_on_from_now(patch: Patch) -> None:
+    """Who could not ask for a while is told nothing of what became of keys meanwhile."""
+    watch = NodeParts.watch
+
+    def asked(self: NodeParts, partition: int, arguments: tuple[Any, ...]) -> Any:
+        has_failed = self.__dict__.setdefault("has_failed", set())
+        if partition in has_failed:
+            has_failed.remove(partition)
+            arguments = (*arguments[:2], None, *arguments[3:])
+
+        def failed(failure: Any) -> Any:
+            has_failed.add(partition)
+            return failure
+
+        return watch(self, partition, arguments).addErrback(failed)
+
+    patch.setattr(NodeParts, "watch", asked)
 
 
 def every_write_is_news(patch: Patch) -> None:
     """A key comes again and again."""
-    committed = Uncommitted.committed
-
-    def told(self: Uncommitted, commit: int, newest: Any, with_updates: bool = False) -> Any:
-        news = committed(self, commit, newest, with_updates=True)
-        return [(key, bool(is_gone)) for key, is_gone in news]
-
-    patch.setattr(Uncommitted, "committed", told)
+    patch.setitem(key_events._IS_GONE, "update", False)
 
 
 def nobody_hears_of_deletions(patch: Patch) -> None:
     """Only what comes is told."""
-    patch.setattr(key_events, "_IS_GONE", {"add": False})
+    patch.delitem(key_events._IS_GONE, "delete")
 
 
 def takes_what_is_too_large(patch: Patch) -> None:
