@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chordtx.chord import key_events
+from chordtx.chord.client import _Asking
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import Placement
@@ -131,23 +132,15 @@ def newcomers_miss_what_has_changed_since(patch: Patch) -> None:
 # News
 
 
-def watches_go_on_from_now(patch: Patch) -> None:
-    """Who could not ask for a while is told nothing of what became of keys meanwhile."""
-    watch = NodeParts.watch
+def watches_end_with_their_leader(patch: Patch) -> None:
+    """Who watches asks no other leader."""
+    try_again = _Asking._try_again
 
-    def asked(self: NodeParts, partition: int, arguments: tuple[Any, ...]) -> Any:
-        has_failed = self.__dict__.setdefault("has_failed", set())
-        if partition in has_failed:
-            has_failed.remove(partition)
-            arguments = (*arguments[:2], None, *arguments[3:])
+    def tried(self: _Asking, *arguments: Any) -> None:
+        if self._kind != operations.WATCH:
+            try_again(self, *arguments)
 
-        def failed(failure: Any) -> Any:
-            has_failed.add(partition)
-            return failure
-
-        return watch(self, partition, arguments).addErrback(failed)
-
-    patch.setattr(NodeParts, "watch", asked)
+    patch.setattr(_Asking, "_try_again", tried)
 
 
 def every_write_is_news(patch: Patch) -> None:
