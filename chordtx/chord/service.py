@@ -489,6 +489,7 @@ class ChordService(RingDict, RingView):
             self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         self._legacy.link_opened(link)
+        self._standings.look()
 
     def _ping_interval_seconds(self, connection: MeshConnection) -> float:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
