@@ -283,7 +283,7 @@ class Measuring:
                 node.on("add", heard)
                 listening.append(node)
             for node in listening:
-                ring.result(node.when_listening())
+                ring.result(node.when_hearing())
             found = []
             for number in range(OPERATIONS):
                 node, key = ring.rng.choice(ring.nodes), b"new key %d, %d" % (count, number)

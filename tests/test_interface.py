@@ -100,7 +100,7 @@ EXACT = {"compare_and_set", "increment", "lock", "modify", "touch"}
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
     MeshService: {*MESH, "incoming", "outgoing", "status"},
-    ChordService: {*DICT, *RING, "entry", "entries", "watch", "when_listening", *EXACT},
+    ChordService: {*DICT, *RING, "entry", "entries", "watch", "when_hearing", *EXACT},
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
     chordtx.blocking.MeshSocket: {*MESH, "close", "status"},

@@ -73,7 +73,7 @@ class ChordService(DictMethods, Base):
     lock = made(Lock, chord.ChordService.lock)
     entries = iterated(chord.ChordService.entries)
     watch = iterated(chord.ChordService.watch)
-    when_listening = awaited(chord.ChordService.when_listening)
+    when_hearing = awaited(chord.ChordService.when_hearing)
     when_joined = awaited(chord.ChordService.when_joined)
     when_left = awaited(chord.ChordService.when_left)
     join = awaited(chord.ChordService.join)

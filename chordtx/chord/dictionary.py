@@ -88,16 +88,16 @@ class RingDict(ExactOperations):
         position = None if since is None else rank_of(since)
         return self._watches.watch(watched, is_prefix=key is None, since=position)
 
-    def when_listening(self) -> Deferred[None]:
+    def when_hearing(self) -> Deferred[None]:
         """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later, but
         such as ``reset`` tells of.
 
         At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
         time.
         """
-        return self._run(self._when_listening())
+        return self._run(self._when_hearing())
 
-    async def _when_listening(self) -> None:
+    async def _when_hearing(self) -> None:
         await self._ring_known()
         await self._key_events.when_ready()
 

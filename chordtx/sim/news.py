@@ -64,7 +64,7 @@ class News:
         service.on("add", lambda _, key: hear(key, False))
         service.on("delete", lambda _, key: hear(key, True))
         service.on("reset", reset)
-        service.when_listening().addCallbacks(ready, lambda _: None)
+        service.when_hearing().addCallbacks(ready, lambda _: None)
 
     # Judging
 

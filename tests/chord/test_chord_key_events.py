@@ -41,7 +41,7 @@ class Ring:
         heard: list[tuple[str, bytes]] = []
         for event in (ADD, DELETE):
             node.on(event, lambda _, key, event=event: heard.append((event, key)))
-        self.world.result(node.when_listening())
+        self.world.result(node.when_hearing())
         return heard
 
 
@@ -99,7 +99,7 @@ def test_all_listeners_of_a_node_share_one_watch_that_ends_with_the_last() -> No
     added = node.on(ADD, lambda _, key: told.append(key))
     deleted = node.on(DELETE, lambda *_: None)
     watch = node.watch()  # a user's own
-    ring.world.result(node.when_listening())
+    ring.world.result(node.when_hearing())
     assert len(node._client._watching) == 2**SETTINGS.partition_bits
     ring.world.result(watch.aclose())
     node.remove_listener(DELETE, deleted)
@@ -114,7 +114,7 @@ def test_it_ends_when_who_listens_once_has_heard() -> None:
     ring = Ring(3)
     node, told = ring.nodes[1], list[bytes]()
     node.once(ADD, lambda _, key: told.append(key))
-    ring.world.result(node.when_listening())
+    ring.world.result(node.when_hearing())
     ring.write(*KEYS)
     assert told == [b"key 0"]
     assert not node._client._watching
@@ -143,7 +143,7 @@ def test_listeners_stay_when_the_node_starts_again() -> None:
     node._bootstrap = [ring.nodes[0]._own_address()]
     node.startService()
     ring.world.result(node.when_joined())
-    ring.world.result(node.when_listening())
+    ring.world.result(node.when_hearing())
     ring.write("later")
     assert heard == added("later")
 
@@ -198,6 +198,6 @@ def test_a_node_that_gives_its_ring_up_hears_of_keys_in_the_other_one() -> None:
     lonely._joining._peers = [ring.nodes[0]._own_address()]  # so that it begins no other one
     ring.world.result(lonely.connect(ring.nodes[0].reactor.host, PORT))
     ring.world.run(20)
-    ring.world.result(lonely.when_listening())
+    ring.world.result(lonely.when_hearing())
     ring.write(*KEYS)
     assert sorted(heard) == added(*KEYS)

@@ -22,7 +22,7 @@ class Service:
     def on(self, event: str, listener: Any) -> None:
         self.listeners[event] = listener
 
-    def when_listening(self) -> Deferred[None]:
+    def when_hearing(self) -> Deferred[None]:
         return self.ready
 
     def tell(self, key: bytes, *, is_gone: bool = False) -> None:
