@@ -2,8 +2,8 @@
 
     python bench/growth.py 16 64 200
 
-For each size: links, idle frames and bytes a second a node, and the frames that one set, one get, one join,
-one leave and one crash cost the whole ring. Announcements are counted apart.
+For each size: links, idle frames and bytes a second a node, and the frames that one set, one get, one set of
+a new key that some nodes listen for, one join, one leave and one crash cost the whole ring.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from chordtx.chord.leaders import node_id_of
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.service import ChordService
 from chordtx.config import ChordSettings, MeshSettings
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, light
 from chordtx.mesh.handshake import Greeting
 from chordtx.ring.partitions import lowest_position
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
 from chordtx.wire import Message, flags
+from chordtx.wire.packing import unpack_scanned
 
 PORT = 4000
 DELAY_SECONDS = 0.0005
@@ -43,11 +44,13 @@ CALM_SECONDS = 10.0
 CALM_WINDOWS_MAX = 12
 CALM = 0.98  # a ring is calm when it sends no less than this share of what it sent before
 OPERATIONS = 30
+LISTENERS = (0, 1, 4, 16)
 CHANGES = 3
 #: What goes on in any case; lookups are many in a ring that has fingers, and few come with a change.
 PERIODIC = ("reply", "call ping", "call find", "call neighbours", "call notify")
 AFTER_SECONDS = 5.0
 OF_OPERATIONS = ("call do", "reply", "groups")
+OF_NEW_KEYS = (*OF_OPERATIONS, "announce", "notify")
 
 
 class Counted:
@@ -66,6 +69,16 @@ class Counted:
             send(link, message, plain)
 
         MeshConnection.send_message = counted  # type: ignore[assignment, method-assign]
+        made = light.light_frame
+
+        def counted_light(flag: int, body: bytes) -> bytes:
+            frame = made(flag, body)
+            kind = kind_of([flag, unpack_scanned(body) if flag == flags.CALL else None])
+            self.frames[kind] += 1
+            self.bytes[kind] += len(frame)
+            return frame
+
+        light.light_frame = counted_light
         opened = MeshConnection._opened
 
         def counted_opened(link: MeshConnection, greeting: Greeting, ours: bool) -> None:
@@ -80,12 +93,12 @@ class Counted:
         self.opened = 0
 
     def total(self) -> int:
-        """Frames, announcements apart."""
-        return sum(self.frames.values()) - self.frames["announce"]
+        """Frames."""
+        return sum(self.frames.values())
 
     def bytes_total(self) -> int:
-        """Bytes, announcements apart."""
-        return sum(self.bytes.values()) - self.bytes["announce"]
+        """Bytes."""
+        return sum(self.bytes.values())
 
 
 NAMES = {number: name.lower() for name, number in vars(flags).items() if isinstance(number, int)}
@@ -93,10 +106,9 @@ NAMES = {number: name.lower() for name, number in vars(flags).items() if isinsta
 
 def kind_of(payload: Any) -> str:
     """What a frame is about: its sub-flag, or the method of its first call."""
-    name = NAMES.get(payload[0], str(payload[0])) if payload[0] != flags.ANNOUNCE else "announce"
     if payload[0] == flags.CALL:
         return f"call {payload[1][0][1]}"
-    return name
+    return NAMES.get(payload[0], str(payload[0]))
 
 
 def rows_of(walk: list[ChordService], identity: RingIdentity) -> list[set[bytes]]:
@@ -205,6 +217,7 @@ class Measuring:
             ("get", lambda: self.operation("get", lambda node, key, number: node.get(key))),
             ("idle again", self.idle),
             ("changes", self.changes),
+            ("a new key", self.new_key),
         )
         for name, step in steps:
             told |= step()
@@ -261,6 +274,30 @@ class Measuring:
             found.append(sum(self.counted.frames[kind] for kind in OF_OPERATIONS))
         return {f"{name}_frames": sorted(found)[OPERATIONS // 2]}
 
+    def new_key(self) -> dict[str, Any]:
+        """Frames of one set of a new key, by how many nodes listen to ``add``: the median of some."""
+        ring, told = self.ring, {}
+        listening: list[ChordService] = []
+        for count in LISTENERS:
+            for node in ring.nodes[len(listening) : count]:
+                node.on("add", heard)
+                listening.append(node)
+            for node in listening:
+                ring.result(node.when_hearing())
+            found = []
+            for number in range(OPERATIONS):
+                node, key = ring.rng.choice(ring.nodes), b"new key %d, %d" % (count, number)
+                ring.result(node.get(key))  # the leader is known then
+                ring.run(0.1)
+                self.counted.clear()
+                ring.result(node.set(key, 1))
+                ring.run(0.005)
+                found.append(sum(self.counted.frames[kind] for kind in OF_NEW_KEYS))
+            told[str(len(listening))] = sorted(found)[OPERATIONS // 2]
+        for node in listening:
+            node.remove_listener("add", heard)
+        return {"new_key_frames": told}
+
     def changes(self) -> dict[str, Any]:
         """Each kind of change in turn, so that the ring stays as large as it is: the mean of some."""
         told: dict[str, Any] = {}
@@ -287,7 +324,7 @@ class Measuring:
         idle_seconds = ring.time.now - began
         frames = 0.0
         for kind, count in counted.frames.items():
-            if kind not in PERIODIC and kind != "announce":
+            if kind not in PERIODIC:
                 excess = count - idle_seconds * self.idle_kinds[kind]
                 frames += 2 * excess if kind.startswith("call ") else excess
         return {"frames": frames, "links": counted.opened / 2, "seconds": seconds}
@@ -304,6 +341,10 @@ class Measuring:
     def _some(self) -> ChordService:
         nodes = self.ring.nodes
         return nodes.pop(self.ring.rng.randrange(1, len(nodes)))
+
+
+def heard(node: ChordService, key: bytes) -> None:
+    """A listener."""
 
 
 def say(text: str) -> None:

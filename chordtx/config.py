@@ -193,7 +193,7 @@ class ChordSettings:
         take another one in its place, so that a restart moves nothing.
     :ivar ring_merge_interval_seconds: how often a node looks up its own id through a node that it once met.
         So the parts of a ring that a split network has made find each other.
-    :ivar announce_interval_seconds: key announcements are collected for this long.
+    :ivar announce_interval_seconds: what legacy peers are told of keys is collected for this long.
     :ivar partition_bits: a ring that this node begins has 2**partition_bits partitions: 10 bits are good to
         some 200 nodes, 13 to a thousand. It stays so for as long as the ring exists.
     :ivar placement_settle_seconds: a row of neighbours stands still for this long before groups follow it.

@@ -100,7 +100,7 @@ EXACT = {"compare_and_set", "increment", "lock", "modify", "touch"}
 RING = {"flush", "join", "next", "out_addr", "prev", "protocol", "status", "unjoin", "when_joined"}
 NAMES: dict[Any, set[str]] = {
     MeshService: {*MESH, "incoming", "outgoing", "status"},
-    ChordService: {*DICT, *RING, "entry", "entries", "namespace", "watch", *EXACT},
+    ChordService: {*DICT, *RING, "entry", "entries", "namespace", "watch", "when_hearing", *EXACT},
     chordtx.Namespace: {*DICT, *EXACT, "entry", "entries", "flush", "namespace", "watch"},
     SyncService: {*DICT, "flush", "status"},
     chordtx.mesh.ReceivedMessage: {"reply"},
@@ -251,7 +251,7 @@ def test_misuse_of_the_mesh(kind: Any) -> None:
     ("kind", "events"),
     [
         (MeshService, ("connect", "message")),
-        (ChordService, ("connect", "message", "add", "delete")),
+        (ChordService, ("connect", "message", "add", "delete", "reset")),
         (SyncService, ("connect", "message", "update", "delete")),
     ],
 )

@@ -63,6 +63,7 @@ class ChordService(RingMethods, Base):
         )
         self._service.when_left().addCallback(self._stopped)
 
+    when_hearing = awaited(chord.ChordService.when_hearing)
     when_joined = awaited(chord.ChordService.when_joined)
     when_left = awaited(chord.ChordService.when_left)
     join = awaited(chord.ChordService.join)

@@ -25,6 +25,7 @@ from chordtx.wire import check_value
 
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
+    from chordtx.chord.key_events import KeyEvents
     from chordtx.chord.ring_identity import RingIdentity
     from chordtx.chord.watching import Watch, Watches
     from chordtx.mesh.life import Life
@@ -48,6 +49,7 @@ class RingDict(ExactOperations):
         _client: GroupClient
         _life: Life
         _identity: RingIdentity | None
+        _key_events: KeyEvents
         _watches: Watches
 
         def _ring_known(self) -> Deferred[RingIdentity]: ...
@@ -84,6 +86,19 @@ class RingDict(ExactOperations):
         watched = self._as_key(prefix if key is None else key)
         position = None if since is None else rank_of(since)
         return self._watch(watched, key is None, position, self._as_given)
+
+    def when_hearing(self) -> Deferred[None]:
+        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later, but
+        such as ``reset`` tells of.
+
+        At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
+        time.
+        """
+        return self._run(self._when_hearing())
+
+    async def _when_hearing(self) -> None:
+        await self._ring_known()
+        await self._key_events.when_ready()
 
     def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""

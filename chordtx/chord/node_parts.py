@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.python.failure import Failure
 
-from chordtx.chord.announcements import as_key
 from chordtx.chord.client import GroupClient
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import node_id_of
@@ -123,15 +122,12 @@ class NodeParts:
         )
 
     def _hears(self) -> bool:
-        """Whether somebody listens to keys here, or at a peer that may have no other link.
+        """Whether there is a legacy peer beside this node, or beside a peer that may have no other link.
 
-        In a ring that is larger than its links, no node knows whose only link it is: so all hear. Only a
-        member hears for others: each node has a link to one. Two who both hear because the other one does
-        would never agree.
+        Only a member hears for others: each node has a link to one. Two who both hear because the other one
+        does would never agree.
         """
         service = self._service
-        if self.has_listeners() or service._spreading.is_ring_large:
-            return True
         hears_for_others = service._ring.is_member and not service._leaving and not service._stopping
         return any(
             not link.ours or (hears_for_others and link.leeching and link.hears) for link in self.links()
@@ -238,6 +234,14 @@ class NodeParts:
 
     # Whom it tells of keys
 
+    def is_ring_known(self) -> bool:
+        """Whether the node knows which ring it is in."""
+        return self._service._identity is not None
+
+    def watch_all(self) -> Watch:
+        """Begin a watch of all keys, without their values."""
+        return self._service._watches.watch(b"", is_prefix=True, with_values=False)
+
     def own_name(self) -> str:
         """The id of the node, as its peers write it."""
         return self._service.id
@@ -251,11 +255,15 @@ class NodeParts:
 
     def has_listeners(self) -> bool:
         """Whether somebody here listens to keys."""
-        return self._service._has_listeners("add") or self._service._has_listeners("delete")
+        return any(map(self._service._has_listeners, ("add", "delete", "reset")))
 
     def tell(self, key: bytes, deleted: bool) -> None:
         """Call those who do."""
         self._service._emit("delete" if deleted else "add", self._service, key)
+
+    def tell_reset(self) -> None:
+        """Tell those who do that they may have missed something."""
+        self._service._emit("reset", self._service)
 
     def tell_everyone(self, *payload: object) -> Message:
         """Begin a broadcast."""
@@ -529,15 +537,3 @@ class LegacyParts(NodeParts):
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
         return self._service._link_to(address)
-
-    def announce(self, key: bytes, is_gone: bool) -> None:
-        """Tell everyone that a key came or went."""
-        self._service._announcements.announce(key, is_gone)
-
-    def notified(self, message: Message) -> bytes:
-        """Tell users what a ``notify`` says.
-
-        :returns: its key. :raises ProtocolError: when it is malformed.
-        """
-        self._service._announcements.notified(message)
-        return as_key(message.payload[1])

@@ -19,11 +19,11 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from chordtx.assignments import Assignments
-from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.departure import Departure
 from chordtx.chord.hosting import Hosting
+from chordtx.chord.key_events import KeyEvents
 from chordtx.chord.leaders import Leaders, node_id_of
 from chordtx.chord.membership import Membership
 from chordtx.chord.namespace import RingNamespaces
@@ -84,7 +84,7 @@ class ChordService(RingNamespaces, RingView):
 
     _log = Logger()
     _keeps_messages = False
-    _event_names = (*MeshService._event_names, "add", "delete")
+    _event_names = (*MeshService._event_names, "add", "delete", "reset")
     _seeks_lost = False  # the ring has its own ways, see RingMerge
     _joins_by_a_link = False  # see Joining
 
@@ -132,7 +132,7 @@ class ChordService(RingNamespaces, RingView):
         open_folder = open_folder or opens(data, self.subnet, self.reactor)
         self._kept = NodeFolder(self.reactor, open_folder, self._known_addresses)
         self._node: NodeParts = NodeParts(self)
-        self._announcements = Announcements(self._node, self._chord_settings.announce_interval_seconds)
+        self._key_events = KeyEvents(self._node)
         self._standings = Standings(self._node)
         self._joining = Bootstrap(
             self._node,
@@ -143,6 +143,7 @@ class ChordService(RingNamespaces, RingView):
         )
         self._remember_from_before(remembered)
         self._ring = RingNode(Contact(self.id_10, "", 0), self._chord_settings.successors_max)
+        self._watches = Watches(self._node, _WATCH_SECONDS)
         self._put_together()
         self._flag_handlers.update(self._chord_handlers())
 
@@ -151,7 +152,6 @@ class ChordService(RingNamespaces, RingView):
             flags.HANDSHAKE: self._standings.meta_received,
             flags.STANDING: self._standings.received,
             flags.REFUSAL: self._standings.refusal_received,
-            flags.ANNOUNCE: self._announcements.received,
             flags.GROUPS: lambda link, message: self._serving.groups_received(link, *message.payload[1:]),
         }
 
@@ -169,7 +169,6 @@ class ChordService(RingNamespaces, RingView):
             settings.operation_timeout_seconds,
             settings.value_bytes_max,
         )
-        self._watches = Watches(self._node, _WATCH_SECONDS)
         self._legacy = LegacyPeers(self._node.for_legacy(), settings)
         self._flag_handlers.update(self._legacy.handlers)
         self._placement = Placement(
@@ -241,6 +240,7 @@ class ChordService(RingNamespaces, RingView):
         self._ring = RingNode(Contact(self.id_10, *self.out_addr), self._chord_settings.successors_max)
         self._leaving = self._stopping = False
         self._identity, self._identified = None, Gate()
+        self._watches.start()
         self._put_together()
         if (ring := self._kept.ring) is not None:
             self._be_in(ring)
@@ -316,6 +316,7 @@ class ChordService(RingNamespaces, RingView):
             self._identified.opened()
             self._standings.ring_chosen(identity)
             self._standings.tell_all()
+            self._key_events.look()
 
     def _note(self) -> None:
         """Keep who we are, and whom we know."""
@@ -360,7 +361,7 @@ class ChordService(RingNamespaces, RingView):
     async def _leave(self) -> None:
         """Leave the ring politely: hand over, and say goodbye."""
         self._joining.stop()
-        self._announcements.flush()
+        self._legacy.flush()
         self._note()  # the peers are still known
         if self._unjoining is not None:
             await self._unjoining.wait()  # it is leaving already
@@ -488,6 +489,7 @@ class ChordService(RingNamespaces, RingView):
             self._standings.tell(link)
         link.send(flags.HANDSHAKE, "0" if self._ring.is_member else "1")
         self._legacy.link_opened(link)
+        self._standings.look()
 
     def _ping_interval_seconds(self, connection: MeshConnection) -> float:
         """See :class:`~chordtx.mesh.owner.ConnectionOwner`."""
@@ -533,11 +535,11 @@ class ChordService(RingNamespaces, RingView):
 
     def _listeners_changed(self) -> None:
         """See :class:`~chordtx.mesh.events.EventEmitter`."""
-        self._standings.look()
+        self._key_events.look()
 
     def _may_relay(self, link: MeshConnection, message: Message) -> bool:
         """See :class:`~chordtx.mesh.messaging.Messaging`."""
-        return super()._may_relay(link, message) and self._announcements.is_for(link, message)
+        return super()._may_relay(link, message) and self._legacy.is_for(link, message)
 
     def _ring_changed(self) -> None:
         self._placement.look()
@@ -556,6 +558,7 @@ class ChordService(RingNamespaces, RingView):
         self._stop_keeping_our_place()
         self._ring.leave()
         self._identity, self._identified = None, Gate()
+        self._key_events.look()
         self._put_together()
         self._host()
         self._tell_state(leeching=True)

@@ -9,7 +9,6 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from chordtx.chord.announcements import Announcements
 from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.hosting import Hosting
@@ -22,7 +21,7 @@ from chordtx.chord.routing import Routing
 from chordtx.chord.rpc import Rpc
 from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
-from chordtx.chord.watching import Watch
+from chordtx.chord.watching import Watch, Watches
 from chordtx.config import ChordSettings
 from chordtx.group.messages import Answer
 from chordtx.legacy import LegacyPeers
@@ -85,7 +84,6 @@ class Service(Protocol):
     # Of its place in the ring, and of its groups
 
     leeching: bool
-    _announcements: Announcements
     _book: dict[int, Contact]
     _client: GroupClient
     _chord_settings: ChordSettings
@@ -106,6 +104,7 @@ class Service(Protocol):
     _spreading: Spreading
     _standings: Standings
     _stopping: bool
+    _watches: Watches
 
     def unjoin(self) -> Deferred[None]:
         """Have others keep what this node kept; the node goes on using the ring."""

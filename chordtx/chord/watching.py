@@ -177,11 +177,13 @@ class _Subscription:
 
     :param about: a key, or a prefix and True.
     :param since: the position to go on from, in the partition of a key; None from now on.
+    :ivar has_ended: whether it has failed: who watches from now on needs another one.
     """
 
     def __init__(self, node: Node, about: tuple[bytes, bool], wait_ms: int, since: Rank | None) -> None:
         self.about = about
         self.watches: dict[Watch, None] = {}
+        self.has_ended = False
         self._node = node
         self._wait_ms = wait_ms
         self._since = since
@@ -238,6 +240,7 @@ class _Subscription:
                         watch.became_ready()
 
     def _end(self, error: Exception) -> None:
+        self.has_ended = True
         for watch in list(self.watches):
             watch.end(error)
 
@@ -269,20 +272,24 @@ class Watches:
         watched: bytes,
         *,
         is_prefix: bool,
-        since: Rank | None,
-        as_given: Callable[[bytes], bytes],
+        since: Rank | None = None,
+        with_values: bool = True,
+        as_given: Callable[[bytes], bytes] = bytes,
     ) -> Watch:
         """Begin a watch.
 
         :param watched: a key, or a prefix of keys. :param since: a version of the key; None from now on.
+        :param with_values: else all values are None, which saves unpacking them.
         :param as_given: makes the caller's key of one that is stored.
         """
-        watch = Watch(self._left, self._node.unpacked, as_given)
+        watch = Watch(self._left, self._node.unpacked if with_values else _nothing, as_given)
         if self._has_stopped:
             watch.end(_stopped())
             return watch
         about = (watched, is_prefix)
         shared = self._shared.get(about) if since is None else None
+        if shared is not None and shared.has_ended:
+            shared = None
         subscription = shared or _Subscription(self._node, about, self._wait_ms, since)
         subscription.watches[watch] = None
         self._all[watch] = subscription
@@ -293,6 +300,10 @@ class Watches:
                 self._shared[about] = subscription
             subscription.begin()
         return watch
+
+    def start(self) -> None:
+        """The node starts, perhaps again."""
+        self._has_stopped = False
 
     def _left(self, watch: Watch) -> None:
         subscription = self._all.pop(watch, None)
@@ -310,6 +321,10 @@ class Watches:
         for watch in list(self._all):
             watch.end(_stopped())
             self._left(watch)
+
+
+def _nothing(_: bytes) -> Value:
+    return None
 
 
 def _stopped() -> Stopped:

@@ -14,6 +14,7 @@ from chordtx.group.configuration import NO_CONFIGURATION
 from chordtx.group.digest import DIGEST_BYTES, Digests, clients_digest
 from chordtx.group.messages import Compare, Differs, Fetch, FetchClients, Give, GiveClients, Moved
 from chordtx.group.rank import NodeId, Rank
+from chordtx.group.recent_keys import Recent
 from chordtx.group.record import Record
 from chordtx.group.state import Client, Header, State
 
@@ -48,6 +49,11 @@ class Copy:
         self._leaves: list[int] = []
         self._after = b""
         self._clients_after: bytes | None = None
+
+    @property
+    def recent(self) -> Recent | None:
+        """Which keys came and went of late before the state that is copied; None while that is not known."""
+        return None if self._differs is None else self._differs.recent
 
     def request(self) -> Request | None:
         """What to ask next, or again; None when all is there."""
@@ -150,11 +156,15 @@ class Source:
     """Gives others copies of a state that stands still.
 
     :param state: which is not changed any more, or only after this is forgotten.
+    :param recent: which keys came and went of late; None when that is not known.
     :ivar is_live: whether it is the present state of a replica, and holds only while that has this rank.
     """
 
-    def __init__(self, state: State, rank: Rank, *, is_live: bool = False) -> None:
+    def __init__(
+        self, state: State, rank: Rank, recent: Recent | None = None, *, is_live: bool = False
+    ) -> None:
         self.rank = rank
+        self._recent = Recent(rank, ()) if recent is None else recent
         self.is_live = is_live
         self._header = state.header
         self._records = state.records
@@ -171,9 +181,8 @@ class Source:
         digests = self._digests()
         leaves = tuple(digests.leaves_unlike(question.tree))
         clients = clients_digest(self._clients)
-        return Differs(
-            self.rank, _digest(question.tree), self._header, leaves, clients, _digest(digests.tree)
-        )
+        compared, tree = _digest(question.tree), _digest(digests.tree)
+        return Differs(self.rank, compared, self._header, leaves, clients, tree, self._recent)
 
     def fetch(self, question: Fetch) -> Give:
         """As much of what another state lacks as goes into one page."""

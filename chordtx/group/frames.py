@@ -74,6 +74,7 @@ from chordtx.group.rank import (
     named,
     rank_from_wire,
 )
+from chordtx.group.recent_keys import recent_from_wire
 from chordtx.group.record import Record, record_from_wire
 from chordtx.group.state import (
     Client,
@@ -249,6 +250,7 @@ _FORMS: tuple[tuple[type[Message], int, Reader], ...] = (
         fields.leaves,
         fields.digest,
         fields.digest,
+        recent_from_wire,
     ),
     _by(Fetch, rank_from_wire, fields.wanted, fields.digest_or_nothing),
     (Give, 9, _give),

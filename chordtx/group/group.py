@@ -386,7 +386,7 @@ class Group:
             if state is replica.state:
                 replica.rename(rank, state.header)
             else:
-                replica.take(rank, state, base)
+                replica.take(rank, state, base, replica.copied_recent)
         replica.forget_copy()
         self.leader = Leader(
             replica, self._turn, self._pairs, self._settings, ballot, state, first, base, self._walls

@@ -138,7 +138,7 @@ class Leader:
             self._replica.grant()
             self._acknowledge_own()
         else:
-            self._replica.offer(self.rank, self.state)
+            self._replica.offer(self.rank, self.state, self.base)
 
     def install(self, member: NodeId) -> None:
         """A member's state is to be the newest one."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from chordtx.group.configuration import Configuration, Member
 from chordtx.group.rank import NO_RANK, Ballot, Epoch, NodeId, Rank
+from chordtx.group.recent_keys import Recent
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Header
 
@@ -169,6 +170,7 @@ class Differs(NamedTuple):
     :ivar leaves: their numbers.
     :ivar clients: a digest of the state's clients. :ivar tree: and one of its own tree: both for the finished
         copy.
+    :ivar recent: which keys came and went of late.
     """
 
     rank: Rank
@@ -177,6 +179,7 @@ class Differs(NamedTuple):
     leaves: tuple[int, ...]
     clients: bytes
     tree: bytes
+    recent: Recent
 
 
 class Fetch(NamedTuple):

@@ -46,7 +46,7 @@ from chordtx.group.messages import (
     Refused,
 )
 from chordtx.group.rank import NO_BALLOT, NO_EPOCH, NO_RANK, Ballot, Epoch, NodeId, Rank, named
-from chordtx.group.recent_keys import RecentKeys
+from chordtx.group.recent_keys import Recent, RecentKeys
 from chordtx.group.record import Record
 from chordtx.group.state import Change, Client, Done, Header, State, Touched, done_in
 from chordtx.group.turn import Turn
@@ -355,6 +355,11 @@ class Replica:
         """The finished copy of the state of this rank."""
         return self.copy.state if self.copy is not None and self.copy.rank == rank else None
 
+    @property
+    def copied_recent(self) -> Recent | None:
+        """Which keys came and went of late, as the source of the copy told."""
+        return None if self.copy is None else self.copy.recent
+
     def forget_copy(self) -> None:
         """The finished copy is not needed any more."""
         self.copy = self._pending = self._draft = None
@@ -396,7 +401,7 @@ class Replica:
             self._take_copy(by, state, pending)
 
     def _take_copy(self, by: NodeId, state: State, pending: Install) -> None:
-        missed = self._missed
+        missed, recent = self._missed, self.copied_recent
         self.forget_copy()
         if (
             pending.rank <= self.rank
@@ -405,7 +410,7 @@ class Replica:
         ):
             return
         state.configuration, state.evicted, state.now_ms, state.next = pending.header
-        self.take(pending.rank, state, pending.base)
+        self.take(pending.rank, state, pending.base, recent)
         sent = pending.sent
         for told in missed:
             rank = self.rank
@@ -414,10 +419,10 @@ class Replica:
                 sent = told.sent
         self._acknowledge(by, pending.rank.ballot, pending.rank.epoch, sent)
 
-    def take(self, rank: Rank, state: State, base: Rank = NO_RANK) -> None:
+    def take(self, rank: Rank, state: State, base: Rank = NO_RANK, recent: Recent | None = None) -> None:
         """Put a whole state in place, in one step.
 
-        :param base: a rank with the same records, if one is known.
+        :param base: a rank with the same records, if one is known. :param recent: came along with them.
         """
         before = self.state
         records = {} if before is None else before.records
@@ -428,7 +433,7 @@ class Replica:
             if (present := records.get(key)) is not after and present != after:
                 self.touched.records.append((key, present, after))
         self._touch_clients({} if before is None else before.clients, state)
-        self.touched.keys.restart(rank if base == NO_RANK else base)
+        self.touched.keys.copied(recent or Recent(rank, ()), rank if base == NO_RANK else base)
         self.rank, self.state = rank, state
         self.is_lost = False
         self._sources.clear()
@@ -460,13 +465,13 @@ class Replica:
         """The state as it is now will be asked for, though it goes on."""
         assert self.state is not None
         if self.rank not in self._sources or self._sources[self.rank].is_live:
-            self._sources[self.rank] = Source(self.state.copy(), self.rank)
+            self._sources[self.rank] = Source(self.state.copy(), self.rank, self.touched.keys.sent())
             while len(self._sources) > _SOURCES_MAX:
                 del self._sources[next(iter(self._sources))]
 
-    def offer(self, rank: Rank, state: State) -> None:
-        """A state that is not this replica's own will be asked for."""
-        self._sources[rank] = Source(state, rank)
+    def offer(self, rank: Rank, state: State, base: Rank) -> None:
+        """A state that is not this replica's own will be asked for. :param base: has the same records."""
+        self._sources[rank] = Source(state, rank, self.touched.keys.sent() if base == self.rank else None)
 
     def release(self) -> None:
         """Nobody copies an old state any more."""
@@ -476,7 +481,7 @@ class Replica:
         """Another one copies the state of some rank from here."""
         source = self._sources.get(question.rank)
         if source is None and self.rank == question.rank and self.state is not None:
-            source = Source(self.state, self.rank, is_live=True)
+            source = Source(self.state, self.rank, self.touched.keys.sent(), is_live=True)
             self._sources = {rank: each for rank, each in self._sources.items() if not each.is_live}
             self._sources[self.rank] = source
         if source is None or (source.is_live and self.rank != source.rank):

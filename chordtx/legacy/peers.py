@@ -13,7 +13,8 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, ProtocolError
 from chordtx.group import operations
 from chordtx.group.messages import Operation
-from chordtx.legacy import counter, host, hosts, pointers, presence, records, step
+from chordtx.legacy import announcements, counter, host, hosts, pointers, presence, records, step
+from chordtx.legacy.announcements import Announcements, key_of
 from chordtx.legacy.counter import Counter
 from chordtx.legacy.entries import Entries
 from chordtx.legacy.host import Host, id_bytes
@@ -52,7 +53,15 @@ Method = Callable[..., Coroutine[Any, Any, list[Any]]]
 
 
 class Node(
-    counter.Node, host.Node, hosts.Node, pointers.Node, presence.Node, records.Node, step.Node, Protocol
+    announcements.Node,
+    counter.Node,
+    host.Node,
+    hosts.Node,
+    pointers.Node,
+    presence.Node,
+    records.Node,
+    step.Node,
+    Protocol,
 ):
     """What legacy peers need of a node: what each part needs, and this."""
 
@@ -72,15 +81,6 @@ class Node(
 
     def link_to(self, address: Address) -> Deferred[MeshConnection]:
         """A link to whoever is reached there. Fails with a ChordError."""
-
-    def announce(self, key: bytes, is_gone: bool) -> None:
-        """Tell everyone that a key came or went."""
-
-    def notified(self, message: Message) -> bytes:
-        """Tell users what a ``notify`` says.
-
-        :returns: its key. :raises ProtocolError: when it is malformed.
-        """
 
 
 class LegacyPeers:
@@ -119,8 +119,10 @@ class LegacyPeers:
         )
         self._counter = Counter(node, self._host, self._hosts, self._records, limits, settings.key_bytes_max)
         self._teller = PointerTeller(node, self._presence)
+        self._announcements = Announcements(node, settings.announce_interval_seconds)
         self.handlers: dict[int, FlagHandler] = {
             flags.LEGACY: self._presence.heard,
+            flags.ANNOUNCE: self._announcements.received,
             flags.NOTIFY: self._notify_received,
             flags.STORE: self._store_received,
             flags.DELTA: self._delta_received,
@@ -283,6 +285,14 @@ class LegacyPeers:
 
     # Messages
 
+    def is_for(self, link: MeshConnection, message: Message) -> bool:
+        """Whether a broadcast goes over a link: any but announcements that no legacy peer hears there."""
+        return self._announcements.is_for(link, message)
+
+    def flush(self) -> None:
+        """The node is about to leave: what is to be announced goes out now."""
+        self._announcements.flush()
+
     def _store_received(self, link: MeshConnection, message: Message) -> None:
         """``store [11, method, position, value]``; nil deletes."""
         if len(message.payload) != 4:
@@ -344,7 +354,7 @@ class LegacyPeers:
 
     def _notify_received(self, link: MeshConnection, message: Message) -> None:
         """``notify [6, key]``: a legacy peer names a key, which may be what entries here wait for."""
-        key = self._node.notified(message)
+        key = key_of(message)
         if len(key) > self._key_bytes_max:
             raise ProtocolError("the key is too long")
         is_gone = len(message.payload) == 3 and message.payload[2] in _DELETED
@@ -358,21 +368,22 @@ class LegacyPeers:
 
     def key_changed(self, key: bytes, is_gone: bool | None) -> None:
         """A record came or went, where this node leads; or was changed, if ``is_gone`` is None."""
-        if self.is_active:
-            self._teller.key_changed(key, bool(is_gone))
+        if not self.is_active:
+            return
+        self._teller.key_changed(key, bool(is_gone))
         if is_gone is None:
             return
         if key in self._written and self._written[key] > self._node.seconds() - _REMEMBERED_SECONDS:
             self._node.background(self._announce_unless_told(key, is_gone))
         else:
-            self._node.announce(key, is_gone)
+            self._announcements.announce(key, is_gone)
 
     async def _announce_unless_told(self, key: bytes, is_gone: bool) -> None:
         """js2p never says what it deletes. py2p does, but its word may come after its stores."""
         if not self._was_announced(key, is_gone):
             await self._node.sleep(_OWN_WORD_SECONDS)
             if not self._was_announced(key, is_gone):
-                self._node.announce(key, is_gone)
+                self._announcements.announce(key, is_gone)
 
     def _was_announced(self, key: bytes, is_gone: bool) -> bool:
         at = self._announced.pop((key, is_gone), -inf)

@@ -105,6 +105,8 @@ class EventEmitter:
             if each.once:
                 registered.remove(each)
             self._call(each, args)
+            if each.once:
+                self._listeners_changed()
 
     def _has_listeners(self, event: str) -> bool:
         """Whether anybody listens to ``event``."""

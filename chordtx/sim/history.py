@@ -56,6 +56,12 @@ class Operation:
         return self.ended_at < inf
 
     @property
+    def may_have_stored(self) -> bool:
+        """Whether there may have been a value by it."""
+        is_write = self.kind in (Kind.SET, Kind.COMPARE_AND_SET, Kind.INCREMENT)
+        return is_write and not self.has_found_another
+
+    @property
     def may_have_deleted(self) -> bool:
         """Whether the key may have gone by it."""
         is_known = self.is_answered and self.value in (None, False)

@@ -11,12 +11,10 @@ from attrs import define, field
 
 from chordtx.chord import ChordService
 from chordtx.sim.group_disk import GroupDisk, SimulatedThread
-from chordtx.sim.news import News
 from chordtx.sim.service_watch import ServiceWatch
 from chordtx.sim.virtual import WallClock
 from chordtx.store.folder import DataFolder
 from chordtx.store.group_store import GroupStore
-from chordtx.wire import Message, flags
 
 PORT = 4000
 #: The wall clocks of hosts differ from true time by up to this.
@@ -97,7 +95,6 @@ class ObservedService(ChordService):
 
     changed: Callable[[list[str]], None]
     observed_by: ServiceWatch
-    news: News | None = None
 
     def _host(self) -> None:
         super()._host()
@@ -108,12 +105,6 @@ class ObservedService(ChordService):
     def _ring_changed(self) -> None:
         self.changed(self._ring.check())
         super()._ring_changed()
-
-    def _broadcast(self, *payload: Any) -> Message:
-        message = super()._broadcast(*payload)
-        if self.news is not None and payload[0] == flags.ANNOUNCE:
-            self.news.announced(self, message.time, payload[1])
-        return message
 
 
 def opened(host: Host, reactor: Any, rng: Random) -> SimulatedFolder:

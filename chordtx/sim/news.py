@@ -1,50 +1,39 @@
 """What listeners hear of keys that come and go, and whether that may be.
 
-Nobody hears of a change that was not made, nor of one twice. And who is not cut off for long hears of all
-that was announced by those who live on: once for each key, whether it came or went, and second, for such
-announcements are one and the same message to all who relay them.
+Nobody hears of a change that was not made, nor of one twice. And whoever listens hears last of each key
+whether it is there, unless it is told that it may have missed something.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from math import inf
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from chordtx.sim.history import Operation
 
 #: A key, and whether it went.
 Change = tuple[bytes, bool]
 
-# Who links up is told what was announced within the last minute. Some of it is needed to find together again.
-_MADE_GOOD_SECONDS = 50.0
-# Peers know after this long that somebody listens.
-_KNOWN_SECONDS = 10.0
-
 
 @define(eq=False)
 class Listener:
     """A process on which somebody listens.
 
-    :ivar name: of its host. :ivar since: when it began. :ivar heard: in order.
+    :ivar name: of its host. :ivar ready_at: since when it misses nothing, unless it is told so.
+    :ivar reset_at: when it was told last that it may have missed something.
+    :ivar heard: in order. :ivar last: of each key, what it heard last, and when.
     """
 
     name: str
     service: Any
-    since: float
+    ready_at: float = inf
+    reset_at: float = -inf
     heard: list[Change] = field(factory=list)
-
-
-@frozen
-class _Announced:
-    """One key in an announcement. :ivar second: the time that the message has."""
-
-    by: Any
-    second: int
-    change: Change
-    at: float
+    last: dict[bytes, tuple[float, bool]] = field(factory=dict)
 
 
 class News:
@@ -52,26 +41,30 @@ class News:
 
     def __init__(self, seconds: Callable[[], float], log: Callable[[str], None]) -> None:
         self.listeners: list[Listener] = []
-        self._announced: list[_Announced] = []
         self._seconds = seconds
         self._log = log
 
     def listen(self, name: str, service: Any) -> None:
         """Somebody listens on a node from now on."""
-        listener = Listener(name, service, self._seconds())
+        listener = Listener(name, service)
         self.listeners.append(listener)
 
         def hear(key: bytes, is_gone: bool) -> None:
             listener.heard.append((key, is_gone))
+            listener.last[key] = (self._seconds(), is_gone)
             self._log(f"{name} hears {'-' if is_gone else '+'}{key.decode()}")
+
+        def reset(_: Any) -> None:
+            listener.reset_at = self._seconds()
+            self._log(f"{name} may have missed something")
+
+        def ready(_: Any) -> None:
+            listener.ready_at = self._seconds()
 
         service.on("add", lambda _, key: hear(key, False))
         service.on("delete", lambda _, key: hear(key, True))
-
-    def announced(self, by: Any, second: int, entries: Iterable[list[Any]]) -> None:
-        """A node announces."""
-        now = self._seconds()
-        self._announced += [_Announced(by, second, (key, bool(gone)), now) for key, gone in entries]
+        service.on("reset", reset)
+        service.when_hearing().addCallbacks(ready, lambda _: None)
 
     # Judging
 
@@ -95,27 +88,35 @@ class News:
                     wrong.append(f"{listener.name} hears {count} times that {key!r} {what}")
         return wrong
 
-    def missed(self, is_alive: Callable[[Any], bool]) -> list[str]:
-        """What was announced, and ought to have been heard.
+    def missed(
+        self,
+        operations: Iterable[Operation],
+        present: Collection[bytes],
+        is_alive: Callable[[Any], bool],
+    ) -> list[str]:
+        """What ought to have been heard.
 
-        :param is_alive: whether a service's process still runs.
+        :param operations: what clients asked for, in order of their calls. :param present: the keys with a
+            value at the end. :param is_alive: whether a service's process still runs.
         """
-        known: dict[Change, set[tuple[int, int]]]
-        wrong, now = [], self._seconds()
+        first: dict[bytes, float] = {}
+        stored: set[bytes] = set()
+        for operation in operations:
+            if operation.may_have_stored:
+                first.setdefault(operation.key, operation.began_at)
+                if operation.is_answered:
+                    stored.add(operation.key)
+        wrong = []
         for listener in self.listeners:
             if not is_alive(listener.service):
                 continue
-            known = defaultdict(set)
-            for told in self._announced:
-                is_early = told.at < listener.since + _KNOWN_SECONDS
-                if not is_early and told.at < now - _MADE_GOOD_SECONDS and is_alive(told.by):
-                    known[told.change].add((id(told.by), told.second))
-            heard = Counter(listener.heard)
-            for (key, is_gone), times in known.items():
-                if heard[key, is_gone] < len(times):
-                    what = "went" if is_gone else "came"
-                    wrong.append(
-                        f"{listener.name} hears {heard[key, is_gone]} times that {key!r} {what}, "
-                        f"which was announced {len(times)} times"
-                    )
+            certain_from = max(listener.ready_at, listener.reset_at)
+            for key in first:
+                heard_at, is_gone = listener.last.get(key, (-inf, True))
+                if heard_at > listener.reset_at:
+                    if is_gone == (key in present):
+                        what = "went" if is_gone else "came"
+                        wrong.append(f"{listener.name} hears last that {key!r} {what}, which is not so")
+                elif first[key] > certain_from and (key in stored or key in present):
+                    wrong.append(f"{listener.name} hears nothing of {key!r}")
         return wrong

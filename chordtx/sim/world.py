@@ -205,7 +205,6 @@ class World:
             service.changed, service.observed_by = lambda _: None, ServiceWatch(lambda _: None)
         else:
             service.changed, service.observed_by = partial(self._ring_looks, host), self.watch
-            service.news = self.news
         host.is_leaving = host.is_down = False
         self.log(f"{host.name} starts as {service.id[:8]}, through {' '.join(peers) or 'nobody'}")
         service.startService()

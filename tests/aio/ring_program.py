@@ -173,7 +173,7 @@ async def told(node: ChordService, other: ChordService) -> None:
     heard: list[tuple[ChordService, bytes]] = []
     listener = other.on("add", lambda *told: heard.append(told))
     events = node.events("add", "delete")
-    await until(lambda: node.routing_table)
+    await asyncio.gather(node.when_hearing(), other.when_hearing())
     await other.set("told of", 1)
     await other.delete("told of")
     seen = []

@@ -36,8 +36,9 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.operations import DELTA, DONE, INCREMENT, SET
+from chordtx.group.operations import ADDED, DELETED, DELTA, DONE, EXPIRED, INCREMENT, SET
 from chordtx.group.rank import COUNT_MAX, NO_BALLOT, NO_RANK, Ballot, Epoch, Rank
+from chordtx.group.recent_keys import Recent, Step
 from chordtx.group.record import Record
 from chordtx.group.replica import Replica
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Client, Done, Header
@@ -268,9 +269,12 @@ class Telling:
 
     def differs(self) -> Differs:
         """Where states differ."""
-        return Differs(
-            self.rank(), self._digest(), self.header(), self._leaves(), self._digest(), self._digest()
-        )
+        recent = Recent(self.rank(), tuple(sorted(self._step() for _ in range(self._rng.randrange(4)))))
+        tree, clients = self._digest(), self._digest()
+        return Differs(self.rank(), self._digest(), self.header(), self._leaves(), clients, tree, recent)
+
+    def _step(self) -> Step:
+        return self.rank(), self._key(), self._rng.choice([ADDED, DELETED, EXPIRED])
 
     def install(self) -> Install:
         """A state that is to be here."""

@@ -15,8 +15,9 @@ from chordtx.group.copying import LEAVES_AT_ONCE, Copy, Request, Source
 from chordtx.group.digest import LEAVES, Digests, clients_digest, leaf_of
 from chordtx.group.frames import from_wire, to_wire
 from chordtx.group.messages import Compare, Differs, Fetch, FetchClients, Give, GiveClients, Message, Moved
-from chordtx.group.operations import DONE, SET
+from chordtx.group.operations import ADDED, DELETED, DONE, EXPIRED, SET
 from chordtx.group.rank import Epoch, Rank
+from chordtx.group.recent_keys import Recent, RecentKeys
 from chordtx.group.record import Record
 from chordtx.group.state import Client, Done, Header, State
 from tests.group.values import A, B, packed, rank
@@ -261,7 +262,7 @@ def test_answers_to_what_was_not_asked_are_passed_over() -> None:
 
 def test_a_comparison_of_another_rank_is_passed_over() -> None:
     copy = Copy(b"s", RANK, None)
-    copy.answered(Differs(rank(5), bytes(16), HEADER, (), bytes(16), bytes(16)))
+    copy.answered(Differs(rank(5), bytes(16), HEADER, (), bytes(16), bytes(16), Recent(rank(5), ())))
     assert isinstance(copy.request(), Compare)
 
 
@@ -301,3 +302,44 @@ def test_a_live_source_says_so() -> None:
     assert Source(state_of({}, {}), RANK, is_live=True).is_live
     assert not Source(state_of({}, {}), RANK).is_live
     assert Source(state_of({}, {}), Rank(*RANK)).rank == RANK
+
+
+def recent_of(*steps: tuple[int, bytes, int]) -> RecentKeys:
+    """Which keys came and went, noted one by one, at the sequences given."""
+    recent = RecentKeys(rank(0))
+    for sequence, key, kind in steps:
+        recent.note(rank(sequence), key, kind)
+    return recent
+
+
+def test_which_keys_came_and_went_goes_along() -> None:
+    recent = recent_of((1, b"a", ADDED), (2, b"b", ADDED), (3, b"a", DELETED))
+    source, copy = Source(state_of({b"b": 1}, {}), RANK, recent.sent()), Copy(b"s", RANK, None)
+    assert copy.recent is None
+    while (question := copy.request()) is not None:
+        copy.answered(answer_of(source, question))
+    assert copy.recent is not None
+    newcomer = RecentKeys(RANK)
+    newcomer.copied(copy.recent, rank(3))
+    assert newcomer.since == rank(0)
+    assert newcomer.between(rank(1), rank(9)) == recent.between(rank(1), rank(9))
+    newcomer.copied(copy.recent, rank(2))  # what is later than the state is not believed
+    assert newcomer.between(rank(0), rank(9)) == recent.between(rank(0), rank(2))
+
+
+def test_of_a_source_that_knows_nothing_nothing_goes_along() -> None:
+    differs = Source(state_of({}, {}), RANK).compare(Compare(RANK, b""))
+    assert differs.recent == Recent(RANK, ())
+
+
+def test_only_the_newest_go_along_when_keys_are_long() -> None:
+    keys = [bytes([number]) * 4000 for number in range(20)]
+    sent = recent_of(*((number, key, ADDED) for number, key in enumerate(keys, 1))).sent()
+    assert [key for _, key, _ in sent.steps] == keys[-8:]
+    assert sent.since == rank(12)
+
+
+def test_of_keys_that_one_change_removed_all_go_along_or_none() -> None:
+    keys = [bytes([number]) * 4000 for number in range(20)]
+    sent = recent_of(*((1, key, EXPIRED) for key in keys), (2, b"k", ADDED)).sent()
+    assert (sent.since, [key for _, key, _ in sent.steps]) == (rank(1), [b"k"])

@@ -48,8 +48,21 @@ from chordtx.group.messages import (
     Refused,
     Yours,
 )
-from chordtx.group.operations import CONFLICT, DONE, GET, KINDS, LIST_ENTRIES_MAX, READS, SET, TOO_LARGE
+from chordtx.group.operations import (
+    ADDED,
+    CONFLICT,
+    DELETED,
+    DONE,
+    GET,
+    KINDS,
+    LIST_ENTRIES_MAX,
+    READS,
+    SET,
+    TOO_LARGE,
+    UPDATED,
+)
 from chordtx.group.rank import COUNT_MAX, NO_RANK, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
+from chordtx.group.recent_keys import Recent
 from chordtx.group.record import Record
 from chordtx.group.state import KEEP, STORE, Change, Client, Done, Header
 from chordtx.wire.packing import pack, unpack
@@ -73,8 +86,13 @@ DIGEST = bytes(16)
 CHANGE = Change(SET, b"k", STORE, packed(1), 0, b"c", 1, 0, (DONE, None))
 HEADER = Header(Configuration(EPOCH, (A,)))
 RECORD = Record(packed(1), 0, rank(1), 0)
+RECENT = Recent(rank(1), ())
 
 Entry = tuple[int, Message]
+
+
+def _differs(recent: Recent) -> Differs:
+    return Differs(rank(9), DIGEST, HEADER, (), DIGEST, DIGEST, recent)
 
 
 def read(data: bytes) -> list[Entry]:
@@ -263,10 +281,14 @@ WRONG: dict[str, tuple[int, Message]] = {
     "a map for a result": (0, Accept(BALLOT, EPOCH, 1, 1, (CHANGE._replace(result=(DONE, {})),), 1.0)),
     "a tree of half a leaf": (0, Compare(rank(1), bytes(8))),
     "a tree of one leaf": (0, Compare(rank(1), DIGEST)),
-    "a short digest": (0, Differs(rank(1), bytes(15), HEADER, (), DIGEST, DIGEST)),
-    "leaves out of order": (0, Differs(rank(1), DIGEST, HEADER, (2, 1), DIGEST, DIGEST)),
-    "a leaf twice": (0, Differs(rank(1), DIGEST, HEADER, (1, 1), DIGEST, DIGEST)),
-    "a leaf too many": (0, Differs(rank(1), DIGEST, HEADER, (256,), DIGEST, DIGEST)),
+    "a short digest": (0, Differs(rank(1), bytes(15), HEADER, (), DIGEST, DIGEST, RECENT)),
+    "leaves out of order": (0, Differs(rank(1), DIGEST, HEADER, (2, 1), DIGEST, DIGEST, RECENT)),
+    "a leaf twice": (0, Differs(rank(1), DIGEST, HEADER, (1, 1), DIGEST, DIGEST, RECENT)),
+    "a leaf too many": (0, Differs(rank(1), DIGEST, HEADER, (256,), DIGEST, DIGEST, RECENT)),
+    "a key before what is known": (0, _differs(Recent(rank(5), ((rank(4), b"k", ADDED),)))),
+    "keys out of order": (0, _differs(Recent(rank(1), ((rank(3), b"k", ADDED), (rank(2), b"l", DELETED))))),
+    "a key that was changed": (0, _differs(Recent(rank(1), ((rank(2), b"k", UPDATED),)))),
+    "too many keys": (0, _differs(Recent(rank(1), ((rank(2), b"k", ADDED),) * 501))),
     "no leaf": (0, Fetch(rank(1), (), b"")),
     "too many leaves": (0, Fetch(rank(1), tuple((leaf, b"") for leaf in range(33)), b"")),
     "half a digest": (0, Fetch(rank(1), ((1, bytes(8)),), b"")),

@@ -13,6 +13,7 @@ from chordtx.group.copying import LEAVES_AT_ONCE
 from chordtx.group.digest import DIGEST_BYTES, LEAVES
 from chordtx.group.locks import LEASE_MS_MAX
 from chordtx.group.rank import COUNT_MAX, NODE_ID_BYTES_MAX, Ballot, Epoch, Rank
+from chordtx.group.recent_keys import Recent
 from chordtx.group.record import Record
 from chordtx.group.state import (
     CLIENT_BYTES_MAX,
@@ -70,6 +71,10 @@ details = st.none() | ranks | packed_values | numbers
 results = st.tuples(st.integers(operations.DONE, operations.TOO_LARGE), details)
 done = st.builds(Done, ranks, st.integers(0, operations.KINDS - 1), keys, results)
 clients = st.builds(Client, counts, ranks, st.dictionaries(counts, done, max_size=3))
+recents = st.lists(
+    st.tuples(ranks, keys, st.sampled_from([operations.ADDED, operations.DELETED, operations.EXPIRED])),
+    max_size=4,
+).map(lambda steps: Recent(min(steps, default=(Rank(Epoch(0), Ballot(0, b""), 0),))[0], tuple(sorted(steps))))
 digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
 some_digests = st.lists(digests, max_size=3).map(b"".join)
 digest_or_nothing = st.just(b"") | digests
@@ -133,7 +138,7 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     messages.Yours: st.builds(messages.Yours, ballots, st.integers(0, COUNT_MAX)),
     messages.Gone: st.builds(messages.Gone, configurations),
     messages.Compare: st.builds(messages.Compare, ranks, trees),
-    messages.Differs: st.builds(messages.Differs, ranks, digests, headers, leaves, digests, digests),
+    messages.Differs: st.builds(messages.Differs, ranks, digests, headers, leaves, digests, digests, recents),
     messages.Fetch: st.builds(messages.Fetch, ranks, wanted, digest_or_nothing),
     messages.Give: st.builds(
         messages.Give,

@@ -12,8 +12,9 @@ from chordtx import ChordSettings, MeshSettings
 from chordtx.chord.service import ChordService
 from chordtx.config import GroupSettings
 from chordtx.legacy.tables import places_of
+from chordtx.mesh import MeshConnection
 from chordtx.ring import SIZE, distance
-from chordtx.wire import encode_id
+from chordtx.wire import encode_id, flags
 from tests.legacy.scripted import ScriptedPeer
 from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster
@@ -434,9 +435,45 @@ def test_each_change_is_announced_once() -> None:
     ring.done(ring.ours[1].set(b"ours", 1))
     ring.done(ring.ours[1].delete(b"ours"))
     peer.run(3)
-    assert heard == [("add", b"theirs"), ("add", b"ours"), ("delete", b"ours"), ("delete", b"theirs")]
+    assert heard == [("add", b"theirs"), ("delete", b"theirs"), ("add", b"ours"), ("delete", b"ours")]
     assert (b"ours", False) in peer.heard
     assert (b"ours", True) in peer.heard
+
+
+def test_keys_are_announced_only_while_a_legacy_peer_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = Ring()
+    announced: list[str] = []
+    send = MeshConnection.send_message
+
+    def watched(link: Any, message: Any, **how: Any) -> None:
+        if message.payload[0] == flags.ANNOUNCE:
+            announced.append(link.id)
+        send(link, message, **how)
+
+    monkeypatch.setattr(MeshConnection, "send_message", watched)
+    heard: list[bytes] = []
+    ring.ours[0].on("add", lambda _, key: heard.append(key))
+    ring.done(ring.ours[1].set(b"before", 1))
+    ring.run(2)
+    assert (heard, announced) == ([b"before"], [])
+    ring.run(4)
+    peer = ring.peer
+    beside = ring.ours[2]
+    peer.link(beside)
+    peer.run(1)
+    for number, key in enumerate(KEYS):
+        ring.done(ring.ours[number % 3].set(key, 1))
+    peer.run(1)
+    assert sorted(key for key, is_gone in peer.heard if key in KEYS) == sorted(KEYS)
+    assert set(announced) == {beside.id}, "to the node beside it, and to no other"
+    assert len(announced) <= len(KEYS)
+    peer.end()
+    ring.run(30)
+    announced.clear()
+    ring.done(ring.ours[1].set(b"after", 1))
+    ring.run(2)
+    assert announced == []
+    assert sorted(heard) == sorted([b"before", *KEYS, b"after"])
 
 
 def test_a_node_that_gives_its_ring_up_for_another_serves_them_there() -> None:

@@ -538,7 +538,12 @@ MUTANTS = (
         "watchers_after_a_cut",
         "replica.py",
         "who takes over a whole state goes on as if it had seen all that led to it",
-        (("        self.touched.keys.restart(rank if base == NO_RANK else base)\n", ""),),
+        (
+            (
+                "        self.touched.keys.copied(recent or Recent(rank, ()), rank if base == NO_RANK else base)\n",
+                "",
+            ),
+        ),
     ),
     Mutant(
         "forced_without_mark",

@@ -412,7 +412,7 @@ PLANTED = [
     Planted(services.goes_on_though_it_is_refused, COPIED),
     Planted(services.stabilization_ends, JOINING),
     Planted(services.who_is_alone_gives_records_up, CROWDS),
-    Planted(services.what_was_missed_is_not_asked_for, HEARING),
+    Planted(services.watches_end_with_their_leader, HEARING),
     Planted(services.every_write_is_news, HEARING),
     Planted(services.nobody_hears_of_deletions, HEARING),
     Planted(services.takes_what_is_too_large, SMALL),

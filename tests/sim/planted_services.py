@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from chordtx.chord.announcements import Announcements
+from chordtx.chord import key_events
+from chordtx.chord.client import _Asking
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import Placement
@@ -19,9 +20,7 @@ from chordtx.group.group import Group
 from chordtx.group.messages import Answer, ConfirmAnswer, Install, Learn, Operation
 from chordtx.group.rank import NO_RANK
 from chordtx.group.replica import Replica
-from chordtx.group.uncommitted import Uncommitted
 from chordtx.mesh import MeshConnection
-from chordtx.mesh.broadcast_recovery import MissedBroadcasts
 from chordtx.mesh.rivals import Rivals
 from chordtx.wire import pack_value
 
@@ -133,31 +132,25 @@ def newcomers_miss_what_has_changed_since(patch: Patch) -> None:
 # News
 
 
-def what_was_missed_is_not_asked_for(patch: Patch) -> None:
-    """Who links up is told no broadcast that it has missed."""
-    patch.setattr(MissedBroadcasts, "link_opened", lambda self, link: None)
+def watches_end_with_their_leader(patch: Patch) -> None:
+    """Who watches asks no other leader."""
+    try_again = _Asking._try_again
+
+    def tried(self: _Asking, *arguments: Any) -> None:
+        if self._kind != operations.WATCH:
+            try_again(self, *arguments)
+
+    patch.setattr(_Asking, "_try_again", tried)
 
 
 def every_write_is_news(patch: Patch) -> None:
     """A key comes again and again."""
-    committed = Uncommitted.committed
-
-    def told(self: Uncommitted, commit: int, newest: Any, with_updates: bool = False) -> Any:
-        news = committed(self, commit, newest, with_updates=True)
-        return [(key, bool(is_gone)) for key, is_gone in news]
-
-    patch.setattr(Uncommitted, "committed", told)
+    patch.setitem(key_events._IS_GONE, "update", False)
 
 
 def nobody_hears_of_deletions(patch: Patch) -> None:
-    """Only what comes is announced."""
-    announce = Announcements.announce
-
-    def announced(self: Announcements, key: bytes, deleted: bool) -> None:
-        if not deleted:
-            announce(self, key, deleted)
-
-    patch.setattr(Announcements, "announce", announced)
+    """Only what comes is told."""
+    patch.delitem(key_events._IS_GONE, "delete")
 
 
 def takes_what_is_too_large(patch: Patch) -> None:

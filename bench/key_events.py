@@ -1,9 +1,9 @@
-"""What announcing keys costs: counted, not timed, on a simulated network.
+"""What listeners to ``add`` and ``delete`` cost: counted, not timed, on a simulated network.
 
-    python bench/announcements.py --keys 20000 --nodes 8 --listeners 9
+    python bench/key_events.py --keys 20000 --nodes 8 --listeners 9
 
-Nodes of the ring listen, and last the client, as many as are said. Prints how many frames and bytes of all
-that is sent while a client loads keys announce them, and what that comes to for a million keys.
+Nodes of the ring listen, and last the client, as many as are said. Prints how many frames and bytes are sent
+while a client loads new keys: run it with no listeners, too, to see how much of it is for them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from chordtx import ChordService
-from chordtx.mesh import MeshConnection
+from chordtx.mesh import MeshConnection, light
 from chordtx.sim.network import Network
 from chordtx.sim.virtual import VirtualTime
-from chordtx.wire import flags
 
 PORT = 4000
 DELAY_SECONDS = 0.0005
@@ -27,28 +26,30 @@ AT_ONCE = 64
 
 
 class Counted:
-    """What is sent, by whether it announces."""
+    """What is sent."""
 
     def __init__(self) -> None:
-        self.frames: Counter[bool] = Counter()
-        self.bytes: Counter[bool] = Counter()
-        self.announcements: set[bytes] = set()
+        self.frames = self.bytes = 0
         send = MeshConnection.send_message
 
         def counted(link: Any, message: Any, plain: bool = False) -> None:
-            announces = message.payload[0] == flags.ANNOUNCE
-            self.frames[announces] += 1
-            self.bytes[announces] += len(message.data)
-            if announces:
-                self.announcements.add(message.id)
+            self.frames += 1
+            self.bytes += len(message.data)
             send(link, message, plain)
 
         MeshConnection.send_message = counted  # type: ignore[method-assign]
+        made = light.light_frame
+
+        def counted_light(flag: int, body: bytes) -> bytes:
+            frame = made(flag, body)
+            self.frames += 1
+            self.bytes += len(frame)
+            return frame
+
+        light.light_frame = counted_light
 
     def clear(self) -> None:
-        self.frames.clear()
-        self.bytes.clear()
-        self.announcements.clear()
+        self.frames = self.bytes = 0
 
 
 def ring(time: VirtualTime, network: Network, count: int) -> list[ChordService]:
@@ -96,20 +97,15 @@ def main(keys: int, nodes: int, listeners: int) -> None:
     while not done:
         time.run(time.now + 0.1)
     time.run(time.now + 2)
-    frames, size = counted.frames, counted.bytes
-    each = size[True] / (keys * nodes)
     print(f"{keys} keys set one by one, {AT_ONCE} at a time, in a ring of {nodes}")
     print(f"{listeners} of {nodes + 1} nodes listen")
     print(f"told of each key exactly once: {all(heard[place] == keys for place in range(listeners))}")
-    count = len(counted.announcements)
-    print(f"announcements: {count}, of {keys / count if count else 0:.0f} keys each")
-    print(f"frames: {frames.total():,}, of which {frames[True] / frames.total():.1%} announce")
-    print(f"bytes: {size.total():,}, of which {size[True] / size.total():.1%} announce")
-    print(f"that is {each:.0f} bytes a key and node: {each * 1e6 / 2**20:.0f} MiB to each for a million keys")
+    print(f"frames: {counted.frames:,}, {counted.frames / keys:.1f} a key")
+    print(f"bytes: {counted.bytes:,}, {counted.bytes / keys:,.0f} a key")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="What announcing keys costs.")
+    parser = argparse.ArgumentParser(description="What listeners cost.")
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--listeners", type=int, default=9)

@@ -1,13 +1,14 @@
-"""Telling everyone which keys came and went.
+"""Telling legacy peers which keys came and went. Nodes of ours need no such word: they watch keys.
 
-Legacy peers broadcast one ``notify`` for each key. Among our own nodes many keys travel in one broadcast,
-``announce [0x43, [[key, deleted], ...]]``; each entry stands for the ``notify`` that the same node would have
-sent in the same second, and has its message id: so an entry met as both is counted once, and the nodes that
-have legacy peers as neighbours hand it to them as exactly that message.
+A legacy peer is to hear one ``notify`` for each key, and the same one from several nodes. So a leader tells
+the nodes that have legacy peers beside them, many keys in one broadcast,
+``announce [0x43, [[key, deleted], ...]]``. Each entry stands for the ``notify`` that the leader would have
+sent in the same second, and has its message id: so an entry met as both is counted once, and is handed to
+legacy peers as exactly that message.
 
-They go only to those who say that they hear (:class:`~chordtx.chord.ring_identity.Standing`): because
-somebody listens there, or because of others that are linked to them. So a key that nobody listens for costs
-nothing but the entry that is kept for a minute, for those who come back.
+It goes only to those who say that they hear (:class:`~chordtx.chord.ring_identity.Standing`): because of a
+legacy peer beside them, or beside others that are linked to them. Without legacy peers in the ring nothing
+is announced.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DELETED = b"del"
 
 
 class Node(Protocol):
-    """What announcements need of a node."""
+    """What this part needs of a node."""
 
     def own_name(self) -> str:
         """The id of the node, as its peers write it."""
@@ -38,12 +39,6 @@ class Node(Protocol):
 
     def is_linked_to_everyone(self) -> bool:
         """Whether it knows all members of the ring, and has links to all."""
-
-    def has_listeners(self) -> bool:
-        """Whether somebody here listens to keys."""
-
-    def tell(self, key: bytes, deleted: bool) -> None:
-        """Call those who do."""
 
     def tell_everyone(self, *payload: object) -> Message:
         """Begin a broadcast."""
@@ -110,22 +105,9 @@ class Announcements:
             raise ProtocolError("an announcement has a list of keys")
         self._handle(message, message.payload[1])
 
-    def notified(self, message: Message) -> None:
-        """A legacy peer's ``notify [6, key]`` or ``[6, key, 'del']``.
-
-        A broadcast one tells that a key came or went; a whispered one only what is there.
-
-        :raises ProtocolError: when it is malformed.
-        """
-        if len(message.payload) not in (2, 3):
-            raise ProtocolError("a notify has a key, and may have 'del'")
-        key = as_key(message.payload[1])
-        if message.type == flags.BROADCAST:
-            self._node.tell(key, deleted=len(message.payload) == 3)
-
     def _handle(self, message: Message, entries: Sequence[object]) -> None:
         old = [link for link in self._node.links() if not link.ours]
-        if not old and not self._node.has_listeners():
+        if not old:
             return
         for entry in entries:
             if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], bytes):
@@ -139,10 +121,19 @@ class Announcements:
             return
         for link in old:
             link.send_message(in_dialect(notify, link.dialect))
-        self._node.tell(key, deleted)
 
 
-def as_key(value: object) -> bytes:
+def key_of(notify: Message) -> bytes:
+    """Which key a legacy peer's ``notify [6, key]`` or ``[6, key, 'del']`` is about.
+
+    :raises ProtocolError: when it is malformed.
+    """
+    if len(notify.payload) not in (2, 3):
+        raise ProtocolError("a notify has a key, and may have 'del'")
+    return _as_key(notify.payload[1])
+
+
+def _as_key(value: object) -> bytes:
     """A key as peers send it: bytes, or text that stands for its UTF-8.
 
     :raises ProtocolError: when it is neither.
