@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,16 +18,20 @@ from typing import Any
 
 import pytest
 
-from tests.cli_ring import CHORDTX, ENVIRONMENT, TIMEOUT_SECONDS, Ring, chordtx, on_a_terminal, ring
+from tests.cli_ring import CHORDTX, ENVIRONMENT, NODES, TIMEOUT_SECONDS, Ring, chordtx, on_a_terminal, ring
 
 __all__ = ["ring"]
 AT_ONCE = 4
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def at(ring: Ring) -> list[str]:
-    """The options that reach the ring."""
-    return ["--subnet", "test", "--peer", f"127.0.0.1:{ring.port}"]
+    """The options that reach the ring, once its groups are full: until then watches may be told of resets."""
+    options = ["--subnet", "test", "--peer", f"127.0.0.1:{ring.port}"]
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while (asked := chordtx(*options, "health", "--expect", str(NODES))).returncode:
+        assert time.monotonic() < deadline, asked.stderr
+    return options
 
 
 @contextmanager
@@ -104,6 +109,14 @@ def test_watch_tells_each_change_as_it_happens(at: list[str]) -> None:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(TIMEOUT_SECONDS) == 130
         assert (watching.stdout.read(), watching.stderr.read()) == (b"", b"")
+
+
+def test_watch_ends_when_nobody_reads_it(at: list[str]) -> None:
+    with begun(*at, "watch", "nothing happens here") as watching:
+        assert line(watching.stderr) == b"watching; Ctrl-C ends it\n"
+        watching.stdout.close()
+        assert watching.wait(TIMEOUT_SECONDS) == 141
+        assert watching.stderr.read() == b""
 
 
 def test_watch_since_a_version_on_a_terminal(at: list[str]) -> None:

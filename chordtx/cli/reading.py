@@ -1,4 +1,4 @@
-"""Reads a file, a pipe or a terminal line by line, while the reactor runs on."""
+"""Reads a file, a pipe or a terminal line by line, while the reactor runs on; sees when a reader is gone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ async def read_chunks(reactor: Any, descriptor: int) -> AsyncIterator[bytes]:
         if not chunk:
             return
         yield chunk
+
+
+def when_unread(reactor: Any, pipe: int) -> Deferred[None]:
+    """Fires when nobody can read any more what is written into a pipe. To be cancelled when it is of no use.
+
+    :param pipe: the descriptor that is written to: it has nothing to be read, and can only be hung up.
+    """
+    return _Readable(reactor, pipe).wait()
 
 
 async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

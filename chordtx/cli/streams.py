@@ -7,6 +7,7 @@ next file or socket that is opened gets its number, so that what is meant for a 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,15 @@ class Output:
     def is_terminal(self) -> bool:
         """Whether a person reads it."""
         return self._stream.isatty()
+
+    @property
+    def pipe(self) -> int | None:
+        """The descriptor, if it is a pipe."""
+        try:
+            descriptor = self._stream.fileno()
+        except OSError:  # it is in memory
+            return None
+        return descriptor if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else None
 
     def write(self, data: bytes) -> None:
         """Write ``data``. :raises Failed: when it cannot be. :raises BrokenPipeError: when nobody reads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ import click
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP, dumps, json_text, key_to_json, to_json
 from chordtx.cli.parameters import VERSION
-from chordtx.cli.streams import standard_output
+from chordtx.cli.streams import Output, standard_output
 from chordtx.escaping import escaped
 
 if TYPE_CHECKING:
     from chordtx import Event
     from chordtx.chord import ChordService
+    from chordtx.chord.watching import Watch
 
 
 @click.command(epilog=FORMS_HELP)
@@ -46,18 +48,36 @@ def watch(
     line_of = _line if out.is_terminal and not as_json else _json_line
 
     async def work(reactor: Any, node: ChordService) -> None:
-        count = 0
         async with aclosing(node.watch(known, prefix=os.fsencode(prefix), since=since)) as events:
             # What fails here fails the iteration too, and is told there.
             events.when_ready().addCallbacks(_tell_ready, lambda _: None)
-            async for event in events:
-                out.line(line_of(event))
-                out.flush()  # whoever reads it waits for it now
-                count += 1
-                if count == limit:
-                    break
+            await _write(reactor, out, events, line_of, limit)
 
     client.run(work)
+
+
+async def _write(
+    reactor: Any, out: Output, events: Watch, line_of: Callable[[Event], str], limit: int | None
+) -> None:
+    """Write a line for each event. :raises BrokenPipeError: when nobody reads them any more."""
+    from twisted.internet.defer import Deferred
+
+    from chordtx.cli.reading import when_unread
+
+    # The next event, with which writing would fail, may be hours away, and ``watch | head`` waits for us.
+    unread = Deferred[None]() if out.pipe is None else when_unread(reactor, out.pipe)
+    unread.addCallbacks(lambda _: Deferred.fromCoroutine(events.aclose()), lambda _: None)
+    count = 0
+    try:
+        async for event in events:
+            out.line(line_of(event))
+            out.flush()  # whoever reads it waits for it now
+            count += 1
+            if count == limit:
+                return
+        raise BrokenPipeError
+    finally:
+        unread.cancel()
 
 
 def _tell_ready(_: object) -> None:
