@@ -104,12 +104,9 @@ async def main(reactor: Any, given: argparse.Namespace) -> None:
         for number in range(given.add):
             await queue.add(str(number), number)
 
-        async def square(task: int) -> int:
-            await node.sleep(given.seconds)
-            return task * task
-
         if given.work:
-            await queue.work(square)
+            # The work of a job here: a number's square, after a while.
+            await queue.work(lambda n: node.sleep(given.seconds).addCallback(lambda _: n * n))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.count % (CLIENTS * WORKERS):
         parser.error(f"--count is a multiple of {CLIENTS * WORKERS}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda number, _: sys.exit(128 + number))  # and clean up
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(run(options.count, options.seconds, options.seed, Path(folder)))
 
