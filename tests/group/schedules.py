@@ -509,6 +509,27 @@ def watched_at_one_that_missed_it() -> None:
     play.end()
 
 
+def watched_at_one_that_was_restarted() -> None:
+    """B had it that a key came and went, and was started again since; who watched at A goes on at B."""
+    play = Play()
+    play.leads(A)
+    watched(play, b"W", A)
+    play.set(b"A", A)
+    play.run(A, B, C)
+    play.ask(b"A", A, operations.DELETE, None)
+    play.run(A, B, C)
+    play.wait(1)
+    play.run(A, B, C)
+    play.world.crash(B)
+    play.world.restart(B)
+    play.lose()
+    play.wait()
+    play.leads(B, among=(B, C))
+    play.is_leading(B)
+    watched(play, b"W", B)
+    play.end()
+
+
 def one_of_two_changes_is_committed() -> None:
     """Both of one key; A reads when B has the first one."""
     play = Play()
@@ -764,6 +785,7 @@ SCHEDULES: tuple[Callable[[], None], ...] = (
     one_of_two_changes_is_committed,
     watched_while_keys_come_and_go,
     watched_at_one_that_missed_it,
+    watched_at_one_that_was_restarted,
     handed_over_without_a_stop,
     sent_again_after_the_answer,
     two_at_a_time,
