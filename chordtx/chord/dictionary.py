@@ -87,19 +87,6 @@ class RingDict(ExactOperations):
         position = None if since is None else rank_of(since)
         return self._watch(watched, key is None, position, self._as_given)
 
-    def when_hearing(self) -> Deferred[None]:
-        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later, but
-        such as ``reset`` tells of.
-
-        At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
-        time.
-        """
-        return self._run(self._when_hearing())
-
-    async def _when_hearing(self) -> None:
-        await self._ring_known()
-        await self._key_events.when_ready()
-
     def contains(self, key: Key) -> Deferred[bool]:
         """Whether ``key`` has a value."""
         return self._ask(operations.GET, self._as_key(key)).addCallback(lambda answer: answer.status == DONE)

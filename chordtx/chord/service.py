@@ -235,6 +235,19 @@ class ChordService(RingNamespaces, RingView):
         """
         return super().when_joined()
 
+    def when_hearing(self) -> Deferred[None]:
+        """Fires once listeners to ``add`` and ``delete`` on this node miss no change that begins later, but
+        such as ``reset`` tells of.
+
+        At once when nobody listens. Fails with :class:`~chordtx.errors.NoMajority` when no ring is found in
+        time.
+        """
+        return self._run(self._when_hearing())
+
+    async def _when_hearing(self) -> None:
+        await self._ring_known()
+        await self._key_events.when_ready()
+
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
         self._ring = RingNode(Contact(self.id_10, *self.out_addr), self._chord_settings.successors_max)

@@ -64,8 +64,9 @@ class Operation:
     @property
     def may_have_deleted(self) -> bool:
         """Whether the key may have gone by it."""
-        is_known = self.is_answered and self.value in (None, False)
-        return self.kind in (Kind.DELETE, Kind.POP) and not is_known
+        if self.kind is Kind.POP:
+            return self.value is not None or not self.is_answered
+        return self.kind is Kind.DELETE and self.value is not False
 
 
 @frozen
