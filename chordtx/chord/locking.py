@@ -175,7 +175,7 @@ class Lock:
             left = await self._ask(holder, wait)
             if left is not None and wait:
                 await self._wait(holder)
-        except BaseException:
+        except Exception:  # it was cancelled, or could not be asked for
             self._holder = None
             self._node.background(self._give_up(holder))
             raise

@@ -546,4 +546,6 @@ def run_seed(
     with tempfile.TemporaryDirectory() as folder:
         run = Run(seed, options, Path(folder), print_line)
         run.world.wants_debug = wants_debug
-        return run.run()
+        report = run.run()
+        run.world.end()
+        return report

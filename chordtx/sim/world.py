@@ -227,6 +227,13 @@ class World:
         service.observed_by.down(node_id_of(service.id_10))
         self._process_ended(host)
 
+    def end(self) -> None:
+        """The run is over: nothing is left to be done when Python cleans up, which may be in a later run."""
+        services = [host.service for host in (*self.hosts, *self.guests) if host.service is not None]
+        for service in (*services, *self._ended):
+            _silence(service)
+            service._tasks.cancel()
+
     def _process_ended(self, host: Host) -> None:
         when_ended, host.when_ended = host.when_ended, []
         for tell in when_ended:
