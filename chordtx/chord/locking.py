@@ -200,7 +200,7 @@ class Lock:
             raise ChordError(f"{WAITING_MAX} wait for the lock already")
         if answer.status != CONFLICT:
             raise ProtocolError("an answer of another kind was expected")
-        return number_in(answer) / 1000
+        return max(0.0, number_in(answer) / 1000)
 
     async def _wait(self, holder: str) -> None:
         """Wait for one's turn: ask whenever it may have come."""

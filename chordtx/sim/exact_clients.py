@@ -25,7 +25,7 @@ from chordtx.values import ABSENT, Version
 
 COUNTERS = 2
 LOCKS = 2
-_LEASE_SECONDS = (1.0, 6.0)
+_LEASE_SECONDS = (1.0, 3.0, 12.0)
 _HOLD_SECONDS = 3.0
 #: Two leaders may tell the time by clocks that are so far apart.
 _SLACK_SECONDS = 2 * SKEW_SECONDS
@@ -66,13 +66,15 @@ class _Hold:
     """A lock that was held.
 
     :ivar asked_at: when it was asked for. :ivar held_at: when it was held.
+    :ivar until: when its lease ends at the earliest, by true time. :ivar is_over: whether it was given up.
     """
 
     name: str
     token: int
-    lock: Lock
     asked_at: float
     held_at: float
+    until: float
+    is_over: bool = False
 
 
 class ExactClients:
@@ -156,26 +158,30 @@ class ExactClients:
         run = self._run
         while (host := await run.some_caller(rng)) is not None:
             service: Any = host.service
-            name, ttl = f"lock {rng.randrange(LOCKS)}", rng.uniform(*_LEASE_SECONDS)
+            name, ttl = f"lock {rng.randrange(LOCKS)}", rng.choice(_LEASE_SECONDS)
             lock: Lock = service.lock(name, ttl=ttl)
             asked_at = run.world.time.now
             got = await run.end_of(host, lock.acquire())
             if got is not True:
                 continue
-            self._held(name, lock, asked_at)
+            hold = self._held(name, lock.token, asked_at, ttl)
             await run.world.wait(rng.expovariate(1 / _HOLD_SECONDS))
+            hold.is_over = True
             if host.service is service:
                 outcome = await run.outcome(host, lock.release())
                 run.world.log(f"{host.name} gave {name} up: {outcome!r}")
+                if isinstance(outcome, LockLost):
+                    self._was_lost(hold)
 
-    def _held(self, name: str, lock: Lock, asked_at: float) -> None:
+    def _held(self, name: str, token: int, asked_at: float, ttl: float) -> _Hold:
         run, now = self._run, self._run.world.time.now
-        run.world.log(f"{name} is held with token {lock.token}")
-        hold = _Hold(name, lock.token, lock, asked_at, now)
+        run.world.log(f"{name} is held with token {token}")
+        hold = _Hold(name, token, asked_at, now, asked_at + ttl - _SLACK_SECONDS)
         for other in self._holds:
             if other.name == name:
                 self._must_agree(other, hold)
         self._holds.append(hold)
+        return hold
 
     def _must_agree(self, other: _Hold, hold: _Hold) -> None:
         run = self._run
@@ -183,16 +189,12 @@ class ExactClients:
             run.violated(f"{hold.name}: two were given token {hold.token}")
         if other.held_at < hold.asked_at and other.token > hold.token:
             run.violated(f"{hold.name}: token {hold.token} came after {other.token}")
-        if other.lock.is_held and other.lock.token == other.token:
-            still = run.world.wait(_SLACK_SECONDS)
-            still.addCallback(lambda _: self._must_have_ended(other, hold))
+        if not other.is_over and hold.held_at < other.until and not run.world.faults[Fault.CLOCK]:
+            run.violated(f"{hold.name} is held twice, by {other.token} and {hold.token}")
 
-    def _must_have_ended(self, other: _Hold, hold: _Hold) -> None:
-        """By the time of the lock's group, which its members' clocks tell, the other's lease is over."""
-        both = (other, hold)
-        are_held = all(each.lock.is_held and each.lock.token == each.token for each in both)
-        if are_held and not self._run.world.faults[Fault.CLOCK]:
-            self._run.violated(f"{hold.name} is held twice, by {other.token} and {hold.token}")
+    def _was_lost(self, hold: _Hold) -> None:
+        if self._run.world.time.now < hold.until and not self._run.world.faults[Fault.CLOCK]:
+            self._run.violated(f"{hold.name}: the lease of {hold.token} ended early")
 
     def judge(self) -> None:
         """In quiet, each lock can be had."""
@@ -207,5 +209,5 @@ class ExactClients:
             if got != [True]:
                 run.violated(f"lock {number} is stuck: {got}")
                 continue
-            self._held(f"lock {number}", lock, asked_at)
+            self._held(f"lock {number}", lock.token, asked_at, _LEASE_SECONDS[0])
             lock.release().addErrback(lambda failure: failure.trap(LockLost))

@@ -87,6 +87,7 @@ CROWDS = evolve(
 )
 #: Long enough that all that is missed is made good, or never.
 HEARING = evolve(only(Fault.SPLIT, nodes=5), clients=4, seconds=100.0, has_listeners=True)
+HOLDING = evolve(only(Fault.KILL, Fault.BREAK, nodes=5), clients=4)
 SMALL = evolve(only(Fault.BREAK, nodes=4), settings=evolve(SETTINGS, value_bytes_max=50_000))
 
 
@@ -413,6 +414,10 @@ PLANTED = [
     Planted(services.stabilization_ends, JOINING),
     Planted(services.who_is_alone_gives_records_up, CROWDS),
     Planted(services.watches_end_with_their_leader, HEARING),
+    Planted(services.who_watches_is_not_told_of_deletions, HOLDING),
+    Planted(services.locks_forget_their_holder, HOLDING),
+    Planted(services.tokens_stand_still, HOLDING),
+    Planted(services.a_lock_stays_with_who_died, HOLDING),
     Planted(services.every_write_is_news, HEARING),
     Planted(services.nobody_hears_of_deletions, HEARING),
     Planted(services.takes_what_is_too_large, SMALL),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from chordtx.chord.node_parts import NodeParts
 from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import Standing
 from chordtx.chord.standings import Standings
+from chordtx.chord.watching import Watch
 from chordtx.dictionary import DictMixin
 from chordtx.group import operations
 from chordtx.group.confirming import Confirming
 from chordtx.group.group import Group
+from chordtx.group.locks import Lock
 from chordtx.group.messages import Answer, ConfirmAnswer, Install, Learn, Operation
-from chordtx.group.rank import NO_RANK
+from chordtx.group.rank import COUNT_MAX, NO_RANK
 from chordtx.group.replica import Replica
 from chordtx.mesh import MeshConnection
 from chordtx.mesh.rivals import Rivals
@@ -141,6 +144,56 @@ def watches_end_with_their_leader(patch: Patch) -> None:
             try_again(self, *arguments)
 
     patch.setattr(_Asking, "_try_again", tried)
+
+
+def who_watches_is_not_told_of_deletions(patch: Patch) -> None:
+    """A leader tells of what comes and of what is changed."""
+    told = Watch.told
+
+    def tell(self: Watch, events: Iterable[operations.Event]) -> None:
+        told(self, [event for event in events if event[0] != operations.DELETED])
+
+    patch.setattr(Watch, "told", tell)
+
+
+# Locks
+
+
+def locks_forget_their_holder(patch: Patch) -> None:
+    """Whoever asks for a lock gets it."""
+    go_on = Lock.go_on
+
+    def forget(self: Lock, now_ms: int) -> None:
+        self.holder = None
+        go_on(self, now_ms)
+
+    patch.setattr(Lock, "go_on", forget)
+
+
+def tokens_stand_still(patch: Patch) -> None:
+    """The next holder has the token of the last one."""
+    give = Lock.give
+
+    def given(self: Lock, owner: str, lease_ms: int, now_ms: int) -> None:
+        token = self.token
+        give(self, owner, lease_ms, now_ms)
+        self.token = token or self.token
+
+    patch.setattr(Lock, "give", given)
+
+
+def a_lock_stays_with_who_died(patch: Patch) -> None:
+    """Its lease never ends."""
+    give = Lock.give
+
+    def given(self: Lock, owner: str, lease_ms: int, now_ms: int) -> None:
+        give(self, owner, lease_ms, now_ms)
+        self.until_ms = COUNT_MAX
+
+    patch.setattr(Lock, "give", given)
+
+
+# News, as listeners hear them
 
 
 def every_write_is_news(patch: Patch) -> None:

@@ -104,6 +104,10 @@ def is_of_a_promise(violation: str) -> bool:
         "reads are not answered",
         "it does not end",
         "news ",
+        "does not know the newest",
+        "is held twice",
+        "were given token",
+        "is stuck",
     )
     return bool(re.search(r": S[1-6] ", violation)) or any(what in violation for what in told)
 
