@@ -80,7 +80,7 @@ class ChordSocket(DictSocket):
         """
         if not callable(function):
             raise TypeError("modify takes a function of the present value")
-        known, lasts_ms = key_bytes(key), ttl_ms(check_ttl(ttl))
+        known, lasts_ms = self._service._as_key(key), ttl_ms(check_ttl(ttl))
         tries = 0
         while True:
             seen: Entry | None = bridge.call(

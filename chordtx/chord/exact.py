@@ -106,7 +106,7 @@ class ExactOperations(DictMixin):
             await self._node.sleep(self._node.random() * tries * PAUSE_SECONDS)
 
     async def _entry_or_none(self, key: bytes) -> Entry | None:
-        present = await self._ask(operations.GET, self._as_key(key))
+        present = await self._ask(operations.GET, key)
         return None if present.status == NOTHING_THERE else self._entry_of(present, key)
 
     async def _replace(
@@ -117,7 +117,7 @@ class ExactOperations(DictMixin):
         :param lasts_ms: for how long it stays; when None, as long as what was seen would have.
         :returns: the value as it is stored then; None when somebody came between.
         """
-        _, blob = self._item(key, value)
+        blob = None if value is None else self._pack(value)
         if blob is None and seen is None:
             return (None,)  # there is nothing to delete
         lasts: int | tuple[int] | None = lasts_ms

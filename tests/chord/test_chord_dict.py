@@ -331,6 +331,7 @@ async def test_events_tell_everyone_of_keys_that_come_and_go(nodes: Nodes) -> No
     for place, node in enumerate(everyone):
         node.on("add", lambda _, key, place=place: told.append(("add", place, key)))
         node.on("delete", lambda _, key, place=place: told.append(("delete", place, key)))
+    await everything([node.when_hearing() for node in everyone])
     await everyone[0].set("key", 1)
     await everyone[0].set("key", 2)
     await nodes.until(lambda: len(told) == 3, "told to all of the key")
