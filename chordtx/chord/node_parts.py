@@ -337,6 +337,10 @@ class NodeParts:
         """Begin a watch of a key."""
         return self._service.watch(key)
 
+    def sure_seconds(self, seconds: float) -> float:
+        """Which part of a time on this clock is over before that time is, on any clock of another node."""
+        return seconds * (1 - self._service._chord_settings.groups.drift_allowance)
+
     def holder_name(self) -> str:
         """A name for who holds a lock: another one each time, and such that people know whose it is."""
         return f"{self.own_address()}/{self._service._rng.randbytes(_HOLDER_BYTES).hex()}"
