@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from chordtx import ChordService, ChordSettings
-from chordtx.chord import watching
 from chordtx.config import GroupSettings
+from chordtx.group import recent_keys
 from examples.rate_limiter import RateLimiter
 from examples.session_store import SessionStore
 from examples.watched_config import WatchedConfig
@@ -89,7 +89,7 @@ class Config(WatchedConfig):
 
 
 def test_configuration_follows_changes_and_begins_anew_after_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_KEYS_MAX", 10)
+    monkeypatch.setattr(recent_keys, "_KEPT_MAX", 2)
     world, nodes = ring(6)
     writer, *readers = (Config(node, "shop") for node in nodes[:3])
     world.result(writer.set("colour", "green"))
