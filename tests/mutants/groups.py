@@ -448,7 +448,7 @@ MUTANTS = (
         "copy_of_what_moves",
         "replica.py",
         "a copy is given of a state that goes on meanwhile",
-        (("Source(self.state.copy(), self.rank)", "Source(self.state, self.rank)"),),
+        (("Source(self.state.copy(), self.rank, self", "Source(self.state, self.rank, self"),),
     ),
     Mutant(
         "base_of_anything",
