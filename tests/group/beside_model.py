@@ -71,7 +71,7 @@ def copies_at_once(seen: dict[Rank, State]) -> Iterator[None]:
         def copied(self, rank: Rank) -> State | None:
             return seen[rank].copy()
 
-        def offer(self, rank: Rank, state: State) -> None:
+        def offer(self, rank: Rank, state: State, base: Rank) -> None:
             seen[rank] = state.copy()
 
         def _begin_copy(self, by: NodeId, pending: Install | Learn) -> None:

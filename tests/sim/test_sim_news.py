@@ -109,7 +109,7 @@ def test_what_comes_later_than_who_listens_is_heard() -> None:
     ring.ready(5.0)
     nothing = ["host hears nothing of b'key'"]
     assert ring.missed(written(6.0), is_there=True) == nothing
-    assert ring.missed(written(6.0), is_there=False) == nothing  # it came, and went
+    assert ring.missed(written(6.0), is_there=False) == []  # it may have come and gone at once
     assert ring.missed(written(6.0, is_answered=False), is_there=True) == nothing
     assert ring.missed(written(6.0, is_answered=False), is_there=False) == []
     assert ring.missed(written(4.0), written(6.0), is_there=True) == []
