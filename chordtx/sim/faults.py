@@ -137,7 +137,9 @@ class Faults:
     def _crowd(self, episode: Episode, rng: Random) -> None:
         """Many join, and many of those who were there leave."""
         leaving = self._some(episode, rng)
+        self._world.about_to_leave = leaving
         self._join(episode, rng)
+        self._world.about_to_leave = []
         for host in leaving:
             self._world.leave(host)
 

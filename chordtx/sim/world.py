@@ -93,6 +93,7 @@ class World:
         self._drift_rng = Random(f"{seed} drifts")
         self.network = Network(self.time, Random(f"{seed} delays"), self._delay_seconds)
         self.hosts: list[Host] = []
+        self.about_to_leave: list[Host] = []
         self.guests: list[Host] = []
         self.faults: Counter[Fault] = Counter()
         self._is_beyond_proof = False
@@ -172,11 +173,13 @@ class World:
         ]
 
     def _draw_peers(self, host: Host) -> list[str]:
-        """Addresses for a node to join through; some may be of nodes that have left, but never all."""
+        """Addresses for a node to join through; some may be of nodes that have left, or are about to, but
+        never all."""
         others = [each for each in self.hosts if each is not host]
         peers = self.rng.sample(others, min(3, len(others)))
-        if not any(each.is_member or each.is_down for each in peers):
-            present = [each for each in others if each.is_member or each.is_down]
+        present = [each for each in others if each.is_member or each.is_down]
+        present = [each for each in present if each not in self.about_to_leave]
+        if not any(each in present for each in peers):
             peers = self.rng.sample(present, min(3, len(present)))
         return [each.address for each in peers]
 
