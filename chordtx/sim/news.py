@@ -15,6 +15,8 @@ from attrs import define, field
 
 from chordtx.sim.history import Operation
 
+#: While a ring grows from its first node, a key that comes may be told as one that has changed.
+_GROWN_SECONDS = 30.0
 #: A key, and whether it went.
 Change = tuple[bytes, bool]
 
@@ -109,7 +111,7 @@ class News:
         for listener in self.listeners:
             if not is_alive(listener.service):
                 continue
-            certain_from = max(listener.ready_at, listener.reset_at)
+            certain_from = max(listener.ready_at, listener.reset_at, _GROWN_SECONDS)
             for key in first:
                 heard_at, is_gone = listener.last.get(key, (-inf, True))
                 if heard_at > listener.reset_at:
