@@ -26,15 +26,6 @@ def world() -> Iterator[Cluster]:
         made.result(node.stopService())
 
 
-def ring(world: Cluster, count: int) -> list[Any]:
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(5)
-    return nodes
-
-
 def served(world: Cluster, node: Any, address: str, name: str = "web") -> Advertisement:
     advertisement = Advertisement(node, name, address, ttl_seconds=TTL_SECONDS)
     advertisement.startService()
@@ -69,7 +60,7 @@ def asked_of(node: Any) -> list[tuple[Any, ...]]:
 
 
 def test_servers_come_and_go_and_nobody_asks_again(world: Cluster) -> None:
-    one, other, client = ring(world, 3)
+    one, other, client = world.ring(3, 5)
     first = served(world, one, "10.1.0.1:80")
     servers = watched(world, client)
     asked = asked_of(client)
@@ -88,7 +79,7 @@ def test_servers_come_and_go_and_nobody_asks_again(world: Cluster) -> None:
 
 
 def test_a_lease_is_renewed_and_not_written_again(world: Cluster) -> None:
-    one, _, client = ring(world, 3)
+    one, _, client = world.ring(3, 5)
     asked = asked_of(one)
     served(world, one, "10.1.0.1:80")
     servers = watched(world, client)
@@ -102,7 +93,7 @@ def test_a_lease_is_renewed_and_not_written_again(world: Cluster) -> None:
 
 @pytest.mark.parametrize("is_watched", [True, False])
 def test_whoever_dies_is_forgotten_after_its_lease(world: Cluster, is_watched: bool) -> None:
-    one, other, _, client = ring(world, 4)
+    one, other, _, client = world.ring(4, 5)
     served(world, one, "10.1.0.1:80")
     served(world, other, "10.1.0.2:80")
     servers = watched(world, client) if is_watched else Servers(client, "web")
@@ -112,7 +103,7 @@ def test_whoever_dies_is_forgotten_after_its_lease(world: Cluster, is_watched: b
 
 
 def test_a_lease_that_ended_is_begun_again(world: Cluster) -> None:
-    one, other, third, client = ring(world, 4)
+    one, other, third, client = world.ring(4, 5)
     served(world, one, "10.1.0.1:80")
     servers = watched(world, client)
     world.split([one], [other, third, client])
@@ -125,7 +116,7 @@ def test_a_lease_that_ended_is_begun_again(world: Cluster) -> None:
 
 def test_two_of_one_name_and_address_do_not_undo_each_other(world: Cluster) -> None:
     """As when a server is started again before the one before has said goodbye."""
-    one, other, client = ring(world, 3)
+    one, other, client = world.ring(3, 5)
     before, after = served(world, one, "10.1.0.1:80"), served(world, other, "10.1.0.1:80")
     assert world.result(namespace_of(client, "web").count()) == 2
     servers = watched(world, client)
@@ -137,7 +128,7 @@ def test_two_of_one_name_and_address_do_not_undo_each_other(world: Cluster) -> N
 
 
 def test_who_is_cut_off_goes_on_with_what_it_knew(world: Cluster) -> None:
-    one, other, third, client = ring(world, 4)
+    one, other, third, client = world.ring(4, 5)
     served(world, one, "10.1.0.1:80")
     servers = watched(world, client)
     world.split([one, other, third], [client])
@@ -150,7 +141,7 @@ def test_who_is_cut_off_goes_on_with_what_it_knew(world: Cluster) -> None:
 
 
 def test_a_watch_ends_and_begins_again(world: Cluster) -> None:
-    one, client = ring(world, 2)
+    one, client = world.ring(2, 5)
     served(world, one, "10.1.0.1:80")
     servers = watched(world, client)
     assert client._client._watching
@@ -172,7 +163,7 @@ def test_a_watch_ends_and_begins_again(world: Cluster) -> None:
 
 
 def test_what_makes_no_sense_in_the_ring_is_left_out(world: Cluster) -> None:
-    one, client = ring(world, 2)
+    one, client = world.ring(2, 5)
     served(world, one, "[::1]:80")
     names = namespace_of(one, "web")
     world.result(names.update({"a": 5, "b": "no port", "c": None, "d": {}, "e": "host:0"}))

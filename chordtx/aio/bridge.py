@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OVER: Any = object()
+#: What an iterator gives when nothing comes any more.
+OVER: Any = object()
 #: Entries that an iterator gives at most before other tasks of the loop have a turn.
 _ENTRIES_OF_A_TURN = 64
 _DEFERRED = re.compile(r"Deferred\[(.*)\]")
@@ -90,8 +91,8 @@ def iterated(
         count = 0
         try:
             while True:
-                entry = await result_of(Deferred.fromCoroutine(_next(source)), at_once=True)
-                if entry is _OVER:
+                entry = await result_of(Deferred.fromCoroutine(next_of(source)), at_once=True)
+                if entry is OVER:
                     return
                 yield entry
                 count += 1
@@ -141,11 +142,12 @@ def _described(function: F, method: Callable[..., Any]) -> F:
     return cast("F", described)
 
 
-async def _next(source: AsyncGenerator[T, None]) -> T:
+async def next_of(source: AsyncIterator[T]) -> T:
+    """The next entry, or :data:`OVER`: a StopAsyncIteration does not go through a Deferred."""
     try:
         return await source.__anext__()
     except StopAsyncIteration:
-        return cast("T", _OVER)
+        return cast("T", OVER)
 
 
 async def _closed(source: AsyncGenerator[Any, None]) -> None:

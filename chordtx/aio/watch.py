@@ -7,7 +7,7 @@ from typing import Self
 
 from twisted.internet.defer import Deferred
 
-from chordtx.aio.bridge import Node, result_of
+from chordtx.aio.bridge import OVER, Node, next_of, result_of
 from chordtx.chord import watching
 
 
@@ -28,8 +28,8 @@ class Watch(AsyncIterator[watching.Event]):
 
     async def __anext__(self) -> watching.Event:
         self._node._must_be_on_loop()
-        event = await result_of(Deferred.fromCoroutine(_next(self._watch)))
-        if event is None:
+        event = await result_of(Deferred.fromCoroutine(next_of(self._watch)))
+        if event is OVER:
             raise StopAsyncIteration
         return event
 
@@ -37,11 +37,3 @@ class Watch(AsyncIterator[watching.Event]):
         """End it."""
         self._node._must_be_on_loop()
         await result_of(Deferred.fromCoroutine(self._watch.aclose()), at_once=True)
-
-
-async def _next(watch: watching.Watch) -> watching.Event | None:
-    """None at the end."""
-    try:
-        return await watch.__anext__()
-    except StopAsyncIteration:
-        return None

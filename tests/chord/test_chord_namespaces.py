@@ -16,12 +16,7 @@ SETTINGS = ChordSettings(partition_bits=3, key_bytes_max=20)
 
 def ring(count: int) -> tuple[Cluster, list[Any]]:
     world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=7)
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(5)
-    return world, nodes
+    return world, world.ring(count, 5)
 
 
 def run(test: Callable[[ChordService, Namespace], Awaitable[None]]) -> None:

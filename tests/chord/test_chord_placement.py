@@ -20,11 +20,7 @@ PARTITION = 5
 def settled_ring(count: int) -> tuple[Cluster, list[Any]]:
     """Nodes in the order in which they ought to keep the partition, once all groups are right."""
     world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=3)
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(20)
+    nodes = world.ring(count, 20)
     position = lowest_position(PARTITION, SETTINGS.partition_bits)
     return world, sorted(nodes, key=lambda node: distance(position, node.id_10))
 

@@ -47,12 +47,7 @@ class Listener:
 
 def ring(count: int) -> tuple[Cluster, list[Any]]:
     world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=5)
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(10)
-    return world, nodes
+    return world, world.ring(count, 10)
 
 
 def listening(world: Cluster, node: Any, *about: Any, **options: Any) -> Listener:

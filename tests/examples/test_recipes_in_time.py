@@ -21,12 +21,7 @@ LIFETIME_SECONDS = 60.0
 
 def ring(count: int) -> tuple[Cluster, list[Any]]:
     world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=5)
-    nodes = [world.start()]
-    nodes += [world.start(nodes[0]) for _ in range(count - 1)]
-    for node in nodes:
-        world.result(node.when_joined())
-    world.run(10)
-    return world, nodes
+    return world, world.ring(count, 10)
 
 
 def all_of(works: list[Any]) -> Deferred[list[Any]]:

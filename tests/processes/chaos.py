@@ -329,6 +329,11 @@ def _told(operations: list[Operation], chaos: Chaos, ended: list[int]) -> int:
     answered = sum(operation.is_answered for operation in operations)
     wrong = judged(operations) + [f"a client ended with {status}" for status in ended if status]
     told: dict[str, Any] = {"faults": dict(chaos.faults), "operations": len(operations), "answered": answered}
+    return said(told, wrong)
+
+
+def said(told: dict[str, Any], wrong: list[str]) -> int:
+    """Say what was counted, and what was wrong. :returns: the exit status."""
     say(json.dumps(told))
     for each in wrong:
         say(each)

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.processes.chaos import NODES, PORT, Chaos, Ring, Wires, may_run, say, until
+from tests.processes.chaos import NODES, PORT, Chaos, Ring, Wires, may_run, said, until
 from tests.processes.counters_client import WORKERS
 from tests.processes.daemons import ROOT
 
@@ -111,10 +111,7 @@ def _told(calls: list[Call], finals: list[Call], chaos: Chaos, wrong: list[str])
         "unknown": sum(number is None for _, number in calls),
         "sum": sum(number or 0 for _, number in finals),
     }
-    say(json.dumps(told))
-    for each in wrong:
-        say(each)
-    return 1 if wrong else 0
+    return said(told, wrong)
 
 
 def main() -> None:

@@ -48,6 +48,15 @@ class Cluster:
         node.startService()
         return node
 
+    def ring(self, count: int, seconds: float) -> list[Any]:
+        """Nodes of which all have joined the ring of the first, as they are so many seconds later."""
+        nodes = [self.start()]
+        nodes += [self.start(nodes[0]) for _ in range(count - 1)]
+        for node in nodes:
+            self.result(node.when_joined())
+        self.run(seconds)
+        return nodes
+
     def several(self, count: int, links: int = 3, **options: Any) -> list[Any]:
         """Nodes each of which connects to some of those before it."""
         nodes: list[Any] = []
