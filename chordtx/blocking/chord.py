@@ -17,7 +17,7 @@ from chordtx.blocking.watch import Watch
 from chordtx.chord import ChordService, watching
 from chordtx.chord.answers import ttl_ms
 from chordtx.chord.entry import Entry
-from chordtx.chord.exact import PAUSE_SECONDS, PAUSES_MAX
+from chordtx.chord.exact import pause_seconds_max
 from chordtx.errors import NoMajorityTimeout
 from chordtx.mesh.deferreds import within
 from chordtx.mesh.service import MeshService
@@ -90,8 +90,8 @@ class ChordSocket(DictSocket):
             stored: tuple[Any] | None = bridge.call(self._replaced, known, seen, new, lasts_ms)
             if stored is not None:
                 return stored[0]
-            tries = min(tries + 1, PAUSES_MAX)
-            time.sleep(random() * tries * PAUSE_SECONDS)
+            tries += 1
+            time.sleep(random() * pause_seconds_max(tries))
 
     def _replaced(self, *what: Any) -> Deferred[tuple[Any] | None]:
         return Deferred.fromCoroutine(self._service._replace(*what))

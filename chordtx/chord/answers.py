@@ -45,6 +45,13 @@ def number_in(answer: Answer) -> int | float:
     return answer.detail  # type: ignore[return-value]
 
 
+def count_in(answer: Answer) -> int:
+    """The whole number that comes with an answer."""
+    if type(answer.detail) is not int:
+        raise ProtocolError("a whole number was expected")
+    return answer.detail
+
+
 def page_in(answer: Answer) -> tuple[list[Listed], bool]:
     """A page of a listing, and whether there are more."""
     found = answer.detail

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.answers import blob_in, found_in, number_in, page_in, ttl_ms, value_in
+from chordtx.chord.answers import blob_in, count_in, found_in, page_in, ttl_ms, value_in
 from chordtx.chord.entry import Entry
 from chordtx.chord.exact import ExactOperations
 from chordtx.dictionary import Span, in_parallel
@@ -25,7 +25,6 @@ from chordtx.wire import check_value
 
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
-    from chordtx.chord.key_events import KeyEvents
     from chordtx.chord.ring_identity import RingIdentity
     from chordtx.chord.watching import Watch, Watches
     from chordtx.mesh.life import Life
@@ -49,7 +48,6 @@ class RingDict(ExactOperations):
         _client: GroupClient
         _life: Life
         _identity: RingIdentity | None
-        _key_events: KeyEvents
         _watches: Watches
 
         def _ring_known(self) -> Deferred[RingIdentity]: ...
@@ -229,7 +227,7 @@ class RingDict(ExactOperations):
         async def add(partition: int) -> None:
             nonlocal count
             answer = await self._ask_partition(partition, operations.COUNT, prefix)
-            count += int(number_in(answer))
+            count += count_in(answer)
 
         await in_parallel(add, range(identity.partitions))
         return count

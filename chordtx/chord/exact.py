@@ -23,8 +23,13 @@ from chordtx.group.rank import Rank, rank_of, version_of
 from chordtx.values import ABSENT, Key, Value, Version, check_ttl, key_bytes
 
 #: After a try that somebody else came before, the next one waits for up to so long times the tries so far.
-PAUSE_SECONDS = 0.002
-PAUSES_MAX = 50
+_PAUSE_SECONDS = 0.002
+_PAUSES_MAX = 50
+
+
+def pause_seconds_max(tries: int) -> float:
+    """How long to wait at most before the next try, after so many that somebody else came before."""
+    return min(tries, _PAUSES_MAX) * _PAUSE_SECONDS
 
 
 class ExactOperations(DictMixin):
@@ -102,8 +107,8 @@ class ExactOperations(DictMixin):
             stored = await self._replace(key, seen, new, lasts_ms)
             if stored is not None:
                 return stored[0]
-            tries = min(tries + 1, PAUSES_MAX)
-            await self._node.sleep(self._node.random() * tries * PAUSE_SECONDS)
+            tries += 1
+            await self._node.sleep(self._node.random() * pause_seconds_max(tries))
 
     async def _entry_or_none(self, key: bytes) -> Entry | None:
         present = await self._ask(operations.GET, key)

@@ -13,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from chordtx.chord.answers import number_in, ttl_ms
+from chordtx.chord.answers import count_in, ttl_ms
 from chordtx.chord.watching import Watch
 from chordtx.errors import ChordError, LockLost, NoMajority, ProtocolError
 from chordtx.group import operations
@@ -195,7 +195,7 @@ class Lock:
         asked_at = self._node.lease_seconds()
         answer = await self._node.do_for_user(operations.LOCK, self._key, holder, self._lease_ms, wait)
         if answer.status == DONE:
-            self.token = int(number_in(answer))
+            self.token = count_in(answer)
             self._until = asked_at + self._lease_seconds
             return None
         if answer.status == WRONG_TYPE:
@@ -204,7 +204,7 @@ class Lock:
             raise ChordError(f"{WAITING_MAX} wait for the lock already")
         if answer.status != CONFLICT:
             raise ProtocolError("an answer of another kind was expected")
-        return max(0.0, number_in(answer) / 1000)
+        return max(0.0, count_in(answer) / 1000)
 
     async def _wait(self, holder: str) -> None:
         """Wait for one's turn: ask whenever it may have come."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
+from chordtx.chord.locking import lock_key
 from chordtx.sim.history import Operation
 
 #: While a ring grows from its first node, a key that comes may be told as one that has changed.
@@ -84,7 +85,7 @@ class News:
         wrong = []
         for listener in self.listeners:
             for (key, is_gone), count in Counter(listener.heard).items():
-                if key.startswith(b"lock:"):
+                if key.startswith(lock_key(b"")):
                     continue  # a lock that nobody holds is forgotten, and comes again
                 gone_max = deleted[key] if key in judged else 1
                 if count > (gone_max if is_gone else gone_max + (key in judged)):
