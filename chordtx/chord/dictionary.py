@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from chordtx.chord.answers import blob_in, count_in, found_in, page_in, ttl_ms, value_in
 from chordtx.chord.entry import Entry
 from chordtx.chord.exact import ExactOperations
+from chordtx.chord.watching import Watch, Watches
 from chordtx.dictionary import Span, in_parallel
 from chordtx.errors import ProtocolError, ValueTooLarge
 from chordtx.group import operations
@@ -26,7 +27,6 @@ from chordtx.wire import check_value
 if TYPE_CHECKING:
     from chordtx.chord.client import GroupClient
     from chordtx.chord.ring_identity import RingIdentity
-    from chordtx.chord.watching import Watch, Watches
     from chordtx.mesh.life import Life
 
 _PAGE_KEYS = 1000

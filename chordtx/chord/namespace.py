@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred
 
 from chordtx.assignments import Assignments
 from chordtx.chord.dictionary import RingDict
+from chordtx.chord.watching import Watch
 from chordtx.group.messages import Answer
 from chordtx.group.rank import Rank
 from chordtx.values import Key, key_bytes
 
 if TYPE_CHECKING:
     from chordtx.chord.ring_identity import RingIdentity
-    from chordtx.chord.watching import Watch
 
 T = TypeVar("T")
 
