@@ -5,7 +5,7 @@ and nobody is told anything.
 
 A key that comes and goes, or goes and comes, faster than a leader's answers travel is told with the last of
 these changes only. When it is not known what became of some keys, nothing is invented: ``reset`` is told, and
-then what happens from now on.
+then what happens from now on. So it is when a watch had to end while somebody listened, and another goes on.
 """
 
 from __future__ import annotations
@@ -57,24 +57,43 @@ class KeyEvents:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._watch: Watch | None = None
+        self._is_gap = False
 
     def look(self) -> None:
         """Somebody listens now, or nobody does any more; or the node is in a ring, or in none any more."""
         is_wanted = self._node.has_listeners() and self._node.is_ring_known()
         if is_wanted and self._watch is None:
             self._watch = self._node.watch_all()
-            self._node.background(self._tell(self._watch))
+            self._node.background(self._tell(self._watch, self._is_gap))
         elif not is_wanted and self._watch is not None:
-            watch, self._watch = self._watch, None
+            watch = self._watch
+            self._ended(watch)
             self._node.background(watch.aclose())
+        if not self._node.has_listeners():
+            self._is_gap = False
 
-    async def when_ready(self) -> None:
-        """Returns once listeners miss no change that begins later; at once when nobody listens."""
-        if self._watch is not None:
-            await self._watch.when_ready()
+    async def when_ready(self) -> bool:
+        """Returns once listeners miss no change that begins later; at once when nobody listens.
 
-    async def _tell(self, watch: Watch) -> None:
+        :returns: False when the watch has ended meanwhile, because the node is in no ring any more, or nobody
+            listens.
+        """
+        watch = self._watch
+        if watch is not None:
+            try:
+                await watch.when_ready()
+            except Stopped:
+                if self._watch is watch:
+                    raise
+                return False
+        return True
+
+    async def _tell(self, watch: Watch, is_gap: bool) -> None:
         try:
+            if is_gap:
+                await watch.when_ready()
+                self._is_gap = False
+                self._node.tell_reset()
             async for event in watch:
                 if event.key is not None and event.kind in _IS_GONE:
                     self._node.tell(event.key, _IS_GONE[event.kind])
@@ -91,4 +110,4 @@ class KeyEvents:
 
     def _ended(self, watch: Watch) -> None:
         if self._watch is watch:
-            self._watch = None
+            self._watch, self._is_gap = None, True

@@ -245,8 +245,10 @@ class ChordService(RingNamespaces, RingView):
         return self._run(self._when_hearing())
 
     async def _when_hearing(self) -> None:
-        await self._ring_known()
-        await self._key_events.when_ready()
+        is_ready = False
+        while not is_ready:
+            await self._ring_known()
+            is_ready = await self._key_events.when_ready()
 
     def _port_opened(self) -> None:
         """The port is open: find the ring."""
@@ -326,10 +328,10 @@ class ChordService(RingNamespaces, RingView):
         if self._identity != identity:
             self._identity = identity
             self._note()
-            self._identified.opened()
             self._standings.ring_chosen(identity)
             self._standings.tell_all()
             self._key_events.look()
+            self._identified.opened()  # last: whoever waits for it may go on at once
 
     def _note(self) -> None:
         """Keep who we are, and whom we know."""

@@ -165,11 +165,11 @@ class Watch(AsyncIterator[Event]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End it."""
+        """End it. Who still waits for it to be ready waits in vain, and is told so."""
         if not self._is_closed:
             self._is_closed = True
             self._leave(self)
-            self._wake()
+            self.end(Stopped("the watch was closed"))
 
 
 class _Subscription:

@@ -16,8 +16,6 @@ from attrs import define, field
 from chordtx.chord.locking import lock_key
 from chordtx.sim.history import Operation
 
-#: While a ring grows from its first node, a key that comes may be told as one that has changed.
-_GROWN_SECONDS = 30.0
 #: A key, and whether it went.
 Change = tuple[bytes, bool]
 
@@ -105,20 +103,23 @@ class News:
             value at the end. :param is_alive: whether a service's process still runs.
         """
         first: dict[bytes, float] = {}
+        stored: set[bytes] = set()
         for operation in operations:
             if operation.may_have_stored:
                 first.setdefault(operation.key, operation.began_at)
+                if operation.is_answered:
+                    stored.add(operation.key)
         wrong = []
         for listener in self.listeners:
             if not is_alive(listener.service):
                 continue
-            certain_from = max(listener.ready_at, listener.reset_at, _GROWN_SECONDS)
+            certain_from = max(listener.ready_at, listener.reset_at)
             for key in first:
                 heard_at, is_gone = listener.last.get(key, (-inf, True))
                 if heard_at > listener.reset_at:
                     if is_gone == (key in present):
                         what = "went" if is_gone else "came"
                         wrong.append(f"{listener.name} hears last that {key!r} {what}, which is not so")
-                elif first[key] > certain_from and key in present:  # else it may have come and gone at once
+                elif first[key] > certain_from and (key in stored or key in present):
                     wrong.append(f"{listener.name} hears nothing of {key!r}")
         return wrong

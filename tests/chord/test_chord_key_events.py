@@ -137,7 +137,8 @@ def test_a_listener_hears_what_its_node_does_from_then_on() -> None:
 def test_listeners_stay_when_the_node_starts_again() -> None:
     ring = Ring(3)
     node = ring.nodes[2]
-    heard = ring.heard_by(node)
+    heard, resets = ring.heard_by(node), list[str]()
+    node.on("reset", lambda service: resets.append(service.id))
     ring.world.result(node.stopService())
     ring.write("meanwhile")
     node._bootstrap = [ring.nodes[0]._own_address()]
@@ -146,6 +147,15 @@ def test_listeners_stay_when_the_node_starts_again() -> None:
     ring.world.result(node.when_hearing())
     ring.write("later")
     assert heard == added("later")
+    assert resets == [node.id]  # what came meanwhile was not told
+
+
+def test_who_waits_from_the_start_hears_all_that_begins_later() -> None:
+    ring = Ring(3)
+    node = ring.world.start(ring.nodes[0])
+    node.on(ADD, lambda *_: None)
+    ring.world.result(node.when_hearing())
+    assert [subscription.is_ready for subscription in node._watches._shared.values()] == [True]
 
 
 @pytest.mark.parametrize("leech", [False, True])

@@ -224,3 +224,15 @@ def test_it_ends_with_the_service_and_fails_before() -> None:
     late = Listener(one.watch("key"))
     world.run(1)
     assert isinstance(late.failure, Stopped)
+
+
+def test_who_waits_for_a_watch_that_is_closed_is_told_so() -> None:
+    world, nodes = ring(3)
+    watch = nodes[0].watch()
+    waiting = watch.when_ready()
+    world.result(watch.aclose())
+    for ready in (waiting, watch.when_ready()):
+        with pytest.raises(Stopped):
+            world.result(ready)
+    with pytest.raises(StopAsyncIteration):
+        world.result(Deferred.fromCoroutine(anext(watch)))
