@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "interop"))
 
-from old_py2p import Peer
+from legacy_py2p import Peer
 
 GET_TIMEOUT_SECONDS = 1.0
 #: After so many failures in a row the rest is taken to fail too: each costs a whole time-out.

@@ -221,14 +221,14 @@ class OldRing(System):
 
 
 class _OldNode(ProcessProtocol):
-    """One ``old_peer.py``."""
+    """One ``legacy_peer.py``."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._answer: Deferred[Any] | None = None
         self._said = b""
         self._ended: Deferred[None] = Deferred()
-        program = [str(PY2P / "bin" / "python"), str(Path(__file__).with_name("old_peer.py"))]
+        program = [str(PY2P / "bin" / "python"), str(Path(__file__).with_name("legacy_peer.py"))]
         reactor.spawnProcess(self, program[0], program, env=dict(os.environ, PYTHONPATH=""))
 
     def command(self, command: dict[str, Any]) -> Deferred[Any]:

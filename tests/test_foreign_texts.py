@@ -247,8 +247,8 @@ def looked_at(world: Cluster, node: Any) -> None:
 WORDS: list[Callable[..., Any]] = [
     refuses,
     lambda *_: [EVIL],
-    lambda *_: [{"id": EVIL, "address": EVIL, EVIL: EVIL, "records": [EVIL], "old_peers": [{"id": EVIL}]}],
-    lambda *_: [{"bytes": float("nan"), "old_peers": {"a": EVIL}}],
+    lambda *_: [{"id": EVIL, "address": EVIL, EVIL: EVIL, "records": [EVIL], "legacy_peers": [{"id": EVIL}]}],
+    lambda *_: [{"bytes": float("nan"), "legacy_peers": {"a": EVIL}}],
     lambda *_: [None, [EVIL.encode()], True],
     lambda *_: [EVIL, [[EVIL, EVIL, 1]], 1],
 ]

@@ -307,7 +307,7 @@ class NodeParts:
         the ring, for neighbours have links.
         """
         contacts, service = self._service._rpc, self._service
-        if contacts.is_linked(contact.id) or service._spreading.calls_make_links:
+        if contacts.is_linked(contact.id) or service._link_policy.calls_make_links:
             contacts.ask(asker, contact, method, arguments, more_seconds)
             return
         members = contacts.members()

@@ -10,9 +10,9 @@ from twisted.python.failure import Failure
 
 from chordtx.errors import NotJoined, ProtocolError
 from chordtx.mesh import Address, MeshConnection, PeerLost
+from chordtx.mesh.address_trust import believed
 from chordtx.mesh.calls import Asker, tell
 from chordtx.mesh.deferreds import within
-from chordtx.mesh.hearsay import believed
 from chordtx.mesh.unreachable import Unreachable
 from chordtx.ring import Contact
 from chordtx.wire import encode_id

@@ -25,6 +25,7 @@ from chordtx.chord.departure import Departure
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.key_events import KeyEvents
 from chordtx.chord.leaders import Leaders, node_id_of
+from chordtx.chord.link_policy import LinkPolicy
 from chordtx.chord.membership import Membership
 from chordtx.chord.namespace import RingNamespaces
 from chordtx.chord.node_folder import NodeFolder, OpenFolder, opens
@@ -37,7 +38,6 @@ from chordtx.chord.ring_view import RingView
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.rpc import Rpc
 from chordtx.chord.serving import Serving
-from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
 from chordtx.chord.walk import RingWalk
 from chordtx.chord.watching import Watches
@@ -178,7 +178,7 @@ class ChordService(RingNamespaces, RingView):
             settings.placement_settle_seconds,
             settings.restart_grace_seconds,
         )
-        self._spreading = Spreading(self._node, self.id, self.settings.connections_max)
+        self._link_policy = LinkPolicy(self._node, self.id, self.settings.connections_max)
         self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
         self._departure = Departure(self._node, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
@@ -362,7 +362,7 @@ class ChordService(RingNamespaces, RingView):
         self._seeking = self._keep("seeking owners", self._seek, lambda: OWNER_SECONDS)
 
     async def _seek(self) -> None:
-        self._spreading.look()
+        self._link_policy.look()
         self._standings.look()
         await self._placement.seek_owners()
 
@@ -542,11 +542,11 @@ class ChordService(RingNamespaces, RingView):
     def _peer_met(self, peer: str, address: Address) -> None:
         """See :class:`~chordtx.MeshService`."""
         if not self.leeching:
-            self._spreading.peer_met(peer, address)
+            self._link_policy.peer_met(peer, address)
 
     def _peers_told_max(self) -> int:
         """See :class:`~chordtx.MeshService`."""
-        return self._spreading.told_max
+        return self._link_policy.told_max
 
     def _listeners_changed(self) -> None:
         """See :class:`~chordtx.mesh.events.EventEmitter`."""
@@ -558,7 +558,7 @@ class ChordService(RingNamespaces, RingView):
 
     def _ring_changed(self) -> None:
         self._placement.look()
-        self._spreading.look()
+        self._link_policy.look()
         self._legacy.ring_changed()
 
     def _tell_state(self, leeching: bool) -> None:

@@ -13,13 +13,13 @@ from chordtx.chord.bootstrap import Bootstrap
 from chordtx.chord.client import GroupClient
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.leaders import Leaders
+from chordtx.chord.link_policy import LinkPolicy
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_folder import NodeFolder
 from chordtx.chord.placement import Placement
 from chordtx.chord.ring_identity import RingIdentity
 from chordtx.chord.routing import Routing
 from chordtx.chord.rpc import Rpc
-from chordtx.chord.spreading import Spreading
 from chordtx.chord.standings import Standings
 from chordtx.chord.watching import Watch, Watches
 from chordtx.config import ChordSettings
@@ -101,7 +101,7 @@ class Service(Protocol):
     _placement: Placement
     _ring: RingNode
     _routing: Routing
-    _spreading: Spreading
+    _link_policy: LinkPolicy
     _standings: Standings
     _stopping: bool
     _watches: Watches

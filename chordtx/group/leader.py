@@ -31,12 +31,12 @@ from chordtx.group.messages import (
 )
 from chordtx.group.operations import DONE, GET, READS, WATCH, WRITTEN, Moment
 from chordtx.group.partition_time import Expiries, Marks, PartitionTime, WallClocks
-from chordtx.group.prompt import Prompt
 from chordtx.group.rank import NO_RANK, Ballot, NodeId, Rank, named
 from chordtx.group.record import Record, is_expired
 from chordtx.group.replica import Replica
 from chordtx.group.resend import RESEND_SECONDS, Resend
 from chordtx.group.state import EVICT, EXPIRE, KEEP, REMOVE, SEAL, STORE, Change, Done, State, done_in
+from chordtx.group.thrifty import Thrifty
 from chordtx.group.turn import Turn
 from chordtx.group.uncommitted import Uncommitted
 from chordtx.group.waiting import LateRead, Read, Waiting
@@ -97,7 +97,7 @@ class Leader:
         self._epoch = self.configuration.epoch
         self._majority = self.configuration.majority
         self.others = tuple(sorted(id for id in self.configuration.ids if id != self._me))
-        self._prompt = Prompt(self.others, self._majority - self.is_member)
+        self._thrifty = Thrifty(self.others, self._majority - self.is_member)
         self._held_lease = Held(self.others, is_member=self.is_member)
         self._batch: list[Change] = []
         self._batch_bytes = 0
@@ -349,10 +349,10 @@ class Leader:
             self._batch_bytes = 0
             sent = Batch(self.newest - len(batch), self._batch_now_ms, tuple(batch))
             self.log.append(sent)
-            told, prompt = self._accept(sent), self._prompt
-            prompt.choose(self.acknowledged, self.commit)
-            self._turn.send_at_once(prompt.at_once, self._partition, told)
-            self._turn.send_lazily(prompt.later, self._partition, told)
+            told, thrifty = self._accept(sent), self._thrifty
+            thrifty.choose(self.acknowledged, self.commit)
+            self._turn.send_at_once(thrifty.at_once, self._partition, told)
+            self._turn.send_lazily(thrifty.later, self._partition, told)
             self._acknowledge_own()
 
     def _now_of_batch(self) -> int:
@@ -571,7 +571,7 @@ class Leader:
 
     def keeps_up(self, member: NodeId) -> bool:
         """Whether a member has what was committed a while ago: of what is made all the time, some are told
-        later than others (:class:`~chordtx.group.prompt.Prompt`)."""
+        later than others (:class:`~chordtx.group.thrifty.Thrifty`)."""
         return self.acknowledged.get(member, -1) >= min(self._resend.expected, self.commit)
 
     def _expire_due(self) -> None:

@@ -20,7 +20,7 @@ from chordtx.legacy.entries import Entries, Entry, Pointers
 from chordtx.legacy.hosts import Hosts
 from chordtx.legacy.presence import Presence
 from chordtx.legacy.records import Records
-from chordtx.legacy.step import InStep
+from chordtx.legacy.table_sync import TableSync
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
 from chordtx.mesh import CallTimeout, MeshConnection, PeerLost
 from chordtx.ring import SIZE, Contact, distance, in_arc
@@ -74,7 +74,7 @@ class Host:
         hosts: Hosts,
         presence: Presence,
         tables: Tables,
-        step: InStep,
+        table_sync: TableSync,
         records: Records,
         entries: Entries,
         key_bytes_max: int,
@@ -83,7 +83,7 @@ class Host:
         self._hosts = hosts
         self._presence = presence
         self._tables = tables
-        self._step = step
+        self._table_sync = table_sync
         self._records = records
         self._key_bytes_max = key_bytes_max
         self._pointers = Pointers()
@@ -167,8 +167,8 @@ class Host:
             self._pointers.add(places, key)
         for place in places:
             for link in self.owners_at(place):
-                if is_changed or not self._step.has(link, place):
-                    self._step.keep(link, place, key)
+                if is_changed or not self._table_sync.has(link, place):
+                    self._table_sync.keep(link, place, key)
             self._base_later(place, key)
 
     def _has_been_told(self) -> bool:
@@ -207,7 +207,7 @@ class Host:
         """What is known of positions that are others' now will be wrong when they are ours again."""
         owns, me = self._node.owns, self._node.own_id()
         self.entries.keep_only(owns)
-        self._step.keep_only(owns)
+        self._table_sync.keep_only(owns)
         # Leaders may know before we do that our arc has grown: what they told of it stays.
         reach = max(self._told.values(), default=0)
         self._pointers.keep_only(lambda position: owns(position) or distance(position, me) < reach)
@@ -227,8 +227,8 @@ class Host:
             if link.closed or link.leeching:
                 return
             owned = self._node.owns(place.position) and link in self.owners_at(place)
-            if owned and not self._step.has(link, place):
-                self._step.keep(link, place, key)
+            if owned and not self._table_sync.has(link, place):
+                self._table_sync.keep(link, place, key)
             if count % _BATCH == 0:
                 await self._node.sleep(_BATCH_PAUSE_SECONDS)
 
@@ -258,7 +258,7 @@ class Host:
             if is_delta:
                 self._tables.pass_on(owner, place, value)
             else:
-                self._node.background(self._step.pass_on(owner, place, value))
+                self._node.background(self._table_sync.pass_on(owner, place, value))
         is_value = not is_delta and value is not None  # what is sent again is a value
         may_replace = self._may_replace(place, origin) if is_value else None
         self.entries.add(place, value, bool(is_delta), self._records.size_bytes(blob), may_replace)
@@ -276,7 +276,9 @@ class Host:
             return None
         # It hands on what it had. Where that is not what was put there, it was changed after that record.
         links = [link for link in self._presence.links if id_bytes(link) == origin]
-        return tuple(self._step.rank_at(link, place) for link in links if self._step.has(link, place))
+        return tuple(
+            self._table_sync.rank_at(link, place) for link in links if self._table_sync.has(link, place)
+        )
 
     def _base_later(self, place: Place, key: bytes) -> None:
         entry = self.entries.get(place)
@@ -361,7 +363,7 @@ class Host:
         return [opinion.to_wire(self._records.pack) for opinion in opinions]
 
     async def _opinion_of(self, owner: MeshConnection, place: Place) -> Opinion | None:
-        base = self._step.rank_at(owner, place) if (has := self._step.has(owner, place)) else None
+        base = self._table_sync.rank_at(owner, place) if (has := self._table_sync.has(owner, place)) else None
         was_told = self._tables.was_told(owner, place)
         value = await self._answer_of(owner, place)
         if value is _GONE:
@@ -388,8 +390,8 @@ class Host:
                 self.entries.put_base(place, seen.rank)
                 self.hint(key)
         for owner in self.owners_at(place) if seen.rank is not None else ():
-            if not self._step.has(owner, place) and not self._step.is_at_it(owner, place):
-                self._step.keep(owner, place, key)
+            if not self._table_sync.has(owner, place) and not self._table_sync.is_at_it(owner, place):
+                self._table_sync.keep(owner, place, key)
         return []
 
 

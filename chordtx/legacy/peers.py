@@ -13,7 +13,7 @@ from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, ProtocolError
 from chordtx.group import operations
 from chordtx.group.messages import Operation
-from chordtx.legacy import announcements, counter, host, hosts, pointers, presence, records, step
+from chordtx.legacy import announcements, counter, host, hosts, pointers, presence, records, table_sync
 from chordtx.legacy.announcements import Announcements, key_of
 from chordtx.legacy.counter import Counter
 from chordtx.legacy.entries import Entries
@@ -22,11 +22,11 @@ from chordtx.legacy.hosts import Hosts
 from chordtx.legacy.pointers import PointerTeller
 from chordtx.legacy.presence import Presence
 from chordtx.legacy.records import Records
-from chordtx.legacy.step import InStep
+from chordtx.legacy.table_sync import TableSync
 from chordtx.legacy.tables import NAMING_TABLE, Place, Tables, places_of
 from chordtx.mesh import Address, MeshConnection
+from chordtx.mesh.address_trust import believed
 from chordtx.mesh.deferreds import within
-from chordtx.mesh.hearsay import believed
 from chordtx.mesh.messaging import FlagHandler
 from chordtx.mesh.status import kind_of
 from chordtx.ring import Contact, distance
@@ -60,7 +60,7 @@ class Node(
     pointers.Node,
     presence.Node,
     records.Node,
-    step.Node,
+    table_sync.Node,
     Protocol,
 ):
     """What legacy peers need of a node: what each part needs, and this."""
@@ -104,7 +104,7 @@ class LegacyPeers:
         self._records = Records(node, settings.value_bytes_max, limits)
         self._presence = Presence(node, self._presence_changed)
         self._tables = Tables(node.reactor)
-        self._step = InStep(node, self._tables, self._records)
+        self._table_sync = TableSync(node, self._tables, self._records)
         self._hosts = Hosts(node)
         entries = Entries(settings.positions_unnamed_max, settings.positions_unnamed_bytes_max)
         self._host = Host(
@@ -112,7 +112,7 @@ class LegacyPeers:
             self._hosts,
             self._presence,
             self._tables,
-            self._step,
+            self._table_sync,
             self._records,
             entries,
             settings.key_bytes_max,
@@ -214,7 +214,7 @@ class LegacyPeers:
     def _forget(self, link: MeshConnection) -> None:
         self._presence.link_closed(link)
         self._tables.link_closed(link)
-        self._step.forget(link)
+        self._table_sync.forget(link)
 
     async def _reconnect(self, lost: MeshConnection) -> None:
         # Links of legacy peers go down for less than their owners' deaths: a wrong message is enough.

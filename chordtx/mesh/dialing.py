@@ -1,7 +1,7 @@
 """Connecting to peers: one attempt at a time for each address, however many ask for it.
 
 Addresses that people gave are dialled whenever somebody asks; what others tell, only as often as
-:mod:`~chordtx.mesh.hearsay` allows.
+:mod:`~chordtx.mesh.address_trust` allows.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from twisted.python.failure import Failure
 from chordtx.errors import ChordError, NotJoined, Stopped, WrongSubnet, without_traceback
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
+from chordtx.mesh.address_trust import DialLimits
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.deferreds import Shared, within
-from chordtx.mesh.hearsay import DialLimits
 from chordtx.mesh.names import Names, ReactorWithNames
 from chordtx.mesh.unreachable import as_chord_error
 

@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 
 from chordtx.errors import NotJoined, ProtocolError, Stopped
 from chordtx.mesh.address import Address
+from chordtx.mesh.address_trust import believed
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.deferreds import within
 from chordtx.mesh.handshake import Dialect, as_text, number_of_id
-from chordtx.mesh.hearsay import believed
 from chordtx.mesh.peer_exchange import peer_from_wire
 from chordtx.mesh.unreachable import Unreachable, as_chord_error
 from chordtx.wire import Message, flags

@@ -9,9 +9,9 @@ from twisted.internet.defer import DeferredList
 
 from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
+from chordtx.mesh.address_trust import PEERS_READ_MAX, DialLimits, believed
 from chordtx.mesh.connection import MeshConnection
 from chordtx.mesh.handshake import as_text, number_of_id
-from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits, believed
 from chordtx.mesh.known import KnownPeers
 from chordtx.mesh.tasks import Tasks
 from chordtx.wire import Message, flags

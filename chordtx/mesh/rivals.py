@@ -23,8 +23,8 @@ from twisted.internet.defer import Deferred
 
 from chordtx.errors import ProtocolError
 from chordtx.mesh.address import Address
+from chordtx.mesh.address_trust import DialLimits, believed
 from chordtx.mesh.connection import MeshConnection
-from chordtx.mesh.hearsay import DialLimits, believed
 from chordtx.mesh.limited_log import LimitedLog
 from chordtx.mesh.link_table import LinkTable
 

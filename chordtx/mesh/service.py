@@ -27,6 +27,7 @@ from chordtx.config import MeshSettings
 from chordtx.errors import ChordError, ProtocolError, Stopped, WrongSubnet
 from chordtx.mesh.accepting import MeshFactory
 from chordtx.mesh.address import Address
+from chordtx.mesh.address_trust import PEERS_READ_MAX, DialLimits
 from chordtx.mesh.arguments import (
     check_advertise,
     check_encryption,
@@ -50,7 +51,6 @@ from chordtx.mesh.endpoints import Outward
 from chordtx.mesh.events import EventEmitter
 from chordtx.mesh.finding import Finding
 from chordtx.mesh.first_link import FirstLink
-from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits
 from chordtx.mesh.inbox import Inbox
 from chordtx.mesh.keepalive import Keepalive
 from chordtx.mesh.life import Life, Phase

@@ -32,8 +32,8 @@ from chordtx.sync.entry import Entry, Meta, Rules, joined, lease_from_wire
 from chordtx.sync.lease import Lease
 from chordtx.sync.legacy_peers import LegacyNeighbours
 from chordtx.sync.record import NEVER_WRITTEN, Record
+from chordtx.sync.record_limits import RecordLimits
 from chordtx.sync.replica import Replica, View
-from chordtx.sync.travel import RecordLimits
 from chordtx.sync.version import COUNTER_BITS, Version
 from chordtx.wire import Message, flags, pack_value
 

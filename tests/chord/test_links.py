@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from chordtx.chord.link_policy import LinkPolicy
 from chordtx.chord.service import ChordService
-from chordtx.chord.spreading import Spreading
 from chordtx.config import ChordSettings, MeshSettings
 from chordtx.mesh import Address
 from chordtx.sim.network import Network
@@ -33,7 +33,7 @@ class FakeLink:
 
 
 class FakeNode:
-    """What :class:`Spreading` needs of a node. It waits for nothing."""
+    """What :class:`LinkPolicy` needs of a node. It waits for nothing."""
 
     def __init__(self) -> None:
         self.size = 3.0
@@ -94,9 +94,9 @@ def address(number: int) -> Address:
     return Address(f"10.0.0.{number}", 4000)
 
 
-def named(spreading: Spreading, count: int) -> None:
+def named(policy: LinkPolicy, count: int) -> None:
     for number in range(count):
-        spreading.peer_met(f"peer {number}", address(number))
+        policy.peer_met(f"peer {number}", address(number))
 
 
 @pytest.fixture
@@ -105,72 +105,70 @@ def node() -> FakeNode:
 
 
 @pytest.fixture
-def spreading(node: FakeNode) -> Spreading:
-    return Spreading(node, "me", LINKS_MAX)
+def policy(node: FakeNode) -> LinkPolicy:
+    return LinkPolicy(node, "me", LINKS_MAX)
 
 
-def test_in_a_small_ring_everybody_who_is_named_is_connected_to(node: FakeNode, spreading: Spreading) -> None:
+def test_in_a_small_ring_everybody_who_is_named_is_connected_to(node: FakeNode, policy: LinkPolicy) -> None:
     node.size = LINKS_MAX + 1.0
-    named(spreading, LINKS_MAX)
-    named(spreading, LINKS_MAX)  # once more: that changes nothing
+    named(policy, LINKS_MAX)
+    named(policy, LINKS_MAX)  # once more: that changes nothing
     node.wait()
     assert node.dialled == [address(number) for number in range(LINKS_MAX)]
 
 
 def test_of_those_named_no_more_are_connected_to_than_there_is_place_for(
-    node: FakeNode, spreading: Spreading
+    node: FakeNode, policy: LinkPolicy
 ) -> None:
     node.open = [FakeLink(number, 0.0) for number in range(7)]
     node.open += [
         FakeLink(number, 0.0, is_member=False) for number in range(100, 150)
     ]  # clients do not count
-    named(spreading, 8)
+    named(policy, 8)
     node.wait()
     assert len(node.dialled) == LINKS_MAX - 7
 
 
-def test_in_a_large_ring_nobody_is_connected_to_who_is_only_named(
-    node: FakeNode, spreading: Spreading
-) -> None:
+def test_in_a_large_ring_nobody_is_connected_to_who_is_only_named(node: FakeNode, policy: LinkPolicy) -> None:
     node.size = LINKS_MAX + 1.1
-    named(spreading, 8)
-    spreading.look()
+    named(policy, 8)
+    policy.look()
     node.wait()
     assert node.dialled == []
 
 
-def test_who_was_named_is_connected_to_once_the_ring_is_small(node: FakeNode, spreading: Spreading) -> None:
+def test_who_was_named_is_connected_to_once_the_ring_is_small(node: FakeNode, policy: LinkPolicy) -> None:
     node.size = 100.0
-    named(spreading, 3 * LINKS_MAX)
+    named(policy, 3 * LINKS_MAX)
     node.size = 5.0
-    spreading.look()
-    spreading.look()
+    policy.look()
+    policy.look()
     node.wait()
     assert sorted(map(str, node.dialled)) == sorted(str(address(n)) for n in range(20, 30))  # the latest
 
 
-def test_before_it_is_in_the_ring_a_node_connects_to_few(node: FakeNode, spreading: Spreading) -> None:
+def test_before_it_is_in_the_ring_a_node_connects_to_few(node: FakeNode, policy: LinkPolicy) -> None:
     node.in_ring = False
     node.open = [FakeLink(1, 0.0)]
-    named(spreading, 8)
+    named(policy, 8)
     node.wait()
     assert len(node.dialled) == 3
     node.in_ring = True
-    spreading.look()
+    policy.look()
     node.wait()
     assert len(node.dialled) == 8
 
 
-def test_others_are_told_of_fewer_in_a_large_ring(node: FakeNode, spreading: Spreading) -> None:
-    few, node.size = spreading.told_max, 100.0
-    assert 0 < spreading.told_max < few <= 64
+def test_others_are_told_of_fewer_in_a_large_ring(node: FakeNode, policy: LinkPolicy) -> None:
+    few, node.size = policy.told_max, 100.0
+    assert 0 < policy.told_max < few <= 64
 
 
-def test_in_a_large_ring_calls_leave_places_for_others(node: FakeNode, spreading: Spreading) -> None:
+def test_in_a_large_ring_calls_leave_places_for_others(node: FakeNode, policy: LinkPolicy) -> None:
     def make_links(size: float, links_count: int, leeching: bool = False) -> bool:
         node.size, node.leeching = size, leeching
         node.open = [FakeLink(number, 0.0) for number in range(links_count)]
-        return spreading.calls_make_links
+        return policy.calls_make_links
 
     assert make_links(size=5.0, links_count=9)
     assert not make_links(size=5.0, links_count=10)
@@ -180,23 +178,23 @@ def test_in_a_large_ring_calls_leave_places_for_others(node: FakeNode, spreading
     assert not make_links(size=100.0, links_count=10, leeching=True)
 
 
-def test_what_is_closed_is_idle_and_needed_by_nobody(node: FakeNode, spreading: Spreading) -> None:
+def test_what_is_closed_is_idle_and_needed_by_nobody(node: FakeNode, policy: LinkPolicy) -> None:
     node.open = [FakeLink(number, 900.0 + number) for number in range(13)]
     node.open += [FakeLink(99, 999.0), FakeLink(100, 0.0, is_member=False)]
     node.near, node.fingers = {0}, {2}
-    spreading.look()
+    policy.look()
     assert [link.id_10 for link in node.open if link.has_parted] == [1, 3, 4, 5]
-    spreading.look()
+    policy.look()
     assert sum(link.has_parted for link in node.open) == 4
 
 
 def test_what_is_needed_or_was_used_just_now_stays_beyond_the_bound(
-    node: FakeNode, spreading: Spreading
+    node: FakeNode, policy: LinkPolicy
 ) -> None:
     node.open = [FakeLink(number, 990.0) for number in range(10)]
     node.open += [FakeLink(number, 0.0) for number in range(10, 20)]
     node.near = set(range(10, 20))
-    spreading.look()
+    policy.look()
     assert not any(link.has_parted for link in node.open)
 
 

@@ -124,7 +124,7 @@ class Words:
 
     @staticmethod
     def place_to_old(place: tuple[int, int]) -> list[str]:
-        """As old peers do, as text."""
+        """As legacy peers do, as text."""
         return [HASHES[place[0]], encode_id(place[1])]
 
     # What is stored

@@ -38,7 +38,7 @@ TURN_SECONDS_MAX = 0.5
 KEPT_BYTES_MAX = 128 * 1024
 #: What one look at the clock moves it on by where turns are to end early: six pieces of work a turn.
 TICK_SECONDS = 0.0002
-#: No real node has so many old peers, nor such keys: what bounds them is to be reached here.
+#: No real node has so many legacy peers, nor such keys: what bounds them is to be reached here.
 MESH = MeshSettings(
     decoded_bytes_per_second_max=1 << 40, received_bytes_max=KEPT_BYTES_MAX, known_peers_max=50
 )
@@ -184,7 +184,7 @@ def _stored(node: Any) -> Iterator[Any]:
 
 
 class World:
-    """Honest nodes and old peers, and the node that strangers come to.
+    """Honest nodes and legacy peers, and the node that strangers come to.
 
     :param service: ``mesh``, ``chord`` or ``sync``.
     :param has_short_turns: whether what strangers ask is served in many turns.
@@ -250,9 +250,9 @@ class World:
             peer.say(flags.REQUEST, peer.dialect.text("*"))
             self.run(0.05)
         if peer.gone:
-            raise Failed(f"an honest old peer was cut off: {peer.link.close_reason}")
+            raise Failed(f"an honest legacy peer was cut off: {peer.link.close_reason}")
         if not any(message.payload[0] == flags.PEERS for message in peer.heard()):
-            raise Failed("an honest old peer was not answered")
+            raise Failed("an honest legacy peer was not answered")
 
     def check_own(self, keys: Iterable[bytes]) -> None:
         """What honest writers wrote stands. :raises Failed: when it does not."""
@@ -286,7 +286,7 @@ class World:
             self.check_own(self.own)
 
     def _wait(self, seconds: float) -> None:
-        """Let time pass in which old peers are heard of, or they would be taken for dead."""
+        """Let time pass in which legacy peers are heard of, or they would be taken for dead."""
         for _ in range(int(seconds / SAY_SECONDS)):
             self.run(SAY_SECONDS)
             for peer in self._old:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with published old peers."""
+"""Fixtures of the tests with published legacy peers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest_twisted
 
-from tests.interop.peers import OldPeers
+from tests.interop.peers import LegacyPeers
 
 
 @pytest_twisted.async_yield_fixture
-async def old_peers(running_reactor: Any) -> AsyncIterator[OldPeers]:
+async def legacy_peers(running_reactor: Any) -> AsyncIterator[LegacyPeers]:
     """Makes py2p and js2p nodes, and kills them when the test is over, however it ended."""
-    peers = OldPeers(running_reactor)
+    peers = LegacyPeers(running_reactor)
     yield peers
     await peers.kill()

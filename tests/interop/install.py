@@ -1,4 +1,4 @@
-"""Installs the published old peers that the interop tests run: ``python install.py py2p`` or ``js2p``.
+"""Installs the published legacy peers that the interop tests run: ``python install.py py2p`` or ``js2p``.
 
 Each goes into a folder of its own under ``.interop``, so that their old dependencies meet nothing of ours.
 Uses the standard library alone. A stamp file says that it is done; nothing is installed twice.

@@ -1,7 +1,7 @@
-"""Values as the drivers of the old peers write them: JSON, with what JSON has no word for under ``$`` names.
+"""Values as the drivers of legacy peers write them: JSON, with what JSON has no word for under ``$`` names.
 
 Bytes are ``{"$bytes": hex}``, a map that JSON cannot carry is ``{"$map": [[key, value], ...]}``. Imported by
-:mod:`tests.interop.peers` and, on py2p's Python, by ``old_py2p.py``: nothing but the language is used here.
+:mod:`tests.interop.peers` and, on py2p's Python, by ``legacy_py2p.py``: only the language is used here.
 """
 
 from __future__ import annotations

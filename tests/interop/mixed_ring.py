@@ -1,4 +1,4 @@
-"""A ring of ours with old peers as members: how a test makes one, and asks all of its nodes alike."""
+"""A ring of ours with legacy peers as members: how a test makes one, and asks all of its nodes alike."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from attrs import define
 from chordtx import ChordService, ChordSettings
 from chordtx.legacy.host import _DOUBTFUL_SECONDS
 from chordtx.legacy.tables import places_of
-from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+from tests.interop.peers import LegacyPeer, LegacyPeerError, LegacyPeers, until
 
 HOST = "127.0.0.1"
 OURS = 3
-#: So long after a node of ours came or went what old peers store replaces nothing.
+#: So long after a node of ours came or went what legacy peers store replaces nothing.
 DOUBTFUL_SECONDS = _DOUBTFUL_SECONDS
 
 
 @define
 class MixedRing:
-    """Three nodes of ours, and old peers by library."""
+    """Three nodes of ours, and legacy peers by library."""
 
     reactor: Any
     ours: list[ChordService]
-    old: dict[str, OldPeer]
+    old: dict[str, LegacyPeer]
     events: list[list[tuple[str, bytes]]]
 
     def port(self, index: int) -> int:
         return self.ours[index].out_addr[1]
 
     async def read(self, name: str | int, key: bytes, timeout_seconds: float = 2) -> Any:
-        """What the node reads, None when there is nothing: an old peer then waits for the whole time-out."""
+        """What the node reads; None for nothing, for which a legacy peer waits the whole time-out."""
         if isinstance(name, int):
             return await self.ours[name].get(key)
         try:
             return await self.old[name].get(key, timeout_seconds=timeout_seconds)
-        except (OldPeerError, TimeoutError):  # js2p's promises are not all kept
+        except (LegacyPeerError, TimeoutError):  # js2p's promises are not all kept
             return None
 
     async def write(self, name: str | int, key: bytes, value: Any) -> None:
@@ -77,12 +77,12 @@ class MixedRing:
             for node in self.ours:
                 host = node._legacy._host
                 if node._ring.owns(place.position):
-                    put = [(link.id[:6], host._step.has(link, place)) for link in host.owners_at(place)]
+                    put = [(link.id[:6], host._table_sync.has(link, place)) for link in host.owners_at(place)]
                     seen.append(f"host {node.id[:6]}: {host.entries.get(place)}, {put}")
         return "; ".join(seen)
 
     async def believes(self) -> bool:
-        """Whether all of ours take what old peers store for writes, and not for copies sent again."""
+        """Whether all of ours take what legacy peers store for writes, and not for copies sent again."""
         return all(
             node.reactor.seconds() > node._legacy._host._ours_changed_at + DOUBTFUL_SECONDS
             for node in self.ours
@@ -125,16 +125,18 @@ def listen_to(node: ChordService) -> list[tuple[str, bytes]]:
     return heard
 
 
-async def add_old(ring: MixedRing, old_peers: OldPeers, library: str, **arguments: Any) -> OldPeer:
-    """An old peer that stores, known to all of ours as storing, and they to it."""
-    peer = await old_peers.start(
+async def add_legacy(
+    ring: MixedRing, legacy_peers: LegacyPeers, library: str, **arguments: Any
+) -> LegacyPeer:
+    """A legacy peer that stores, known to all of ours as storing, and they to it."""
+    peer = await legacy_peers.start(
         library, subnet=ring.ours[0].subnet, encryption=ring.ours[0].encryption, **arguments
     )
     return await let_join(ring, library, peer)
 
 
-async def let_join(ring: MixedRing, library: str, peer: OldPeer) -> OldPeer:
-    """Let an old peer that listens join and store."""
+async def let_join(ring: MixedRing, library: str, peer: LegacyPeer) -> LegacyPeer:
+    """Let a legacy peer that listens join and store."""
     ring.old[library] = peer
     await peer.connect(ring.port(len(ring.old) % len(ring.ours)))
     # py2p answers our first word on who stores with its own, from another thread: what it says at the same
@@ -158,9 +160,9 @@ async def let_join(ring: MixedRing, library: str, peer: OldPeer) -> OldPeer:
 
 
 async def in_step(ring: MixedRing) -> None:
-    """Wait until each position has its host, which has been told, and has looked into old peers' tables.
+    """Wait until each position has its host, which has been told, and has looked into legacy peers' tables.
 
-    What an old peer changes in its own tables before that may be undone: nobody can tell it from what was
+    What a legacy peer changes in its own tables before that may be undone: nobody can tell it from what was
     there when the host was another one.
     """
 
@@ -168,7 +170,7 @@ async def in_step(ring: MixedRing) -> None:
         return all(is_in_step(node, len(ring.ours)) for node in ring.ours) and await ring.believes()
 
     ids = {node.id for node in ring.ours}
-    for peer in ring.old.values():  # and each old peer knows who stores
+    for peer in ring.old.values():  # and each legacy peer knows who stores
         await until(
             ring.reactor,
             peer.routing_table,
@@ -184,7 +186,7 @@ def is_in_step(node: ChordService, count: int) -> bool:
         and len(everyone) == count == len(node._ring.successors) + 1
         and host._has_been_told()
         and all(
-            host._step.has(link, place)
+            host._table_sync.has(link, place)
             for place, _ in host._pointers.all()
             if node._ring.owns(place.position)
             for link in host.owners_at(place)

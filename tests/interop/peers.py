@@ -1,7 +1,7 @@
-"""Published old peers as processes of their own, told what to do in JSON lines.
+"""Published legacy peers as processes of their own, told what to do in JSON lines.
 
-:class:`OldPeer` runs ``old_py2p.py`` or ``old_js2p.js``; every command is a Deferred with a time-out. What
-those programs need, ``make`` puts into ``.interop`` (see ``install.py``).
+:class:`LegacyPeer` runs ``legacy_py2p.py`` or ``legacy_js2p.js``; every command is a Deferred with a
+time-out. What those programs need, ``make`` puts into ``.interop`` (see ``install.py``).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ POLL_SECONDS = 0.05
 STDERR_BYTES_KEPT = 64 * 1024
 #: Library -> what runs its driver, below its environment.
 COMMAND_LINES: dict[str, Callable[[Path], list[str]]] = {
-    "py2p": lambda environment: [str(environment / "bin" / "python"), str(HERE / "old_py2p.py")],
-    "js2p": lambda environment: ["node", str(HERE / "old_js2p.js"), str(environment)],
+    "py2p": lambda environment: [str(environment / "bin" / "python"), str(HERE / "legacy_py2p.py")],
+    "js2p": lambda environment: ["node", str(HERE / "legacy_js2p.js"), str(environment)],
 }
 
 
-class OldPeerError(Exception):
-    """The old peer's library raised.
+class LegacyPeerError(Exception):
+    """The legacy peer's library raised.
 
     :ivar kind: name of its exception: ``KeyError``, ``timeout``, ...
     """
@@ -50,7 +50,7 @@ class OldPeerError(Exception):
         self.kind = kind
 
 
-class OldPeerGone(Exception):
+class LegacyPeerGone(Exception):
     """The process ended; the message holds the last that it said on standard error."""
 
 
@@ -65,7 +65,7 @@ def require(library: str) -> Path:
     return environment
 
 
-class OldPeer(ProcessProtocol):
+class LegacyPeer(ProcessProtocol):
     """One node of an old library in a process of its own.
 
     :param reactor: the real one: it spawns the process.
@@ -84,7 +84,7 @@ class OldPeer(ProcessProtocol):
         self._waiting: dict[int, Deferred[Any]] = {}
         self._number = 0
         self._torn = b""
-        self._gone: OldPeerGone | None = None
+        self._gone: LegacyPeerGone | None = None
         self._ended: list[Deferred[None]] = []
         command_line = COMMAND_LINES[library](require(library))
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NODE_NO_WARNINGS": "1"}
@@ -102,7 +102,7 @@ class OldPeer(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         said = self.said.decode(errors="replace")
-        self._gone = OldPeerGone(f"{self.package}: {reason.getErrorMessage()}\n{said}")
+        self._gone = LegacyPeerGone(f"{self.package}: {reason.getErrorMessage()}\n{said}")
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.errback(self._gone)
@@ -114,7 +114,7 @@ class OldPeer(ProcessProtocol):
         if waiting is None:
             return  # timed out
         if "error" in answer:
-            waiting.errback(OldPeerError(answer["error"], answer["message"]))
+            waiting.errback(LegacyPeerError(answer["error"], answer["message"]))
         else:
             waiting.callback(from_json(answer["result"]))
 
@@ -125,7 +125,7 @@ class OldPeer(ProcessProtocol):
     ) -> Deferred[Any]:
         """Do ``do`` with ``arguments``, as in the drivers.
 
-        :returns: fires with the result, or fails with :class:`OldPeerError`, :class:`OldPeerGone` or
+        :returns: fires with the result, or fails with :class:`LegacyPeerError`, :class:`LegacyPeerGone` or
             :class:`TimeoutError`.
         """
         self._number += 1
@@ -146,7 +146,7 @@ class OldPeer(ProcessProtocol):
 
     def start(
         self, *, port: int = 0, compression: list[int] | None = None, **arguments: Any
-    ) -> Deferred[OldPeer]:
+    ) -> Deferred[LegacyPeer]:
         """Listen: ``subnet``, ``encryption`` (``Plaintext``), ``kind`` (``chord``, ``mesh``, ``sync``).
 
         :param port: 0 for a free one. :param compression: methods to offer instead of all.
@@ -154,7 +154,7 @@ class OldPeer(ProcessProtocol):
         """
         return Deferred.fromCoroutine(self._start(port or free_port(), compression, arguments))
 
-    async def _start(self, port: int, compression: list[int] | None, arguments: dict[str, Any]) -> OldPeer:
+    async def _start(self, port: int, compression: list[int] | None, arguments: dict[str, Any]) -> LegacyPeer:
         if compression is not None:
             await self.command("compression", methods=compression)
         about = await self.command("start", port=port, **arguments)
@@ -174,7 +174,7 @@ class OldPeer(ProcessProtocol):
         return self.command("unjoin")
 
     def get(self, key: bytes, timeout_seconds: float = 10) -> Deferred[Any]:
-        """The value; :class:`OldPeerError` when there is none (py2p then mostly says ``timeout``)."""
+        """The value; :class:`LegacyPeerError` when there is none (py2p then mostly says ``timeout``)."""
         patience = timeout_seconds + ANSWER_SECONDS
         return self.command("get", within_seconds=patience, key=key, timeout_seconds=timeout_seconds)
 
@@ -246,24 +246,24 @@ class OldPeer(ProcessProtocol):
         return ended
 
 
-class OldPeers:
-    """Makes old peers for a test, and kills them all at its end."""
+class LegacyPeers:
+    """Makes legacy peers for a test, and kills them all at its end."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._peers: list[OldPeer] = []
+        self._peers: list[LegacyPeer] = []
 
-    def start(self, library: str, **arguments: Any) -> Deferred[OldPeer]:
-        """Run a node of ``library``; the arguments are those of :meth:`OldPeer.start`."""
-        peer = OldPeer(self._reactor, library)
+    def start(self, library: str, **arguments: Any) -> Deferred[LegacyPeer]:
+        """Run a node of ``library``; the arguments are those of :meth:`LegacyPeer.start`."""
+        peer = LegacyPeer(self._reactor, library)
         self._peers.append(peer)
         return peer.start(**arguments)
 
-    def py2p(self, **arguments: Any) -> Deferred[OldPeer]:
+    def py2p(self, **arguments: Any) -> Deferred[LegacyPeer]:
         """Run a py2p node."""
         return self.start("py2p", **arguments)
 
-    def js2p(self, **arguments: Any) -> Deferred[OldPeer]:
+    def js2p(self, **arguments: Any) -> Deferred[LegacyPeer]:
         """Run a js2p node."""
         return self.start("js2p", **arguments)
 
@@ -275,7 +275,7 @@ class OldPeers:
 async def until(
     reactor: Any, ask: Callable[[], Awaitable[T]], good: Callable[[T], Any], seconds: float = 30
 ) -> T:
-    """Ask again and again, as old peers tell nobody when they are done, until the answer is ``good``.
+    """Ask again and again, as legacy peers tell nobody when they are done, until the answer is ``good``.
 
     :returns: the good answer. :raises AssertionError: with the last answer, when ``seconds`` have passed.
     """
@@ -289,7 +289,7 @@ async def until(
 
 
 def free_port() -> int:
-    """A port that nobody listens on: the old peers must know theirs beforehand."""
+    """A port that nobody listens on: the legacy peers must know theirs beforehand."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Published old peers while nodes of ours join, leave and start again."""
+"""Published legacy peers while nodes of ours join, leave and start again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest_twisted
 from twisted.internet.defer import DeferredList
 
 from chordtx import ChordService, ChordSettings
-from tests.interop.mixed_ring import HOST, MixedRing, add_old, in_step, start_ours
-from tests.interop.peers import OldPeers, until
+from tests.interop.mixed_ring import HOST, MixedRing, add_legacy, in_step, start_ours
+from tests.interop.peers import LegacyPeers, until
 
 pytestmark = pytest.mark.interop
 
@@ -31,13 +31,13 @@ def made(reactor: Any, ring: MixedRing, data: str | None = None) -> ChordService
 
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
-async def test_hosts_change_while_an_old_peer_stores(
-    old_peers: OldPeers, running_reactor: Any, library: str, tmp_path: Any
+async def test_hosts_change_while_a_legacy_peer_stores(
+    legacy_peers: LegacyPeers, running_reactor: Any, library: str, tmp_path: Any
 ) -> None:
     ours = await start_ours(running_reactor, "changing", count=2)
     ring = MixedRing(running_reactor, ours, {}, [])
     try:
-        await add_old(ring, old_peers, library)
+        await add_legacy(ring, legacy_peers, library)
         for key in KEYS:
             await ours[0].set(key, "first")
         await all_read(ring, "first")
@@ -68,15 +68,15 @@ async def test_hosts_change_while_an_old_peer_stores(
 
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
-async def test_an_old_peer_that_only_uses_the_ring(
-    old_peers: OldPeers, running_reactor: Any, library: str
+async def test_a_legacy_peer_that_only_uses_the_ring(
+    legacy_peers: LegacyPeers, running_reactor: Any, library: str
 ) -> None:
     ours = await start_ours(running_reactor, "using")
     ring = MixedRing(running_reactor, ours, {}, [])
     try:
         for key in KEYS:
             await ours[0].set(key, "first")
-        peer = await old_peers.start(library, subnet="using", encryption="Plaintext")
+        peer = await legacy_peers.start(library, subnet="using", encryption="Plaintext")
         await peer.connect(ring.port(1))
         await until(
             running_reactor, peer.routing_table, lambda near: any(p["leeching"] is False for p in near)

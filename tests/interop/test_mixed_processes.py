@@ -1,4 +1,4 @@
-"""A py2p node, a js2p node and three ``twistd chord`` processes in one ring; then the old peers go."""
+"""A py2p node, a js2p node and three ``twistd chord`` processes in one ring; then the legacy peers go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.task import deferLater
 
 from tests.interop.mixed_ring import DOUBTFUL_SECONDS
-from tests.interop.peers import OldPeer, OldPeerError, OldPeerGone, OldPeers, until
+from tests.interop.peers import LegacyPeer, LegacyPeerError, LegacyPeerGone, LegacyPeers, until
 from tests.processes.daemons import Daemons
 
 pytestmark = pytest.mark.interop
@@ -26,8 +26,10 @@ async def daemons(running_reactor: Any, free_port: Any) -> AsyncIterator[Daemons
     await made.stop()
 
 
-async def add_old(reactor: Any, old_peers: OldPeers, library: str, port: int, encryption: str) -> OldPeer:
-    peer = await old_peers.start(library, subnet=SUBNET, encryption=encryption)
+async def add_legacy(
+    reactor: Any, legacy_peers: LegacyPeers, library: str, port: int, encryption: str
+) -> LegacyPeer:
+    peer = await legacy_peers.start(library, subnet=SUBNET, encryption=encryption)
     await peer.connect(port)
     await until(reactor, peer.routing_table, bool)
     await peer.join()
@@ -35,10 +37,10 @@ async def add_old(reactor: Any, old_peers: OldPeers, library: str, port: int, en
     return peer
 
 
-async def old_get(peer: OldPeer, key: bytes, timeout_seconds: float = 2) -> Any:
+async def old_get(peer: LegacyPeer, key: bytes, timeout_seconds: float = 2) -> Any:
     try:
         return await peer.get(key, timeout_seconds=timeout_seconds)
-    except (OldPeerError, TimeoutError):  # js2p's promises are not all kept
+    except (LegacyPeerError, TimeoutError):  # js2p's promises are not all kept
         return None
 
 
@@ -47,7 +49,11 @@ async def old_get(peer: OldPeer, key: bytes, timeout_seconds: float = 2) -> Any:
 )
 @pytest_twisted.ensureDeferred
 async def test_one_ring_of_three_kinds(
-    daemons: Daemons, old_peers: OldPeers, running_reactor: Any, encryption: str, libraries: tuple[str, ...]
+    daemons: Daemons,
+    legacy_peers: LegacyPeers,
+    running_reactor: Any,
+    encryption: str,
+    libraries: tuple[str, ...],
 ) -> None:
     first = daemons.start("--encryption", encryption)
     client = await daemons.client(first, encryption=encryption)
@@ -55,7 +61,7 @@ async def test_one_ring_of_three_kinds(
     await until(running_reactor, lambda: client.health(3), lambda health: not health.complaints)
     clients = [await daemons.client(node, encryption=encryption) for node in nodes]
     old = {
-        library: await add_old(running_reactor, old_peers, library, nodes[number].port, encryption)
+        library: await add_legacy(running_reactor, legacy_peers, library, nodes[number].port, encryption)
         for number, library in enumerate(libraries)
     }
     await deferLater(running_reactor, DOUBTFUL_SECONDS + 1)
@@ -96,7 +102,7 @@ async def test_one_ring_of_three_kinds(
     try:
         await py2p.unjoin()
         await py2p.close()
-    except OldPeerGone:
+    except LegacyPeerGone:
         # Two of its threads write to one TLS socket, which now and then is the end of it: then it died too.
         assert encryption == "SSL"
     await until(running_reactor, lambda: clients[1].get_many(kept), lambda found: found == kept)

@@ -1,4 +1,4 @@
-"""Old peers as members of a ring of ours: a py2p node, a js2p node and three of our own, all storing."""
+"""Legacy peers as members of a ring of ours: a py2p node, a js2p node and three of our own, all storing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from chordtx import ChordService, ChordSettings, MeshSettings
 from chordtx.legacy.tables import places_of
 from chordtx.ring import HASHES
 from chordtx.wire import Message, decode_id, encode_id, flags, offered
-from tests.interop.mixed_ring import HOST, OURS, MixedRing, add_old, listen_to, start_ours
-from tests.interop.peers import OldPeers, until
+from tests.interop.mixed_ring import HOST, OURS, MixedRing, add_legacy, listen_to, start_ours
+from tests.interop.peers import LegacyPeers, until
 
 pytestmark = pytest.mark.interop
 
 
 @pytest_twisted.async_yield_fixture
-async def mixed_ring(old_peers: OldPeers, running_reactor: Any) -> AsyncIterator[MixedRing]:
+async def mixed_ring(legacy_peers: LegacyPeers, running_reactor: Any) -> AsyncIterator[MixedRing]:
     ours = await start_ours(running_reactor, "mixed")
     ring = MixedRing(running_reactor, ours, {}, [listen_to(node) for node in ours])
-    await add_old(ring, old_peers, "py2p")
-    await add_old(ring, old_peers, "js2p")
+    await add_legacy(ring, legacy_peers, "py2p")
+    await add_legacy(ring, legacy_peers, "js2p")
     yield ring
     await DeferredList([node.stopService() for node in ours])
 
@@ -72,7 +72,7 @@ async def test_each_deletes_what_each_wrote(mixed_ring: MixedRing) -> None:
                     lambda v: v is None,
                 )
             keys.append(key)
-    # Together, for an old peer waits for the whole time-out when there is nothing.
+    # Together, for a legacy peer waits for the whole time-out when there is nothing.
     for old in mixed_ring.old:
         read = [Deferred.fromCoroutine(mixed_ring.read(old, key)) for key in keys]
         assert await gatherResults(read) == [None] * len(keys)
@@ -122,7 +122,7 @@ async def as_is(value: Any) -> Any:
 async def everyone_heard(ring: MixedRing, key: bytes) -> list[bool]:
     heard = [("add", key) in events for events in ring.events]
     for name, old in ring.old.items():
-        writer = key.endswith(name.encode())  # no old peer tells itself
+        writer = key.endswith(name.encode())  # no legacy peer tells itself
         heard.append(writer or ["add", key] in await old.events())
     return heard
 
@@ -212,7 +212,7 @@ async def test_js2p_survives_a_message_that_looks_like_zlib(mixed_ring: MixedRin
 
 
 @pytest_twisted.ensureDeferred
-async def test_old_peers_leave_and_nothing_acknowledged_is_lost(mixed_ring: MixedRing) -> None:
+async def test_legacy_peers_leave_and_nothing_acknowledged_is_lost(mixed_ring: MixedRing) -> None:
     values = {f"{number}".encode(): {"number": number} for number in range(60)}
     await mixed_ring.ours[1].update(values)
     for number in range(5):
@@ -234,9 +234,9 @@ async def test_old_peers_leave_and_nothing_acknowledged_is_lost(mixed_ring: Mixe
     await mixed_ring.all_read(b"after", "all")
 
 
-async def with_what_was_there_before(old_peers: OldPeers, reactor: Any) -> MixedRing:
+async def with_what_was_there_before(legacy_peers: LegacyPeers, reactor: Any) -> MixedRing:
     """A py2p node that stored five keys alone, and two nodes of ours that joined it then."""
-    py2p = await old_peers.py2p(subnet="before")
+    py2p = await legacy_peers.py2p(subnet="before")
     await py2p.join()
     for number in range(5):
         await py2p.set(f"early {number}".encode(), [number])
@@ -252,8 +252,10 @@ async def with_what_was_there_before(old_peers: OldPeers, reactor: Any) -> Mixed
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, running_reactor: Any) -> None:
-    ring = await with_what_was_there_before(old_peers, running_reactor)
+async def test_what_legacy_peers_had_before_becomes_the_rings(
+    legacy_peers: LegacyPeers, running_reactor: Any
+) -> None:
+    ring = await with_what_was_there_before(legacy_peers, running_reactor)
     try:
         for number in range(5):
             await ring.all_read(f"early {number}".encode(), [number])
@@ -266,10 +268,10 @@ async def test_what_old_peers_had_before_becomes_the_rings(old_peers: OldPeers, 
 
 @pytest_twisted.ensureDeferred
 async def test_what_py2p_had_before_undoes_nothing_when_it_leaves(
-    old_peers: OldPeers, running_reactor: Any
+    legacy_peers: LegacyPeers, running_reactor: Any
 ) -> None:
     """It hands its entries to nodes that are nearer, and keeps a copy, which it hands on when it leaves."""
-    ring = await with_what_was_there_before(old_peers, running_reactor)
+    ring = await with_what_was_there_before(legacy_peers, running_reactor)
     try:
         for number in range(5):
             await ring.all_read(f"early {number}".encode(), [number])
@@ -292,14 +294,14 @@ async def test_what_py2p_had_before_undoes_nothing_when_it_leaves(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_each_compression_of_old_peers_is_used_where_we_offer_it(
-    old_peers: OldPeers, running_reactor: Any, library: str, method: int
+async def test_each_compression_of_legacy_peers_is_used_where_we_offer_it(
+    legacy_peers: LegacyPeers, running_reactor: Any, library: str, method: int
 ) -> None:
     settings = ChordSettings(mesh=MeshSettings(compress_bytes_min=1))
     ours = await start_ours(running_reactor, "packed", settings=settings)
     ring = MixedRing(running_reactor, ours, {}, [])
     try:
-        old = await add_old(ring, old_peers, library, compression=[method])
+        old = await add_legacy(ring, legacy_peers, library, compression=[method])
         methods = {tuple(near["compression"]) for near in await old.routing_table()}
         is_offered = method in offered()  # bz2 and lzma are not: with who has nothing else we speak plain
         assert {method in of_one for of_one in methods} == {is_offered}
@@ -313,11 +315,11 @@ async def test_each_compression_of_old_peers_is_used_where_we_offer_it(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ring_over_ssl(old_peers: OldPeers, running_reactor: Any) -> None:
+async def test_a_ring_over_ssl(legacy_peers: LegacyPeers, running_reactor: Any) -> None:
     ours = await start_ours(running_reactor, "secret", encryption="SSL")
     ring = MixedRing(running_reactor, ours, {}, [])
     try:
-        await add_old(ring, old_peers, "py2p")
+        await add_legacy(ring, legacy_peers, "py2p")
         for name in ring.names:
             await ring.write(name, f"over ssl {name}".encode(), [str(name)])
             await ring.all_read(f"over ssl {name}".encode(), [str(name)])
@@ -326,11 +328,13 @@ async def test_a_ring_over_ssl(old_peers: OldPeers, running_reactor: Any) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_old_peer_of_another_subnet_is_refused(old_peers: OldPeers, running_reactor: Any) -> None:
+async def test_a_legacy_peer_of_another_subnet_is_refused(
+    legacy_peers: LegacyPeers, running_reactor: Any
+) -> None:
     ours = await start_ours(running_reactor, "right")
     try:
         for library in ("py2p", "js2p"):
-            stranger = await old_peers.start(library, subnet="wrong")
+            stranger = await legacy_peers.start(library, subnet="wrong")
             await stranger.connect(ours[0].out_addr[1])
             await until(running_reactor, stranger.routing_table, lambda near: not near)
             assert stranger.id not in ours[0].routing_table
@@ -339,7 +343,7 @@ async def test_an_old_peer_of_another_subnet_is_refused(old_peers: OldPeers, run
 
 
 @pytest_twisted.ensureDeferred
-async def test_operators_see_old_peers_in_the_ring(mixed_ring: MixedRing) -> None:
+async def test_operators_see_legacy_peers_in_the_ring(mixed_ring: MixedRing) -> None:
     for node in mixed_ring.ours:
         ring = await node.ring()
         assert sorted(each["kind"] for each in ring) == ["chordtx"] * OURS + ["js2p", "py2p"]

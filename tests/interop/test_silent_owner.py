@@ -1,4 +1,4 @@
-"""A key all of whose positions one old peer owns: it overwrites and deletes that without a word."""
+"""A key all of whose positions one legacy peer owns: it overwrites and deletes that without a word."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chordtx.legacy.tables import Place, places_of
 from chordtx.mesh import MeshConnection
 from chordtx.ring import SIZE, distance
 from chordtx.wire import decode_id, encode_id
-from tests.interop.mixed_ring import MixedRing, add_old, in_step, let_join, start_ours
-from tests.interop.peers import OldPeers, until
+from tests.interop.mixed_ring import MixedRing, add_legacy, in_step, let_join, start_ours
+from tests.interop.peers import LegacyPeers, until
 
 pytestmark = pytest.mark.interop
 
 
 def owned_by(ring: MixedRing, library: str) -> bytes | None:
-    """A key whose five positions all belong to the old peer; None when its arc is too small for that."""
+    """A key whose five positions all belong to the legacy peer; None when its arc is too small for that."""
     peer = decode_id(ring.old[library].id, bits_max=384)
     for number in range(20_000):
         key = f"silent {number}".encode()
@@ -36,15 +36,15 @@ def owned_by(ring: MixedRing, library: str) -> bytes | None:
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
 async def test_what_it_does_alone_is_seen_by_all(
-    old_peers: OldPeers, running_reactor: Any, library: str
+    legacy_peers: LegacyPeers, running_reactor: Any, library: str
 ) -> None:
     ours = await start_ours(running_reactor, "silent", count=2)
     ring = MixedRing(running_reactor, ours, {}, [])
     try:
-        peer = await add_old(ring, old_peers, library)
+        peer = await add_legacy(ring, legacy_peers, library)
         while (key := owned_by(ring, library)) is None:
             await peer.kill()  # ids come by chance: another one has another arc
-            peer = await add_old(ring, old_peers, library)
+            peer = await add_legacy(ring, legacy_peers, library)
         await ours[0].set(key, "first")
         await ring.all_read(key, "first")
         for name in ring.names:
@@ -63,8 +63,8 @@ async def test_what_it_does_alone_is_seen_by_all(
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_it_hangs_everything_goes_on(old_peers: OldPeers, running_reactor: Any) -> None:
-    peer = await old_peers.start("py2p", subnet="silent", encryption="Plaintext")
+async def test_while_it_hangs_everything_goes_on(legacy_peers: LegacyPeers, running_reactor: Any) -> None:
+    peer = await legacy_peers.start("py2p", subnet="silent", encryption="Plaintext")
     ids = [encode_id((decode_id(peer.id, bits_max=384) - number) % SIZE) for number in (1, 2, 3)]
     ours = await start_ours(running_reactor, "silent", ids=ids)
     ring = MixedRing(running_reactor, ours, {}, [])
@@ -85,10 +85,10 @@ async def test_while_it_hangs_everything_goes_on(old_peers: OldPeers, running_re
 
 @pytest_twisted.ensureDeferred
 async def test_its_empty_tables_delete_nothing_when_it_leaves(
-    old_peers: OldPeers, running_reactor: Any, monkeypatch: pytest.MonkeyPatch
+    legacy_peers: LegacyPeers, running_reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """py2p says that it ceases to store, and empties its tables: whoever asks it just then finds nothing."""
-    peer = await old_peers.start("py2p", subnet="silent", encryption="Plaintext")
+    peer = await legacy_peers.start("py2p", subnet="silent", encryption="Plaintext")
     place = decode_id(peer.id, bits_max=384)
     ids = [encode_id((place - number) % SIZE) for number in (1, 2, 3)]  # so that the ring is all its own
     ours = await start_ours(running_reactor, "silent", ids=ids)

@@ -84,7 +84,7 @@ class Stranger:
         assert not self.gone
 
     def heard(self) -> list[Message]:
-        """What the service said since. (As old peers do: whatever it was expanded from.)"""
+        """What the service said since. (As legacy peers do: whatever it was expanded from.)"""
         self._frames.receive_data(self.transport.value())
         self.transport.clear()
         return [_read(data) for data in iter(self._frames.next_frame, None)]

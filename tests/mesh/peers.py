@@ -90,7 +90,7 @@ class ManualPeer(Protocol):
             transport.write(data)
 
     def greet(self) -> None:
-        """Shake hands as an old peer does."""
+        """Shake hands as a legacy peer does."""
         text = self.dialect.text
         self.say(flags.HANDSHAKE, text(self.id), text(self.protocol_id), self.address, self.methods)
 
@@ -188,7 +188,7 @@ class Mesh:
         )
 
     async def served(self, node: MeshService, peer: ManualPeer) -> None:
-        """Check that an honest old peer is answered."""
+        """Check that an honest legacy peer is answered."""
         before = len(peer.heard(flags.PEERS))
         peer.say(flags.REQUEST, b"*")
         await self.until(lambda: len(peer.heard(flags.PEERS)) > before, "an answer")

@@ -59,7 +59,7 @@ def test_connecting_side_says_nothing_before_it_knows_to_whom() -> None:
 
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("outgoing", [False, True])
-def test_old_peer_is_answered_in_its_dialect(outgoing: bool, dialect: Dialect) -> None:
+def test_legacy_peer_is_answered_in_its_dialect(outgoing: bool, dialect: Dialect) -> None:
     side = Side(outgoing)
     said_before = list(side.sent)
     side.hears_greeting(dialect)

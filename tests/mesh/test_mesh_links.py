@@ -203,7 +203,7 @@ async def test_wrong_subnet_is_told_to_both_ends(mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest_twisted.ensureDeferred
-async def test_old_peer_of_another_subnet_is_told_ours_and_refused(mesh: Mesh, dialect: Dialect) -> None:
+async def test_legacy_peer_of_another_subnet_is_told_ours_and_refused(mesh: Mesh, dialect: Dialect) -> None:
     node, peer = await mesh.node(), ManualPeer(dialect, subnet="other")
     with pytest.raises(WrongSubnet):
         await node.connect(HOST, await mesh.listening_peer(peer))

@@ -89,7 +89,7 @@ async def test_broadcast_of_an_unknown_flag_is_passed_on(mesh: Mesh) -> None:
 
 @pytest.mark.parametrize(("here", "there"), [("bin", "str"), ("str", "bin")])
 @pytest_twisted.ensureDeferred
-async def test_broadcast_reaches_each_old_peer_in_its_dialect(mesh: Mesh, here: str, there: str) -> None:
+async def test_broadcast_reaches_each_legacy_peer_in_its_dialect(mesh: Mesh, here: str, there: str) -> None:
     node = await mesh.node()
     source, other, alike = [await mesh.peer(node, kind) for kind in (here, there, here)]
     said = source.say(0, "hello", type=flags.BROADCAST)
@@ -377,7 +377,7 @@ async def test_peers_are_told_where_a_node_is(mesh: Mesh, kind: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_old_peers_are_told_few_and_ours_everyone(mesh: Mesh) -> None:
+async def test_legacy_peers_are_told_few_and_ours_everyone(mesh: Mesh) -> None:
     nodes = await mesh.complete(7)
     for kind, count in (("bin", 4), ("str", 4), ("ours", 6)):
         peer = await mesh.peer(nodes[0], kind)

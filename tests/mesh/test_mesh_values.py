@@ -315,7 +315,7 @@ def test_those_who_are_no_members_hold_half_of_a_pool_together() -> None:
 # Known peers
 
 
-def test_hearsay_does_not_push_out_those_met() -> None:
+def test_addresses_that_are_told_do_not_push_out_those_met() -> None:
     known = KnownPeers(4)
     met = [Address("met", port) for port in range(1, 5)]
     for address in met:

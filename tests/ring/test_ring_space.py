@@ -20,7 +20,7 @@ def test_the_ring_is_walked_toward_smaller_ids() -> None:
 
 
 def test_a_position_belongs_to_the_node_nearest_at_or_below_it() -> None:
-    """The old peers' rule: the least (position - id) mod 2**384."""
+    """The legacy peers' rule: the least (position - id) mod 2**384."""
     ids = [10, 20, 30]
     for position, owner in [(10, 10), (19, 10), (20, 20), (29, 20), (35, 30), (9, 30), (0, 30)]:
         assert min(ids, key=lambda id: distance(position, id)) == owner

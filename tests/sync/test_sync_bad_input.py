@@ -43,7 +43,7 @@ BAD_PAYLOADS: list[tuple[Any, ...]] = [
 
 
 async def served(mesh: Mesh, node: SyncService, peer: ManualPeer) -> None:
-    """Check that an honest old peer's change still counts."""
+    """Check that an honest legacy peer's change still counts."""
     peer.say(flags.STORE, b"honest", peer.id, type=flags.BROADCAST)
     await mesh.until(lambda: node.data.get(b"honest") == peer.id, "a change")
 

@@ -1,4 +1,4 @@
-"""Leases and entries: one outcome in any order, and the rule of the old peers."""
+"""Leases and entries: one outcome in any order, and the rule of the legacy peers."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def old_rule(present: Entry | None, owner: bytes, seconds: int, leasing: bool, i
     st.booleans(),
     st.sampled_from([None, b"\x01"]),
 )
-def test_old_peers_changes_count_as_among_themselves(
+def test_legacy_peers_changes_count_as_among_themselves(
     had: bytes, had_at: int, owner: bytes, at: int, leasing: bool, is_delta: bool, value: bytes | None
 ) -> None:
     rules = Rules(leasing, skew_seconds=10)

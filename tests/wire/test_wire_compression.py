@@ -20,7 +20,7 @@ MIB = 1 << 20
 every_method = pytest.mark.parametrize("method", preference())
 
 
-def test_preference_is_that_of_the_old_peers() -> None:
+def test_preference_is_that_of_the_legacy_peers() -> None:
     order = (flags.SNAPPY, flags.ZLIB, flags.GZIP, flags.BZ2, flags.LZMA)
     assert preference() == tuple(method for method in order if method in preference())
     assert preference()[-4:] == order[1:]

@@ -26,7 +26,7 @@ MIB = 1 << 20
 LIMITS = Limits()
 PEAK_BYTES_MAX = 4 * MIB
 EXPANDING = [method for method in preference() if method != flags.SNAPPY]
-#: What liblzma reserves for the dictionary that the old peers declare; see chordtx.wire.compression.
+#: What liblzma reserves for the dictionary that the legacy peers declare; see chordtx.wire.compression.
 LZMA_DICTIONARY_BYTES = 8 * MIB + 256 * 1024
 #: Type, sender, time; the array's own head is in front.
 HEAD = b"\x02\xa1a\x01"

@@ -237,7 +237,7 @@ def test_elements_and_containers() -> None:
 
 @pytest.mark.parametrize("value", [nested(4), [0] * 50, [[]] * 9], ids=["depth", "elements", "containers"])
 def test_what_is_just_allowed_as_a_value_comes_back_in_a_message(value: Any) -> None:
-    """An old peer sends a user's value as it is, as the last entry of ``retrieved``."""
+    """A legacy peer sends a user's value as it is, as the last entry of ``retrieved``."""
     pack_value(value, 1000, SMALL)
     message = Message.build(flags.WHISPER, "a", 1, (flags.RETRIEVED, b"sha1", b"position", value))
     assert Message.parse(message.data, SMALL).payload[-1] == value

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chordtx.config import Limits
 from chordtx.errors import ValueTooLarge
 from chordtx.sync.record import NEVER_WRITTEN, Record, merge
-from chordtx.sync.travel import RecordLimits
+from chordtx.sync.record_limits import RecordLimits
 from chordtx.sync.version import Version
 from chordtx.wire import Codec, Message, flags, unpack_value
 
@@ -71,7 +71,7 @@ SHAPES = st.builds(
 @given(SHAPES)
 def test_what_may_travel_arrives(record: Record) -> None:
     try:
-        BOUNDS.must_travel(KEY, record)
+        BOUNDS.must_fit(KEY, record)
     except ValueTooLarge:
         return
     assert arrives(KEY, record)
@@ -121,7 +121,7 @@ def test_each_limit_is_told() -> None:
     with pytest.raises(ValueTooLarge, match="the value has too many"):
         BOUNDS.must_be_written(KEY, written({}, 200, [[]]), 0)
     with pytest.raises(ValueTooLarge, match="the record takes"):
-        BOUNDS.must_travel(b"k" * 26_000, written({}, 0, 1))
+        BOUNDS.must_fit(b"k" * 26_000, written({}, 0, 1))
 
 
 def nested(depth: int) -> Any:
@@ -144,7 +144,7 @@ def test_what_has_expired_or_is_deleted_fits() -> None:
     BOUNDS.must_be_kept(KEY, Record(Version(5, b"w"), None), 0)
     fields = {pack("a"): (Version(2, b"w"), pack(1))}
     BOUNDS.must_be_kept(KEY, Record(Version(1, b"w"), pack({}), 10, fields), 1 << 50)
-    BOUNDS.must_travel(KEY, NEVER_WRITTEN)
+    BOUNDS.must_fit(KEY, NEVER_WRITTEN)
 
 
 @pytest.mark.parametrize("seed", range(3))

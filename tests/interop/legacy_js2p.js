@@ -1,4 +1,4 @@
-// A js2p node that does what it is told: the same JSON lines as old_py2p.py, see there. The folder with js2p's
+// A js2p node that does what it is told: the same JSON lines as legacy_py2p.py, see there. The folder with js2p's
 // node_modules is the first argument.
 
 "use strict";

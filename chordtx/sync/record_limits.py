@@ -37,7 +37,7 @@ class RecordLimits:
         self._fields_written_max = min(2 * most // 3, self._fields_max)
         self.read = limits.of_reading
 
-    def must_travel(self, key: bytes, record: Record) -> None:
+    def must_fit(self, key: bytes, record: Record) -> None:
         """Before a record is sent. :raises ValueTooLarge: when it does not fit into a message."""
         fields, limit_bytes = record.fields, self._message_bytes_max
         size_bytes = _AROUND_BYTES + len(key) + len(record.value or b"")
@@ -71,7 +71,7 @@ class RecordLimits:
         size_bytes, limit_bytes = record.cost_bytes, 2 * self._value_bytes_max
         if size_bytes > limit_bytes:  # asked here already, for every write passes here on every replica
             _must_be_below("the record", size_bytes, limit_bytes)
-        self.must_travel(key, record)
+        self.must_fit(key, record)
 
     def must_be_written(self, key: bytes, record: Record, now_ms: int) -> None:
         """Before a writer gives a record to anybody.

@@ -10,7 +10,7 @@ that connected wherever it is told to would be a tool to flood a third party. So
 3. A name counts only when a storing member of the ring tells it, which may be reached by its name. It is
    looked up like any other, few at a time (:mod:`~chordtx.mesh.names`).
 4. What is told is dialled seldom: one address and one host, and on the word of one source, and in all
-   (:class:`DialLimits`). An address at which a peer of this network answered once is no longer hearsay.
+   (:class:`DialLimits`). An address at which a peer of this network answered once is believed from then on.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Node(Protocol):
         """Run a coroutine until it ends or the node stops."""
 
 
-class InStep:
+class TableSync:
     """One host's puts into tables of legacy peers, and what it knows to be there."""
 
     _log = Logger()

@@ -1,7 +1,8 @@
 """Which members a leader waits for: as many as make a majority with it, of those that are up to date.
 
 The others hear of changes a little later, of many at once, for nobody waits for them. A member that is slow,
-or gone, has acknowledged less than is committed, and so is waited for once only.
+or gone, has acknowledged less than is committed, and so is waited for once only. A leader that asks no more
+than a majority is called thrifty in the literature.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from chordtx.group.rank import NodeId
 
 
-class Prompt:
+class Thrifty:
     """One leader's choice.
 
     :param others: all members but the leader. :param count: how many of them are needed.

@@ -1,4 +1,4 @@
-"""The old peers among themselves: their drivers work, so that a failure beside our nodes says something."""
+"""Legacy peers among themselves: their drivers work, so that a failure beside our nodes says something."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+from tests.interop.peers import LegacyPeer, LegacyPeerError, LegacyPeers, until
 
 pytestmark = pytest.mark.interop
 
@@ -19,11 +19,11 @@ FORMED_SECONDS = 15.0
 
 
 async def with_a_pair(
-    old_peers: OldPeers,
+    legacy_peers: LegacyPeers,
     reactor: Any,
     library: str,
     encryption: str,
-    use: Callable[[OldPeer, OldPeer], Awaitable[None]],
+    use: Callable[[LegacyPeer, LegacyPeer], Awaitable[None]],
 ) -> None:
     """Do something with two joined nodes of ``library`` that know each other as storing.
 
@@ -32,14 +32,16 @@ async def with_a_pair(
     """
     for _ in range(PAIRS_TRIED - 1):
         with suppress(AssertionError):
-            await use(*await formed(old_peers, reactor, library, encryption))
+            await use(*await formed(legacy_peers, reactor, library, encryption))
             return
-    await use(*await formed(old_peers, reactor, library, encryption))
+    await use(*await formed(legacy_peers, reactor, library, encryption))
 
 
-async def formed(old_peers: OldPeers, reactor: Any, library: str, encryption: str) -> tuple[OldPeer, OldPeer]:
-    one = await old_peers.start(library, subnet="alone", encryption=encryption)
-    other = await old_peers.start(library, subnet="alone", encryption=encryption)
+async def formed(
+    legacy_peers: LegacyPeers, reactor: Any, library: str, encryption: str
+) -> tuple[LegacyPeer, LegacyPeer]:
+    one = await legacy_peers.start(library, subnet="alone", encryption=encryption)
+    other = await legacy_peers.start(library, subnet="alone", encryption=encryption)
     assert one.protocol == other.protocol
     await one.join()
     await other.connect(one.port)
@@ -59,14 +61,18 @@ async def formed(old_peers: OldPeers, reactor: Any, library: str, encryption: st
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
 async def test_two_share_a_dict(
-    old_peers: OldPeers, running_reactor: Any, library: str, encryption: str
+    legacy_peers: LegacyPeers, running_reactor: Any, library: str, encryption: str
 ) -> None:
     await with_a_pair(
-        old_peers, running_reactor, library, encryption, lambda one, other: share(running_reactor, one, other)
+        legacy_peers,
+        running_reactor,
+        library,
+        encryption,
+        lambda one, other: share(running_reactor, one, other),
     )
 
 
-async def share(reactor: Any, one: OldPeer, other: OldPeer) -> None:
+async def share(reactor: Any, one: LegacyPeer, other: LegacyPeer) -> None:
     value = {"any": [1, "text", b"\x00bytes"]}
     await one.set(b"key", value)
     stored = await until(reactor, lambda: both_stored(one, other), lambda found: len(found) == 5)
@@ -81,28 +87,32 @@ async def share(reactor: Any, one: OldPeer, other: OldPeer) -> None:
     assert (await one.status(), await other.status()) == ("Nominal", "Nominal")
 
 
-async def get_quietly(peer: OldPeer) -> Any:
+async def get_quietly(peer: LegacyPeer) -> Any:
     """What it reads under the key, None when it does not get an answer in time."""
     try:
         return await peer.get(b"key")
-    except (OldPeerError, TimeoutError):
+    except (LegacyPeerError, TimeoutError):
         return None
 
 
-async def both_stored(one: OldPeer, other: OldPeer) -> list[Any]:
+async def both_stored(one: LegacyPeer, other: LegacyPeer) -> list[Any]:
     """What lies in the tables of both."""
     return [*await one.stored(), *await other.stored()]
 
 
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
-async def test_two_talk(old_peers: OldPeers, running_reactor: Any, library: str) -> None:
+async def test_two_talk(legacy_peers: LegacyPeers, running_reactor: Any, library: str) -> None:
     await with_a_pair(
-        old_peers, running_reactor, library, "Plaintext", lambda one, other: talk(running_reactor, one, other)
+        legacy_peers,
+        running_reactor,
+        library,
+        "Plaintext",
+        lambda one, other: talk(running_reactor, one, other),
     )
 
 
-async def talk(reactor: Any, one: OldPeer, other: OldPeer) -> None:
+async def talk(reactor: Any, one: LegacyPeer, other: LegacyPeer) -> None:
     await one.send("hello", b"bytes")
     (message,) = await until(reactor, other.recv, bool)
     assert (message["packets"][1:], message["sender"]) == (["hello", b"bytes"], one.id)
@@ -113,8 +123,8 @@ async def talk(reactor: Any, one: OldPeer, other: OldPeer) -> None:
 
 @pytest.mark.parametrize("library", ["py2p", "js2p"])
 @pytest_twisted.ensureDeferred
-async def test_errors_come_back(old_peers: OldPeers, library: str) -> None:
-    peer = await old_peers.start(library, subnet="alone")
-    with pytest.raises(OldPeerError):
+async def test_errors_come_back(legacy_peers: LegacyPeers, library: str) -> None:
+    peer = await legacy_peers.start(library, subnet="alone")
+    with pytest.raises(LegacyPeerError):
         await peer.whisper("nobody", 2, "lost")
     await peer.close()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from chordtx.chord import ChordService
 from chordtx.chord.ring_identity import Standing
 from chordtx.mesh import Address, MeshConnection, MeshService
+from chordtx.mesh.address_trust import PEERS_READ_MAX, DialLimits, believed
 from chordtx.mesh.dialing import DialledTooOften
-from chordtx.mesh.hearsay import PEERS_READ_MAX, DialLimits, believed
 from chordtx.wire import encode_id, flags
 from tests.mesh.fuzz import Stranger
 from tests.sim.cluster import Cluster

@@ -12,12 +12,12 @@ from twisted.internet.defer import DeferredList
 from twisted.internet.task import deferLater
 
 from chordtx import SyncService
-from tests.interop.peers import OldPeer, OldPeerError, OldPeers, until
+from tests.interop.peers import LegacyPeer, LegacyPeerError, LegacyPeers, until
 
 pytestmark = pytest.mark.interop
 
 HOST = "127.0.0.1"
-A_SECOND = 1.1  # old peers tell no times apart within one
+A_SECOND = 1.1  # legacy peers tell no times apart within one
 
 
 @define
@@ -28,7 +28,7 @@ class Mixed:
     leasing: bool
     encryption: str = "Plaintext"
     ours: list[SyncService] = field(factory=list)
-    old: dict[str, OldPeer] = field(factory=dict)
+    old: dict[str, LegacyPeer] = field(factory=dict)
 
     async def start(self, count: int = 2) -> None:
         for _ in range(count):
@@ -49,8 +49,8 @@ class Mixed:
     async def linked(self, count: int) -> bool:
         return all(len(node.routing_table) >= count for node in self.ours)
 
-    async def add(self, old_peers: OldPeers, library: str, through: int | None = None) -> OldPeer:
-        peer = await old_peers.start(
+    async def add(self, legacy_peers: LegacyPeers, library: str, through: int | None = None) -> LegacyPeer:
+        peer = await legacy_peers.start(
             library, subnet="mixed", encryption=self.encryption, kind="sync", leasing=self.leasing
         )
         self.old[library] = peer
@@ -63,7 +63,7 @@ class Mixed:
         await peer.connect(node.out_addr[1])
         await until(self.reactor, lambda: self.has_link(node, peer), bool)
 
-    async def has_link(self, node: SyncService, peer: OldPeer) -> bool:
+    async def has_link(self, node: SyncService, peer: LegacyPeer) -> bool:
         return peer.id in node.routing_table
 
     async def read(self, name: str | int, key: bytes) -> Any:
@@ -71,7 +71,7 @@ class Mixed:
             return await self.ours[name].get(key)
         try:
             return await self.old[name].get(key)
-        except OldPeerError as error:
+        except LegacyPeerError as error:
             if error.kind != "KeyError":
                 raise
             return None
@@ -108,11 +108,11 @@ def events_of(node: SyncService) -> list[tuple[Any, ...]]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_later_change_wins_everywhere(mixed: Any, old_peers: OldPeers) -> None:
+async def test_later_change_wins_everywhere(mixed: Any, legacy_peers: LegacyPeers) -> None:
     network = mixed(False)
     await network.start()
-    py2p = await network.add(old_peers, "py2p", 0)
-    js2p = await network.add(old_peers, "js2p", 1)
+    py2p = await network.add(legacy_peers, "py2p", 0)
+    js2p = await network.add(legacy_peers, "js2p", 1)
     heard = [events_of(node) for node in network.ours]
     writers = {0: network.ours[0], 1: network.ours[1], "py2p": py2p, "js2p": js2p}
     for name, writer in writers.items():
@@ -138,11 +138,13 @@ async def test_later_change_wins_everywhere(mixed: Any, old_peers: OldPeers) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_deleted_is_gone_everywhere_and_everyone_stays(mixed: Any, old_peers: OldPeers) -> None:
+async def test_what_is_deleted_is_gone_everywhere_and_everyone_stays(
+    mixed: Any, legacy_peers: LegacyPeers
+) -> None:
     network = mixed(False)
     await network.start()
-    py2p = await network.add(old_peers, "py2p", 0)
-    js2p = await network.add(old_peers, "js2p", 1)
+    py2p = await network.add(legacy_peers, "py2p", 0)
+    js2p = await network.add(legacy_peers, "js2p", 1)
     for key in (b"one", b"two", b"three"):
         await network.ours[0].set(key, 1)
         await network.all_read(key, 1)
@@ -164,10 +166,10 @@ async def test_what_is_deleted_is_gone_everywhere_and_everyone_stays(mixed: Any,
 
 
 @pytest_twisted.ensureDeferred
-async def test_newcomers_get_everything_whoever_has_it(mixed: Any, old_peers: OldPeers) -> None:
+async def test_newcomers_get_everything_whoever_has_it(mixed: Any, legacy_peers: LegacyPeers) -> None:
     network = mixed(False)
-    py2p = await network.add(old_peers, "py2p")
-    js2p = await network.add(old_peers, "js2p")
+    py2p = await network.add(legacy_peers, "py2p")
+    js2p = await network.add(legacy_peers, "js2p")
     for number in range(1, 101):  # js2p takes 0 for nothing
         await py2p.set(b"p%d" % number, number)
         await js2p.set(b"j%d" % number, number)
@@ -185,10 +187,10 @@ async def test_newcomers_get_everything_whoever_has_it(mixed: Any, old_peers: Ol
 
 
 @pytest_twisted.ensureDeferred
-async def test_split_from_an_old_peer_heals(mixed: Any, old_peers: OldPeers) -> None:
+async def test_split_from_a_legacy_peer_heals(mixed: Any, legacy_peers: LegacyPeers) -> None:
     network = mixed(False)
     await network.start()
-    py2p = await network.add(old_peers, "py2p", 0)
+    py2p = await network.add(legacy_peers, "py2p", 0)
     for key in (b"changed here", b"changed there", b"deleted here"):
         await network.ours[0].set(key, "old")
         await network.all_read(key, "old")
@@ -206,11 +208,11 @@ async def test_split_from_an_old_peer_heals(mixed: Any, old_peers: OldPeers) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_leases_are_kept_by_all_kinds(mixed: Any, old_peers: OldPeers) -> None:
+async def test_leases_are_kept_by_all_kinds(mixed: Any, legacy_peers: LegacyPeers) -> None:
     network = mixed(True)
     await network.start()
-    py2p = await network.add(old_peers, "py2p", 0)
-    js2p = await network.add(old_peers, "js2p", 1)
+    py2p = await network.add(legacy_peers, "py2p", 0)
+    js2p = await network.add(legacy_peers, "js2p", 1)
     writers = {0: network.ours[0], "py2p": py2p, "js2p": js2p}
     for name, writer in writers.items():
         await writer.set(b"of %s" % str(name).encode(), 1)
@@ -221,7 +223,7 @@ async def test_leases_are_kept_by_all_kinds(mixed: Any, old_peers: OldPeers) -> 
         key = b"of %s" % str(holder).encode()
         for name, writer in writers.items():
             if name != holder:
-                with pytest.raises((KeyError, OldPeerError)):
+                with pytest.raises((KeyError, LegacyPeerError)):
                     await writer.set(key, 2)
         await writers[holder].set(key, 3)
         await network.all_read(key, 3)
@@ -238,10 +240,10 @@ async def test_leases_are_kept_by_all_kinds(mixed: Any, old_peers: OldPeers) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_over_ssl_with_py2p(mixed: Any, old_peers: OldPeers) -> None:
+async def test_over_ssl_with_py2p(mixed: Any, legacy_peers: LegacyPeers) -> None:
     network = mixed(True, "SSL")
     await network.start()
-    py2p = await network.add(old_peers, "py2p", 0)
+    py2p = await network.add(legacy_peers, "py2p", 0)
     await network.ours[1].set(b"ours", {"a": [1, b"x"]})
     await network.all_read(b"ours", {"a": [1, b"x"]})
     await py2p.set(b"theirs", 1)

@@ -66,7 +66,7 @@ class Node(Protocol):
         """Run a coroutine until it ends or the node stops."""
 
 
-class Spreading:
+class LinkPolicy:
     """See the module. One for each node. :param id: its own. :param links_max: how many links to members it
     has, or a few more."""
 
