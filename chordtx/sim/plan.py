@@ -2,8 +2,10 @@
 
 A run is a row of episodes. After each there is time for the ring to be whole again, since two nodes that are
 gone at once are as many as a group of five can lose before others have taken their places. But beside many an
-episode there is a second one at the same time: any, where there are disks; without disks never one of those
-by which nodes go (:data:`GOING`) beside another one.
+episode there is a second one at the same time. Without disks it is never one of those by which nodes go
+(:data:`GOING`) beside another one. With disks it is any, but that no node goes for good while others are cut
+off for longer than it waits for them (:data:`FOR_GOOD`, :data:`FOR_LONG`): with its disk may go what is
+needed of a majority.
 
 Wall clocks are set in one of two ways: a few, to something that is off by up to a day, ahead or behind; or
 all of them, ahead by hours. No operation may notice, but for records that expire.
@@ -73,6 +75,11 @@ GOING = frozenset(
         Fault.CROWD,
     }
 )
+#: By these nodes go, with their disks if they have any: they wait until others have what they keep, but not
+#: for long.
+FOR_GOOD = frozenset({Fault.LEAVE, Fault.UNJOIN, Fault.CROWD})
+#: By these nodes are cut off for longer than that.
+FOR_LONG = frozenset({Fault.SPLIT, Fault.DEAF, Fault.SUSPEND})
 #: These need disks.
 ON_DISKS = frozenset({Fault.OFF, Fault.FULL, Fault.TWICE, Fault.PUT_BACK})
 #: Nothing else goes wrong meanwhile: a copy of a folder is noticed by nodes that have links to the node
@@ -150,7 +157,10 @@ def draw_episodes(
 
 
 def _may_be_together(one: Fault, other: Fault, has_disks: bool) -> bool:
-    return not ALONE & {one, other} and (has_disks or not {one, other} <= GOING)
+    both = {one, other}
+    if ALONE & both:
+        return False
+    return not (FOR_GOOD & both and FOR_LONG & both) if has_disks else not both <= GOING
 
 
 def _drawn(rng: Random, kinds: list[Fault], at: float) -> Episode:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from chordtx.sim.plan import FALSE_ALARMS, GOING, ON_DISKS, Episode, Fault, draw_episodes
+from chordtx.sim.plan import FALSE_ALARMS, FOR_GOOD, FOR_LONG, GOING, ON_DISKS, Episode, Fault, draw_episodes
 
 SECONDS, SETTLE_SECONDS = 180.0, 12.0
 
@@ -45,6 +45,9 @@ def test_one_or_two_at_once_and_time_between_and_at_the_end(has_disks: bool) -> 
         if not has_disks:
             assert all(sum(each.fault in GOING for each in some) <= 1 for some in clusters)
             assert not ON_DISKS.intersection(each.fault for each in drawn)
+        for some in clusters:
+            faults = {each.fault for each in some}
+            assert not (FOR_GOOD & faults and FOR_LONG & faults)
     assert set(counts) == {1, 2}
     assert counts[2] > 30
 
