@@ -43,7 +43,7 @@ class Departure:
             await self._node.sleep(_CHECK_SECONDS)
         hosting = self._node.hosting()
         if hosting is not None and (count := len(hosting.kept)):
-            self._log.warn("leaves while {count} groups have nobody in its place", count=count)
+            self._log.warn("leaves while nobody is in its place yet, groups: {count}", count=count)
 
     def _is_needed(self) -> bool:
         """Whether it is in a group, or somebody may name it as a member because it has copied the records."""

@@ -247,7 +247,7 @@ class Placement:
         if row != self._said:
             self._said = row
             kept_by = ", ".join(str(Address(contact.host, contact.port)) for contact in row)
-            self._log.info("{count} partitions are to be kept by {kept_by}", count=count, kept_by=kept_by)
+            self._log.info("partitions are to be kept by {kept_by}: {count}", count=count, kept_by=kept_by)
 
     def _knows_what_it_owns(self) -> bool:
         ring = self._ring

@@ -286,7 +286,7 @@ class ChordService(RingNamespaces, RingView):
         )
         if store is not None:
             count = self._hosting.load()
-            self._log.info("{count} groups in {path}", count=count, path=self._kept.path)
+            self._log.info("groups found in {path}: {count}", count=count, path=self._kept.path)
             self._note()  # that it has started once more, before it says anything
             self._keep("noting in the data folder", self._note_peers, lambda: _NOTE_SECONDS)
 

@@ -77,7 +77,7 @@ def recover(client: Client, yes: bool) -> None:
 
     async def work(reactor: Any, node: ChordService) -> None:
         (count,) = await node.order(client.asked, "recover")
-        click.echo(f"{count} partitions went on without their lost members")
+        click.echo(f"partitions that went on without their lost members: {count}")
 
     client.run(work)
 
