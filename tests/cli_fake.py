@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from chordtx import ABSENT, Conflict, Entry, Event, Stopped
+from chordtx.chord.set_aside import Kept
 from chordtx.group.rank import Ballot, Epoch, Rank, version_of
 
 
@@ -23,6 +24,7 @@ class FakeChord(Service):
     expiries: dict[bytes, float]
     events: list[Event]
     made: list[FakeChord]
+    kept: list[Kept]
     listen_failure: Exception | None = None
     join_failure: Exception | None = None
     set_failure: Exception | None = None
@@ -30,7 +32,9 @@ class FakeChord(Service):
     @classmethod
     def fresh(cls) -> type[FakeChord]:
         """A class of its own, with an empty ring."""
-        return type("FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "events": [], "made": []})
+        return type(
+            "FreshFakeChord", (cls,), {"records": {}, "expiries": {}, "events": [], "made": [], "kept": []}
+        )
 
     @classmethod
     def version(cls, key: bytes) -> str:
@@ -116,6 +120,10 @@ class FakeChord(Service):
     async def entries(self) -> AsyncIterator[Entry]:
         for key in list(self.records):
             yield await self.entry(key)
+
+    async def set_aside(self, peer: str) -> AsyncIterator[Kept]:
+        for kept in self.kept:
+            yield kept
 
     def order(self, peer: str, what: str) -> Deferred[list[Any]]:
         return succeed([{"what": what, "of": peer, **self.status}])

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
 from chordtx import Event
 from chordtx import chord as chord_package
+from chordtx.chord.set_aside import Kept
 from chordtx.cli import app, running
 from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
 from chordtx.group.rank import FIRST_RANK, version_of
@@ -385,6 +386,50 @@ def test_load_and_dump_lose_nothing(chord: type[FakeChord], chordtx: Command, tm
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.startswith("loaded 1,001 records in ")
     assert chord.records == records
+
+
+def test_load_if_absent_leaves_alone_what_is_there(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "load.jsonl"
+    path.write_text('{"key": "there", "value": 1}\n{"key": "new", "value": 2}\n{"key": "new", "value": 3}\n')
+    chord.records[b"there"] = 0
+    result = chordtx("load", "--if-absent", str(path))
+    assert result.exit_code == 0
+    assert result.stderr.startswith("loaded 1 records in ")
+    assert "left 2 as they are that are there" in result.stderr
+    assert chord.records == {b"there": 0, b"new": 2}
+
+
+def test_what_was_set_aside_is_written_where_the_ring_has_it_not(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    path = tmp_path / "lost.jsonl"
+    chord.records |= {b"same": 1, b"other": 1, b"true": True}
+    chord.kept += [Kept(key, 1, None) for key in (b"same", b"other", b"true", b"gone", b"gone")]
+    chord.kept[1] = Kept(b"other", 2, 1001.0)
+    chord.kept.append(Kept(b"expired", 1, 999.0))
+    assert chordtx("recover", "--export", str(path)).exit_code == 0
+    assert path.read_text().splitlines() == [
+        '{"key": "other", "value": 2, "expires": 1001.0}',
+        '{"key": "true", "value": 1}',
+        '{"key": "gone", "value": 1}',
+    ]
+    chord.kept.clear()
+    result = chordtx("recover", "--export", "-")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no node has set aside anything that the ring has not" in result.stderr
+
+
+def test_it_is_said_when_a_node_could_not_be_asked_what_it_has_set_aside(
+    chord: type[FakeChord], chordtx: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"id": "b", "address": "10.0.0.2:1", "error": "it hangs"}]
+    monkeypatch.setattr(chord, "ring", lambda self: succeed(nodes))
+    result = chordtx("recover", "--export", "-")
+    assert result.exit_code != 0
+    assert "these do not answer: 10.0.0.2:1" in result.stderr
 
 
 def test_dump_to_standard_output(chord: type[FakeChord], chordtx: Command) -> None:

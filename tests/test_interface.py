@@ -313,7 +313,7 @@ def test_joining_is_for_those_who_listen() -> None:
 #: nothing that a program could call by mistake, and wreck its node.
 MORE = {
     MeshService: {"when_listening", "when_joined", "send_to", "sleep", "status", "out_addr", "protocol"},
-    ChordService: {"clear", "setdefault", "ring", "leeching", "health", "order", "when_left"},
+    ChordService: {"clear", "setdefault", "ring", "leeching", "health", "set_aside", "order", "when_left"},
     SyncService: {"clear", "setdefault", "data", "metadata", "leasing"},
 }
 ATTRIBUTES = {"id", "id_10", "reactor", "settings", "subnet", "encryption", "routing_table", "awaiting_ids"}

@@ -33,6 +33,7 @@ ENDS = {
     "chord/departure.py Departure.leave_groups": "when others keep all of it, or time is over",
     "chord/departure.py Departure.give_leads_away": "when it leads nothing, or time is over",
     "chord/service.py ChordService._when_hearing": "a caller waits; with a watch that is ready",
+    "chord/ring_view.py RingView.set_aside": "a caller waits; after the last page",
     "chord/walk.py RingWalk.walk": "a caller waits; once round",
     "chord/dictionary.py RingDict._entry_pages": "a caller waits; after the last page",
     "chord/watching.py Watch.__anext__": "a caller waits; with the watch",

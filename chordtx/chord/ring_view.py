@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from chordtx.chord.set_aside import Kept, histories_from_wire, page_from_wire
 from chordtx.chord.status import status_of_groups, status_of_ring
 from chordtx.mesh import Address, MeshService
 from chordtx.ring import Contact
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from chordtx.config import ChordSettings
     from chordtx.legacy import LegacyPeers
     from chordtx.ring import RingNode
+    from chordtx.values import Value
 
 
 class RingView(MeshService):
@@ -34,6 +37,8 @@ class RingView(MeshService):
         _operating: Operating
         _ring: RingNode
         _walk: RingWalk
+
+        def _unpacked(self, packed: bytes) -> Value: ...
 
     @property
     def next(self) -> Contact | None:
@@ -77,11 +82,25 @@ class RingView(MeshService):
         """
         return self._run(self._walk.walk())
 
-    def order(self, peer: str, what: str) -> Deferred[list[object]]:
+    def order(self, peer: str, what: str, *arguments: object) -> Deferred[list[object]]:
         """Ask one node: for its ``status``; or, if it runs on this machine, to ``leave`` or ``recover``.
 
         :param peer: its address. :returns: fires with what it answers.
         """
         seconds = 2 * self._chord_settings.leave_timeout_seconds
         linked = self._run(self._connect(Address.parse(peer)))
-        return linked.addCallback(lambda link: link.call(what, timeout_seconds=seconds))
+        return linked.addCallback(lambda link: link.call(what, *arguments, timeout_seconds=seconds))
+
+    async def set_aside(self, peer: str) -> AsyncIterator[Kept]:
+        """What one node had when another history than its own went on: the records that it set aside.
+
+        :param peer: its address.
+        """
+        for partition, mark in histories_from_wire(await self.order(peer, "set_aside")):
+            after, has_more = None, True
+            while has_more:
+                told = await self.order(peer, "read_set_aside", partition, mark, after)
+                page, has_more = page_from_wire(told)
+                for key, packed, expires in page:
+                    yield Kept(key, self._unpacked(packed), expires)
+                    after = key

@@ -38,6 +38,7 @@ from chordtx.chord.ring_view import RingView
 from chordtx.chord.routing import Routing, contact_of
 from chordtx.chord.rpc import Rpc
 from chordtx.chord.serving import Serving
+from chordtx.chord.set_aside import SetAside
 from chordtx.chord.standings import Standings
 from chordtx.chord.walk import RingWalk
 from chordtx.chord.watching import Watches
@@ -183,8 +184,11 @@ class ChordService(RingNamespaces, RingView):
         self._departure = Departure(self._node, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
         self._operating = Operating(self._node, self._walk)
+        self._set_aside = SetAside(self._node)
         self._methods.update(
             led_groups=self._operating.led_groups,
+            set_aside=self._set_aside.histories,
+            read_set_aside=self._set_aside.page,
             leave=self._operating.leave,
             recover=self._operating.recover,
             force=self._operating.force,
@@ -368,6 +372,7 @@ class ChordService(RingNamespaces, RingView):
 
     def _place(self) -> None:
         self._placement.look()
+        self._set_aside.look()
         if self._hosting is not None and not self._leaving and not self._stopping:
             self._hosting.look_at_leads()
 

@@ -13,12 +13,11 @@ import click
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP
 from chordtx.cli.meter import Meter
-from chordtx.cli.streams import InputFile, opened, standard_output
+from chordtx.cli.streams import STANDARD_OUTPUT, InputFile, opened, standard_output
 
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
 
-STANDARD_OUTPUT = "-"
 LINES_HELP = (
     'Each line is {"key": ..., "value": ..., "expires": SECONDS}: when the record expires, in seconds since '
     "1970; left out for one that does not. " + FORMS_HELP
@@ -27,8 +26,9 @@ LINES_HELP = (
 
 @click.command(epilog=LINES_HELP)
 @click.argument("file", type=InputFile())
+@click.option("--if-absent", is_flag=True, help="Leave keys as they are that are there already.")
 @click.pass_obj
-def load(client: Client, file: BinaryIO) -> None:
+def load(client: Client, file: BinaryIO, if_absent: bool) -> None:
     """Store every record of FILE, JSON Lines; - is standard input.
 
     Records that have expired meanwhile are left out.
@@ -40,7 +40,7 @@ def load(client: Client, file: BinaryIO) -> None:
 
         with Meter("loaded", reactor.seconds, _size_bytes(file)) as meter:
             lines = split_lines(read_chunks(reactor, file.fileno()))
-            await load_lines(node, lines, meter, time.time)
+            await load_lines(node, lines, meter, time.time, if_absent=if_absent)
 
     client.run(work)
 

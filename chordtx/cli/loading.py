@@ -14,6 +14,8 @@ from chordtx.cli.jsonform import from_json, key_from_json
 from chordtx.cli.meter import Meter
 from chordtx.cli.pipeline import Pipeline
 from chordtx.cli.running import Failed
+from chordtx.errors import Conflict
+from chordtx.values import ABSENT
 
 UNDER_WAY_MAX = 256  # enough to keep a ring busy over a slow link, and little to lose when interrupted
 _FIELDS, _FIELDS_MAX = {"key", "value"}, {"key", "value", "expires"}
@@ -34,12 +36,18 @@ class Line(NamedTuple):
 
 
 async def load_lines(
-    node: ChordService, lines: AsyncIterator[bytes], meter: Meter, wall_seconds: Callable[[], float]
+    node: ChordService,
+    lines: AsyncIterator[bytes],
+    meter: Meter,
+    wall_seconds: Callable[[], float],
+    *,
+    if_absent: bool = False,
 ) -> None:
     """Store the records of JSON Lines, but for those that have expired; of two with the same key the later
     one wins.
 
-    :param wall_seconds: gives Unix time.
+    :param wall_seconds: gives Unix time. :param if_absent: whether keys that are there are left as they are:
+        then the first one wins.
     :raises Failed: naming the first line that is no record, or that cannot be stored.
     """
     number = 0
@@ -48,16 +56,17 @@ async def load_lines(
             number += 1
             if text.strip():
                 line = _read(text, number)
-                await pipeline.add(line.key, _Storing(node, line, meter, wall_seconds))
+                await pipeline.add(line.key, _Storing(node, line, meter, wall_seconds, if_absent))
 
 
 class _Storing:
     """One line on its way into the ring."""
 
     def __init__(
-        self, node: ChordService, line: Line, meter: Meter, wall_seconds: Callable[[], float]
+        self, node: ChordService, line: Line, meter: Meter, wall_seconds: Callable[[], float], if_absent: bool
     ) -> None:
         self._node, self._line, self._meter, self._wall_seconds = node, line, meter, wall_seconds
+        self._if_absent = if_absent
 
     def __call__(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._store())
@@ -69,7 +78,13 @@ class _Storing:
             self._meter.leave_out(line.size_bytes)
             return
         try:
-            await self._node.set(line.key, line.value, ttl=ttl)
+            if self._if_absent:
+                await self._node.compare_and_set(line.key, line.value, ABSENT, ttl=ttl)
+            else:
+                await self._node.set(line.key, line.value, ttl=ttl)
+        except Conflict:
+            self._meter.leave_as_it_is(line.size_bytes)
+            return
         except (TypeError, ValueError, OverflowError) as error:
             raise Failed(f"line {line.number}: this record cannot be stored: {error}") from error
         self._meter.advance(line.size_bytes)

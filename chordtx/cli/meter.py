@@ -19,6 +19,7 @@ class Meter:
     """Counts records; used as ``with``.
 
     :ivar count: records so far. :ivar expired: how many were left out, because they have expired.
+    :ivar present: how many, because their keys are there already.
     """
 
     def __init__(self, verb: str, seconds: Callable[[], float], share_total: float | None = None) -> None:
@@ -26,7 +27,7 @@ class Meter:
         :param seconds: a clock.
         :param share_total: the sum of all shares that :meth:`advance` will be given, when it is known.
         """
-        self.count = self.expired = 0
+        self.count = self.expired = self.present = 0
         self._verb = verb
         self._seconds = seconds
         self._bar = _bar() if is_terminal(sys.stderr) else None
@@ -59,6 +60,11 @@ class Meter:
         self.expired += 1
         self._show(share)
 
+    def leave_as_it_is(self, share: float = 1) -> None:
+        """The key of one more record is there already."""
+        self.present += 1
+        self._show(share)
+
     def _show(self, share: float) -> None:
         if self._bar is not None:
             self._bar.update(self._task, advance=share, records=f"{self.count:,}")
@@ -68,6 +74,7 @@ class Meter:
         seconds = max(self._seconds() - self._started_seconds, 1e-9)
         rate = self.count / seconds
         left_out = f"; left out {self.expired:,} that have expired" if self.expired else ""
+        left_out += f"; left {self.present:,} as they are that are there" if self.present else ""
         return f"{self._verb} {self.count:,} records in {seconds:.1f} s, {rate:,.0f} records/s{left_out}"
 
 

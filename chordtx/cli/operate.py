@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chordtx.cli.client import Client
+from chordtx.cli.meter import Meter
 from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
+from chordtx.cli.streams import STANDARD_OUTPUT, opened, standard_output
 
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
@@ -66,18 +70,45 @@ def leave(client: Client) -> None:
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Only write to FILE (- is standard output) what nodes have set aside and the ring has not, as "
+    "load --if-absent takes it.",
+)
 @click.pass_obj
-def recover(client: Client, yes: bool) -> None:
+def recover(client: Client, yes: bool, export: str | None) -> None:
     """Have partitions go on that have lost their majority: what only the lost members had is gone.
 
     For when lost members do not come back. The node that is asked must run on this machine.
+
+    A lost member that comes back after all sets aside what it had. --export writes of that what the ring has
+    not, or has otherwise; nothing is changed.
     """
+    if export is not None:
+        _export(client, export)
     if not yes:
         click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
 
     async def work(reactor: Any, node: ChordService) -> None:
         (count,) = await node.order(client.asked, "recover")
         click.echo(f"partitions that went on without their lost members: {count}")
+
+    client.run(work)
+
+
+def _export(client: Client, file: str) -> None:
+    standard = standard_output() if file == STANDARD_OUTPUT else None
+
+    async def work(reactor: Any, node: ChordService) -> None:
+        from chordtx.cli.exporting import export_lines
+
+        nodes = await node.ring()
+        opening = opened(file) if standard is None else nullcontext(standard)
+        with opening as out, Meter("exported", reactor.seconds) as meter:
+            await export_lines(node, nodes, out, meter, time.time)
+            out.flush()
 
     client.run(work)
 

@@ -18,6 +18,8 @@ import click
 from chordtx.cli.running import EXIT_OUTPUT, Failed
 
 _STANDARD = (0, 1, 2)
+#: The name of a file that stands for standard input or output.
+STANDARD_OUTPUT = "-"
 
 
 def reserve_numbers() -> None:

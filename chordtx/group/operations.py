@@ -240,9 +240,16 @@ def _count(keys: list[bytes], _: Mapping[bytes, Record], arguments: tuple[bytes]
 def _page(
     keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[bytes, bytes | None, int, bool]
 ) -> Result:
+    return DONE, page(keys, records, arguments)
+
+
+def page(
+    keys: list[bytes], records: Mapping[bytes, Record], arguments: tuple[bytes, bytes | None, int, bool]
+) -> tuple[list[Entry], bool]:
     """One page of the keys that begin with a prefix, in order.
 
-    :returns: DONE, (entries, whether there are more); an entry is ``(key, value or None, expires_ms, rank)``.
+    :param keys: of all records; sorted.
+    :returns: (entries, whether there are more); an entry is ``(key, value or None, expires_ms, rank)``.
     """
     prefix, after, limit, with_values = arguments
     entries: list[Entry] = []
@@ -256,9 +263,9 @@ def _page(
         value = record.value if with_values else None
         room -= len(key) + (len(value) if value is not None else 0)
         if entries and (len(entries) >= limit or room < 0):
-            return DONE, (entries, True)
+            return entries, True
         entries.append((key, value, record.expires_ms, record.rank))
-    return DONE, (entries, False)
+    return entries, False
 
 
 def expires_ms(expires: Expires, now_ms: int) -> int:

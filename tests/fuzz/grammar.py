@@ -49,6 +49,8 @@ METHODS: dict[str, dict[str, Make]] = {
         "may_begin": _none,
         "rival": lambda w: [w.rng.choice(["10.7.7.7:4000", "", w.key()])],
         "led_groups": _none,
+        "set_aside": _none,
+        "read_set_aside": lambda w: [w.partition(), w.rng.choice([0, 7]), w.rng.choice([None, w.key()])],
         "leave": _none,
         "recover": _none,
         "force": _none,

@@ -1,0 +1,65 @@
+"""Writes as JSON Lines what nodes have set aside and the ring has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from chordtx.chord import ChordService
+from chordtx.chord.set_aside import Kept
+from chordtx.cli.jsonform import json_text, key_to_json, to_json
+from chordtx.cli.meter import Meter
+from chordtx.cli.running import Failed
+from chordtx.cli.streams import Output
+
+
+async def export_lines(
+    node: ChordService,
+    nodes: Sequence[Mapping[str, Any]],
+    out: Output,
+    meter: Meter,
+    wall_seconds: Callable[[], float],
+) -> None:
+    """Write each record that some node has set aside, and that is not in the ring just so; but for those that
+    have expired. The same one is written once, whoever has it.
+
+    :param nodes: of the ring, as a walk tells of them. :param wall_seconds: gives Unix time.
+    :raises Failed: in the end, when some node could not be asked.
+    """
+    written: set[str] = set()
+    silent = []
+    for each in nodes:
+        if "error" in each:
+            silent.append(str(each["address"]))
+        elif each.get("kind") == "chordtx":
+            async for kept in node.set_aside(str(each["address"])):
+                if kept.expires is not None and kept.expires <= wall_seconds():
+                    meter.leave_out()
+                    continue
+                line = _line(kept)
+                if line not in written and not await _is_there(node, kept):
+                    written.add(line)
+                    out.line(line)
+                    meter.advance()
+    if silent:
+        raise Failed(f"not all that was set aside: these do not answer: {', '.join(silent)}")
+    if not written:
+        click.echo("no node has set aside anything that the ring has not", err=True)
+
+
+def _line(kept: Kept) -> str:
+    record: dict[str, Any] = {"key": key_to_json(kept.key), "value": to_json(kept.value)}
+    if kept.expires is not None:
+        record["expires"] = kept.expires
+    return json_text(record)
+
+
+async def _is_there(node: ChordService, kept: Kept) -> bool:
+    """Whether the ring has this very value. As text, for 1, 1.0 and true are equal otherwise."""
+    try:
+        entry = await node.entry(kept.key)
+    except KeyError:
+        return False
+    return json_text(to_json(entry.value)) == json_text(to_json(kept.value))
