@@ -77,6 +77,7 @@ class Health:
     :ivar short: those whose group has too few members. :ivar behind: those of which some member lacks
         something or cannot be reached. :ivar expected: how many nodes ought to be there; 0 for any number.
     :ivar lost_without: partitions without a majority, were it not for one node; None when nobody asked.
+    :ivar set_aside: how many nodes keep records of another history, which is nothing wrong.
     """
 
     nodes: int
@@ -88,6 +89,7 @@ class Health:
     silent: list[str] = field(factory=list)
     expected: int = 0
     lost_without: list[int] | None = None
+    set_aside: int = 0
 
     @property
     def complaints(self) -> list[str]:
@@ -109,7 +111,10 @@ class Health:
             return "not healthy: " + "; ".join(self.complaints)
         line = f"healthy: {self.nodes} nodes, {self.partitions} partitions of {self.replicas} members each"
         few = {1: "one node: nothing survives its loss", 2: "two nodes: neither can be lost; run three"}
-        return f"{line} ({few[self.nodes]})" if self.nodes in few else line
+        notes = [few[self.nodes]] if self.nodes in few else []
+        if self.set_aside:
+            notes.append(f"records of another history are set aside on {self.set_aside}: recover --export")
+        return f"{line} ({'; '.join(notes)})" if notes else line
 
 
 def judge(

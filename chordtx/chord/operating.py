@@ -9,12 +9,14 @@ from collections.abc import Coroutine
 from ipaddress import ip_address
 from typing import Protocol
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chordtx.chord.health import Health, LedGroup, judge, led_from_wire, led_to_wire
 from chordtx.chord.hosting import Hosting
 from chordtx.chord.ring_identity import RingIdentity
+from chordtx.chord.set_aside import SetAside, histories_from_wire
 from chordtx.chord.walk import RingWalk
 from chordtx.errors import ChordError, NotJoined
 from chordtx.mesh import Address, MeshConnection
@@ -59,9 +61,10 @@ class Operating:
 
     _log = Logger()
 
-    def __init__(self, node: Node, walk: RingWalk) -> None:
+    def __init__(self, node: Node, walk: RingWalk, set_aside: SetAside) -> None:
         self._node = node
         self._walk = walk
+        self._set_aside_here = set_aside
 
     # Health
 
@@ -77,19 +80,26 @@ class Operating:
         stopped = None if without is None else Contact(decode_id(without, bits_max=384), "", 0)
         led: dict[int, LedGroup] = {}
         silent: list[str] = []
-        nodes = 0
+        nodes, set_aside = 0, 0
         for contact in await self._walk.contacts():
             try:
                 led |= led_from_wire(await self._led(contact), identity.partitions)
                 nodes += 1
+                set_aside += bool(await self._set_aside(contact))
             except ChordError:
                 silent.append(str(Address(contact.host, contact.port)))
-        return judge(led, identity.partitions, identity.replicas, nodes, silent, expected, stopped)
+        found = judge(led, identity.partitions, identity.replicas, nodes, silent, expected, stopped)
+        return evolve(found, set_aside=set_aside)
 
     async def _led(self, contact: Contact) -> object:
         if contact.id == self._node.own_id():
             return self._own_led()
         return (await self._node.call(contact, "led_groups"))[0]
+
+    async def _set_aside(self, contact: Contact) -> list[tuple[int, int]]:
+        if contact.id == self._node.own_id():
+            return histories_from_wire(self._set_aside_here.histories())
+        return histories_from_wire(await self._node.call(contact, "set_aside"))
 
     def led_groups(self, caller: MeshConnection) -> list[object]:
         """``led_groups()``: see :func:`~chordtx.chord.health.led_to_wire`."""

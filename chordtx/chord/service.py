@@ -183,8 +183,8 @@ class ChordService(RingNamespaces, RingView):
         self._serving = Serving(self._node, self._leaders, self.settings.limits, settings.value_bytes_max)
         self._departure = Departure(self._node, self._placement)
         self._walk = RingWalk(self._node, self._ring, self._routing, self._status_summary)
-        self._operating = Operating(self._node, self._walk)
         self._set_aside = SetAside(self._node)
+        self._operating = Operating(self._node, self._walk, self._set_aside)
         self._methods.update(
             led_groups=self._operating.led_groups,
             set_aside=self._set_aside.histories,

@@ -72,7 +72,7 @@ class SetAside:
             if aside is not None and aside.state is not None and aside.state.records
         ]
 
-    def histories(self, caller: MeshConnection) -> list[object]:
+    def histories(self, caller: MeshConnection | None = None) -> list[object]:
         """``set_aside()``: ``[[[partition, mark, how many records], ...]]``."""
         return [[[partition, mark, len(records)] for partition, mark, records in self._histories()]]
 

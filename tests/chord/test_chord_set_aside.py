@@ -53,6 +53,7 @@ async def test_it_is_told_of_and_read(nodes: Nodes, tmp_path: Path, monkeypatch:
     with capturedLogs() as logs:
         alone, one, other = await set_aside(nodes, [str(tmp_path / str(number)) for number in range(3)])
         await nodes.until(lambda: any("set aside" in str(log.get("log_format")) for log in logs), "a word")
+    assert "set aside on 3: recover --export" in (await one.health()).text
     leech: Any = await nodes.leech(alone)
     assert await read(leech, alone) == [Kept(b"known", 1, None)]  # as it was before it went on
     found = [*await read(leech, one), *await read(leech, other)]
