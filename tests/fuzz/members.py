@@ -269,7 +269,7 @@ class Telling:
 
     def differs(self) -> Differs:
         """Where states differ."""
-        steps = sorted(self._table_sync() for _ in range(self._rng.randrange(4)))
+        steps = sorted(self._step() for _ in range(self._rng.randrange(4)))
         recent = Recent(steps[0][0] if steps else self.rank(), tuple(steps))
         tree, clients = self._digest(), self._digest()
         return Differs(self.rank(), self._digest(), self.header(), self._leaves(), clients, tree, recent)
