@@ -8,7 +8,7 @@ from random import Random
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from chordtx import chord
-from chordtx.aio.bridge import awaited
+from chordtx.aio.bridge import awaited, iterated
 from chordtx.aio.mesh import Base
 from chordtx.aio.namespace import RingMethods
 from chordtx.chord.node_folder import OpenFolder
@@ -71,6 +71,7 @@ class ChordService(RingMethods, Base):
     health = awaited(chord.ChordService.health)
     ring = awaited(chord.ChordService.ring)
     order = awaited(chord.ChordService.order)
+    set_aside = iterated(chord.ChordService.set_aside)
 
     @property
     def leeching(self) -> bool:
