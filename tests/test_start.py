@@ -189,7 +189,7 @@ def test_the_page_walked_from_top_to_bottom(folder: Path, port: int) -> None:
                 else:
                     assert shell.type(with_ports(typed)) == with_ports(printed), f"{block}: {typed}"
         ring.interrupt()
-    assert used == {"console run": 5, "console ring": 1, "python save": 3}
+    assert used == {"console run": 6, "console ring": 1, "python save": 3}
 
 
 def test_commands_are_told_from_what_they_print() -> None:
