@@ -65,7 +65,7 @@ def test_it_is_said_when_everybody_leaves() -> None:
     world.result(nodes[0].update(KEYS))
     with capturedLogs() as events:
         world.result(DeferredList([node.stopService() for node in nodes]))
-    said = [event["count"] for event in events if "have nobody" in (event.get("log_format") or "")]
+    said = [event["count"] for event in events if "leaves while nobody" in (event.get("log_format") or "")]
     assert len(said) == len(nodes)
     assert all(said)
 

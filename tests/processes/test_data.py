@@ -13,6 +13,7 @@ import pytest_twisted
 from chordtx import ChordError, ChordService
 from chordtx.cli.local_ring import LocalRing
 from chordtx.tap import READY
+from tests.cli_ring import free_ports
 from tests.processes.daemons import Daemon, Daemons
 
 WRITERS = 20
@@ -127,7 +128,7 @@ async def test_what_is_wrong_with_a_folder_is_told_at_the_start(daemons: Daemons
 async def test_a_local_ring_starts_again(
     running_reactor: Any, daemons: Daemons, free_port: Any, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = free_ports(free_port, 2)
     for round in range(2):
         ring = LocalRing(running_reactor, 2, port, subnet="processes", data=str(tmp_path))
         try:
