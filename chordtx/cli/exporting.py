@@ -9,7 +9,8 @@ import click
 
 from chordtx.chord import ChordService
 from chordtx.chord.set_aside import Kept
-from chordtx.cli.jsonform import json_text, key_to_json, to_json
+from chordtx.cli.dumping import line_of
+from chordtx.cli.jsonform import json_text, to_json
 from chordtx.cli.meter import Meter
 from chordtx.cli.running import Failed
 from chordtx.cli.streams import Output
@@ -38,7 +39,7 @@ async def export_lines(
                 if kept.expires is not None and kept.expires <= wall_seconds():
                     meter.leave_out()
                     continue
-                line = _line(kept)
+                line = line_of(*kept)
                 if line not in written and not await _is_there(node, kept):
                     written.add(line)
                     out.line(line)
@@ -47,13 +48,6 @@ async def export_lines(
         raise Failed(f"not all that was set aside: these do not answer: {', '.join(silent)}")
     if not written:
         click.echo("no node has set aside anything that the ring has not", err=True)
-
-
-def _line(kept: Kept) -> str:
-    record: dict[str, Any] = {"key": key_to_json(kept.key), "value": to_json(kept.value)}
-    if kept.expires is not None:
-        record["expires"] = kept.expires
-    return json_text(record)
 
 
 async def _is_there(node: ChordService, kept: Kept) -> bool:
