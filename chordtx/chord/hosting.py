@@ -390,7 +390,8 @@ class Hosting:
         follow is itself, or no member (any more), or cannot be reached."""
         if group.leader is not None or group.candidate is not None or group.tries.at is not None:
             return False
-        promised, members = group.replica.promised.node, group.configuration.ids
+        replica = group.replica
+        promised, members = replica.promised.node, replica.configuration.ids
         if promised not in is_there:
             is_there[promised] = self._links.is_linked(promised)
         return self.me.id in members and not (is_there[promised] and promised in members)

@@ -368,11 +368,11 @@ class ChordService(RingNamespaces, RingView):
     async def _seek(self) -> None:
         self._link_policy.look()
         self._standings.look()
+        self._set_aside.look()
         await self._placement.seek_owners()
 
     def _place(self) -> None:
         self._placement.look()
-        self._set_aside.look()
         if self._hosting is not None and not self._leaving and not self._stopping:
             self._hosting.look_at_leads()
 
