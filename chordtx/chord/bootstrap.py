@@ -7,7 +7,7 @@
 - All nodes may be given one and the same list. The node that stands first in it begins, when nobody else in
   the list answers from a ring. The others wait for it; when it stays away, the next one in the list that
   reaches a majority of the list begins.
-- Any other node goes on trying. It says so after a time-out.
+- Any other node goes on trying. It says so after a time-out, and sooner when its peers are in no ring either.
 
 Peers of two rings may be given by mistake. A node that is in no ring yet takes neither then: whichever
 answers first would have it, and answer its user.
@@ -22,7 +22,7 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from chordtx.chord.ring_identity import RingIdentity, Standing
-from chordtx.errors import ChordError, WrongRing
+from chordtx.errors import ChordError, NotJoined, WrongRing
 from chordtx.mesh import Address, MeshConnection
 from chordtx.mesh.deferreds import Gate
 from chordtx.mesh.loop import Loop
@@ -36,6 +36,7 @@ _NAMED_SECONDS = 3.0  # until then we connect to nodes of ours that legacy peers
 _SETTLE_SECONDS = 2.0  # by then nodes started together have found each other, or the ring
 _LISTED_SETTLE_SECONDS = 0.5
 _HEARD_SECONDS = 0.5  # so long who is joining waits for each given peer to tell its ring
+_WHO_BEGINS = "give all nodes one list of peers with their own addresses in it, or start one without peers"
 _DIALLED_MAX = 64  # of those that are remembered, the latest first; others at the next look
 
 
@@ -184,7 +185,24 @@ class Bootstrap:
         is_late = self._waited_seconds > self._timeout_seconds and self._place_in_list is None
         is_in_vain = self._node.all_refused(self._peers) or self._is_nobody_there
         if self._joined.error is None and (self._wrong_ring or is_late or is_in_vain):
-            self._joined.failed(self._wrong_ring or self._node.why_not_joined(self._peers))
+            self._joined.failed(self._wrong_ring or self._why_not_joined())
+
+    def _why_not_joined(self) -> Exception:
+        waiting = self._waiting_peers
+        if not waiting:
+            return self._node.why_not_joined(self._peers)
+        return NotJoined(f"no ring was reached; these peers wait for one as well: {waiting}; {_WHO_BEGINS}")
+
+    @property
+    def _waiting_peers(self) -> str:
+        """The given peers that answer, and are in no ring either."""
+        standings = (
+            (peer, self._node.standing_of(link.id_10))
+            for peer in self._peers
+            for link in self._links_to(peer)
+        )
+        waiting = (peer for peer, standing in standings if standing is not None and standing.ring is None)
+        return ", ".join(map(str, dict.fromkeys(waiting)))
 
     @property
     def _is_nobody_there(self) -> bool:
@@ -273,7 +291,18 @@ class Bootstrap:
             return await self._may_begin_again()
         if place is not None:
             return self._may_begin_of_list(place)
+        self._say_who_waits()
         return not self._peers or self._peers == [self._node.own_address()] or self._are_legacy_peers_alone()
+
+    def _say_who_waits(self) -> None:
+        if self._has_said or self._waited_seconds < _NAMED_SECONDS:
+            return
+        waiting = self._waiting_peers
+        if waiting:
+            self._has_said = True
+            self._log.warn(
+                "waits for a ring, and so do its peers {peers}: {hint}", peers=waiting, hint=_WHO_BEGINS
+            )
 
     def _are_legacy_peers_alone(self) -> bool:
         """Whether there are only legacy peers, which hold no ring of ours: so we begin one around them.

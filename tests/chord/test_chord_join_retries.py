@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.logger import capturedLogs
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
@@ -82,3 +83,29 @@ async def test_one_of_several_that_is_there_is_enough(nodes: Nodes, free_port: C
     await client.set("key", "value")
     assert await member.get("key") == "value"
     await client.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_peers_that_wait_for_a_ring_as_well_are_named(
+    nodes: Nodes, free_port: Callable[[], int]
+) -> None:
+    """Each was given the other's address only: nobody begins, and both say why."""
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    listens = [f"tcp:{one.split(':')[1]}:interface=127.0.0.1" for one in addresses]
+    settings = evolve(QUICK, join_timeout_seconds=4.0)
+    with capturedLogs() as logs:
+        waiting = [
+            ChordService(nodes.reactor, listen, peers=[other], settings=settings)
+            for listen, other in zip(listens, reversed(addresses), strict=True)
+        ]
+        for node in waiting:
+            node.startService()
+        for node, other in zip(waiting, reversed(addresses), strict=True):
+            with pytest.raises(
+                NotJoined, match=f"these peers wait for one as well: {other}; give all nodes one"
+            ):
+                await node.when_joined()
+    said = [log["peers"] for log in logs if "waits for a ring" in log["log_format"]]
+    assert sorted(said) == sorted(addresses)  # once each
+    for node in waiting:
+        await node.stopService()
