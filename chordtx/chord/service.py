@@ -87,7 +87,7 @@ class ChordService(RingNamespaces, RingView):
     _keeps_messages = False
     _event_names = (*MeshService._event_names, "add", "delete", "reset")
     _seeks_lost = False  # the ring has its own ways, see RingMerge
-    _joins_by_a_link = False  # see Joining
+    _joins_by_a_link = False  # see Bootstrap
 
     def __init__(
         self,
