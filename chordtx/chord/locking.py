@@ -185,18 +185,26 @@ class Lock:
             raise
         if left is not None and not wait:
             self._holder = None
+            if not left:  # it may have been ours, and be so still for its group
+                self._node.background(self._give_up(holder))
             return False
         self._is_acquired = True
         self._renewing = [self._node.background(work) for work in (self._renew(holder), self._look(holder))]
         return True
 
     async def _ask(self, holder: str, wait: bool) -> float | None:
-        """Ask for it. :returns: None when it is held now; else how long the other's lease still is."""
+        """Ask for it.
+
+        :returns: None when it is held now; else how long the other's lease still is. 0 as well when the
+            answer came so late that the lease that it tells of may be over.
+        """
         asked_at = self._node.lease_seconds()
         answer = await self._node.do_for_user(operations.LOCK, self._key, holder, self._lease_ms, wait)
         if answer.status == DONE:
-            self.token = count_in(answer)
-            self._until = asked_at + self._lease_seconds
+            until = asked_at + self._lease_seconds
+            if self._node.lease_seconds() >= until:
+                return 0.0
+            self.token, self._until = count_in(answer), until
             return None
         if answer.status == WRONG_TYPE:
             raise TypeError("what is stored under the lock's key is no lock")

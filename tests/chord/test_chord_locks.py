@@ -115,6 +115,23 @@ async def test_a_holder_that_stood_still_for_too_long_is_told_so(nodes: Nodes) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_is_told_too_late_that_it_had_the_lock_asks_again(nodes: Nodes) -> None:
+    """The answer is under way for longer than the lease that it tells of."""
+    members = await nodes.ring(3)
+    late = 0.0
+    slow: Any = await nodes.leech(members[0], lease_clock=lambda: nodes.reactor.seconds() + late)
+    tried: Lock = slow.lock("name", ttl=5)
+    trying, late = tried.acquire(wait=False), 10.0
+    assert not await trying
+    lock: Lock = slow.lock("name", ttl=5)
+    acquiring, late = lock.acquire(), 20.0
+    assert await acquiring
+    assert lock.is_held
+    assert not await members[1].lock("name").acquire(wait=False)
+    await lock.release()
+
+
+@pytest_twisted.ensureDeferred
 async def test_at_the_end_of_the_block_a_lost_lock_is_an_error(nodes: Nodes) -> None:
     node: Any = await nodes.first()
     with pytest.raises(LockLost):
