@@ -124,6 +124,7 @@ class Lock:
 
     def acquire(self, wait: bool = True) -> Deferred[bool]:
         """Hold it. Fires with True once it is held; with False when another has it and ``wait`` is False.
+        A lease that is shorter than a request takes is never held.
 
         Cancelling it gives up the place in the queue. Fails with TypeError when there is something else under
         the lock's key; with :class:`~chordtx.errors.NoMajority` when its group cannot be reached at first,
