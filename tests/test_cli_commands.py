@@ -125,6 +125,7 @@ def test_set_json_file_and_ttl(chord: type[FakeChord], chordtx: Command, tmp_pat
         ["lock", "name", "--"],
         ["lock", "name", "ls", "-l"],
         ["lock", "name", "--ttl", "1e9", "--", "true"],
+        ["lock", "name", "--kill-after", "0", "--", "true"],
         ["watch", "key", "--prefix", "k"],
         ["watch", "--since", "kwA"],
         ["watch", "key", "--since", "7"],

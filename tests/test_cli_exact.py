@@ -212,6 +212,16 @@ def test_a_command_whose_lock_is_lost_is_ended(at: list[str]) -> None:
         )
 
 
+def test_a_command_that_does_not_end_when_its_lock_is_lost_is_killed(at: list[str]) -> None:
+    script = "trap '' TERM; echo began; exec sleep 60"
+    with begun(
+        *at, "lock", "kept", "--ttl", "1", "--kill-after", "0.5", "--", "sh", "-c", script
+    ) as stubborn:
+        assert line(stubborn.stdout) == b"began\n"
+        assert chordtx(*at, "delete", "lock:kept").returncode == 0
+        assert stubborn.wait(TIMEOUT_SECONDS) == 75
+
+
 def test_a_command_that_cannot_be_run_leaves_the_lock_free(at: list[str], tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF and nothing")

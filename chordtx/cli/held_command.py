@@ -31,6 +31,7 @@ class HeldCommand(ProcessProtocol):
     ) -> None:
         self._reactor = reactor
         self._ended: Deferred[int] = Deferred()
+        self._killing: Any = None
         self._before = {number: signal.signal(number, self._received) for number in _PASSED_ON}
         try:
             reactor.spawnProcess(self, executable, words, env=environment, childFDs=_STANDARD)
@@ -44,9 +45,13 @@ class HeldCommand(ProcessProtocol):
         """
         return self._ended
 
-    def end(self) -> None:
-        """Send it SIGTERM, if it still runs. It alone, and not what it has started."""
+    def end(self, kill_after_seconds: float) -> None:
+        """Send it SIGTERM, if it still runs, and SIGKILL if it does after so many seconds. It alone, and not
+        what it has started.
+        """
         self._pass_on(signal.SIGTERM)
+        if self._killing is None and not self._ended.called:
+            self._killing = self._reactor.callLater(kill_after_seconds, self._pass_on, signal.SIGKILL)
 
     def _received(self, number: int, frame: object) -> None:
         # What Ctrl-C sends goes to all that run in the terminal's foreground: the command has it already.
@@ -61,6 +66,8 @@ class HeldCommand(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """Twisted's: it is gone."""
         self._give_signals_back()
+        if self._killing is not None and self._killing.active():
+            self._killing.cancel()
         ended = reason.value
         assert isinstance(ended, ProcessDone | ProcessTerminated)
         self._ended.callback(_SIGNALED + ended.signal if ended.signal else ended.exitCode or 0)

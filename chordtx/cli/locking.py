@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 10.0
 LEASE_SECONDS_MAX = 365 * 86400.0
+KILL_AFTER_SECONDS = 10.0
 #: In the environment of the command: the lock's token.
 TOKEN = "CHORDTX_LOCK_TOKEN"
 
@@ -41,16 +42,25 @@ TOKEN = "CHORDTX_LOCK_TOKEN"
     show_default=True,
     help="The lease, renewed meanwhile: how long others wait when this machine dies.",
 )
+@click.option(
+    "--kill-after",
+    type=SecondsType(LEASE_SECONDS_MAX),
+    default=KILL_AFTER_SECONDS,
+    show_default=True,
+    help="When the lock is lost, SIGKILL follows SIGTERM so much later.",
+)
 @click.option("--no-wait", is_flag=True, help="End with 1 when another holds the lock.")
 @click.pass_obj
-def lock(client: Client, name: str, command: tuple[str, ...], ttl: float, no_wait: bool) -> None:
+def lock(
+    client: Client, name: str, command: tuple[str, ...], ttl: float, kill_after: float, no_wait: bool
+) -> None:
     """Run COMMAND while the lock NAME is held: in the whole ring one at a time. Who came first is first.
 
     Put -- before COMMAND. Its exit status is passed on, and so are SIGINT and SIGTERM to it. It finds the
     lock's token in CHORDTX_LOCK_TOKEN, a number that grows with each holder: what the lock protects can
     refuse one that is smaller than another that it has seen.
 
-    When the lock is lost meanwhile, COMMAND is ended with SIGTERM, and the exit status is 75.
+    When the lock is lost meanwhile, COMMAND is ended with SIGTERM, then SIGKILL, and the exit status is 75.
     """
     executable = shutil.which(command[0])
     if executable is None:
@@ -65,7 +75,7 @@ def lock(client: Client, name: str, command: tuple[str, ...], ttl: float, no_wai
         if not is_ours:
             raise Failed(f"another holds the lock {escaped(name)}", EXIT_NO_SUCH_KEY)
         try:
-            status = await _run(reactor, executable, command, held, name)
+            status = await _run(reactor, executable, command, held, name, kill_after)
         finally:
             try:
                 await held.release()
@@ -79,7 +89,9 @@ def lock(client: Client, name: str, command: tuple[str, ...], ttl: float, no_wai
     client.run(work)
 
 
-async def _run(reactor: Any, executable: str, command: tuple[str, ...], held: Lock, name: str) -> int:
+async def _run(
+    reactor: Any, executable: str, command: tuple[str, ...], held: Lock, name: str, kill_after_seconds: float
+) -> int:
     """Run the command to its end; ask it to end when the lock is lost. :returns: its exit status."""
     from chordtx.cli.held_command import HeldCommand
 
@@ -92,7 +104,7 @@ async def _run(reactor: Any, executable: str, command: tuple[str, ...], held: Lo
 
     def lost(_: None) -> None:
         click.echo(f"chordtx: the lock {escaped(name)} is lost: the command is asked to end", err=True)
-        running.end()
+        running.end(kill_after_seconds)
 
     held.when_lost().addCallback(lost)
     return await running.when_ended()
