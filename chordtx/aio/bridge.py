@@ -35,6 +35,9 @@ class Node(Protocol):
     def _must_be_on_loop(self) -> None:
         """:raises RuntimeError: when another loop runs than the node's."""
 
+    def _call_soon(self, work: Callable[[], object]) -> None:
+        """Have the node's loop call ``work``, from any thread; not at all when it has ended."""
+
 
 async def result_of(work: Deferred[T], *, at_once: bool = False) -> T:
     """Wait for what Twisted's service does. Cancelling the task cancels it.

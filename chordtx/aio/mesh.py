@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 from random import Random
 from typing import Any, Self
@@ -78,6 +79,10 @@ class Base:
     def _must_be_on_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(f"{self!r} is of another event loop: use it there, or start it here")
+
+    def _call_soon(self, work: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and its nodes with it
+            self._loop.call_soon_threadsafe(work)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._service.id[:8]}>"

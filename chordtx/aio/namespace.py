@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chordtx.aio.bridge import Node, awaited, iterated, made
 from chordtx.aio.dictionary import DictMethods
 from chordtx.aio.lock import Lock
@@ -51,3 +53,6 @@ class Namespace(RingMethods):
 
     def _must_be_on_loop(self) -> None:
         self._node._must_be_on_loop()
+
+    def _call_soon(self, work: Callable[[], object]) -> None:
+        self._node._call_soon(work)

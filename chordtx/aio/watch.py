@@ -12,8 +12,8 @@ from chordtx.chord import watching
 
 
 class Watch(AsyncIterator[watching.Event]):
-    """One watch: ``async for event in watch``. It begins when it is made, and ends with :meth:`aclose`. See
-    :class:`chordtx.Watch`.
+    """One watch: ``async for event in watch``. It begins when it is made, and ends with :meth:`aclose`, or
+    soon after nobody has it any more, as a generator of asyncio's does. See :class:`chordtx.Watch`.
     """
 
     def __init__(self, node: Node, watch: watching.Watch) -> None:
@@ -32,6 +32,10 @@ class Watch(AsyncIterator[watching.Event]):
         if event is OVER:
             raise StopAsyncIteration
         return event
+
+    def __del__(self) -> None:
+        watch = self._watch
+        self._node._call_soon(lambda: Deferred.fromCoroutine(watch.aclose()))
 
     async def aclose(self) -> None:
         """End it."""

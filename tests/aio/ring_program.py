@@ -7,7 +7,7 @@ import asyncio
 from loops import LOCAL, SETTINGS, Raises, peer, run, until
 
 from chordtx import ABSENT, Conflict, LockLost, NotJoined, Stopped, ValueTooLarge, WrongSubnet
-from chordtx.aio import ChordService
+from chordtx.aio import ChordService, Namespace
 
 
 async def main() -> None:
@@ -122,6 +122,20 @@ async def watches(one: ChordService, other: ChordService) -> None:
     assert (await anext(watch))[:2] == ("delete", b"watched")
     await watch.aclose()
     assert [event async for event in watch] == []
+    await left_by_break(one.namespace("left"), one)
+
+
+async def left_by_break(names: Namespace, one: ChordService) -> None:
+    for watched in (one, names):
+        await watched.set("left", 1)
+        watch = watched.watch("left")
+        await watch.when_ready()
+        await watched.set("left", 2)
+        async for _ in watch:
+            break
+        assert one._service._watches._all
+        del watch
+        await until(lambda: not one._service._watches._all)
 
 
 async def values(node: ChordService) -> None:
