@@ -112,10 +112,12 @@ class FakeChord(Service):
         del self.records[key]
         return succeed(None)
 
-    async def keys(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
-        for key in list(self.records):
-            if key.startswith(prefix):
-                yield key
+    async def keys(
+        self, prefix: bytes = b"", *, after: bytes | None = None, limit: int | None = None
+    ) -> AsyncIterator[bytes]:
+        found = [key for key in self.records if key.startswith(prefix)]
+        for key in found[0 if after is None else found.index(after) + 1 :][:limit]:
+            yield key
 
     async def entries(self) -> AsyncIterator[Entry]:
         for key in list(self.records):

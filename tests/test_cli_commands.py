@@ -274,6 +274,13 @@ def test_keys_up_to_a_limit(chord: type[FakeChord], chordtx: Command) -> None:
     assert chordtx("keys", "--limit", "1", "--prefix", "b").stdout_bytes == b"b\n"
 
 
+def test_keys_page_by_page(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.records |= {b"a%d" % number: number for number in range(10)}
+    assert chordtx("keys", "--limit", "2", "--after", "a4").stdout_bytes == b"a5\na6\n"
+    assert chordtx("keys", "--after", "a9").stdout_bytes == b""
+    assert chordtx("keys", "--limit", "1", "--after", "").stdout_bytes == b"a0\n"
+
+
 def test_keys_for_xargs(chord: type[FakeChord], chordtx: Command) -> None:
     chord.records |= {b"a\nb": 1, b"\xff\x1b": 2}
     assert chordtx("keys", "-0").stdout_bytes == b"a\nb\0\xff\x1b\0"

@@ -165,30 +165,32 @@ def delete(client: Client, key: str, if_version: str | None) -> None:
 @click.command(epilog='With --json a key that is no UTF-8 is {"$bytes": BASE64}.')
 @click.option("--prefix", default="", help="Only the keys that begin with this.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them.")
+@click.option(
+    "--after", metavar="KEY", help="Go on behind this key, the last one of an earlier list. Empty: begin."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write each key as JSON.")
 @click.option(
     "-0", "--null", is_flag=True, help="Write each key as it is, with a zero byte after it, as for xargs -0."
 )
 @click.pass_obj
-def keys(client: Client, prefix: str, limit: int | None, as_json: bool, null: bool) -> None:
-    """Write every key on a line of its own, in no particular order.
+def keys(
+    client: Client, prefix: str, limit: int | None, after: str | None, as_json: bool, null: bool
+) -> None:
+    """Write every key on a line of its own. The order is the same each time, but not that of the alphabet.
 
     On a terminal control characters in keys are escaped.
     """
     if as_json and null:
         raise click.UsageError("Give either --json or --null.")
-    start = os.fsencode(prefix)
+    start, behind = os.fsencode(prefix), os.fsencode(after) if after else None
     out = standard_output()
     is_escaped = out.is_terminal and not null
 
     async def work(reactor: Any, node: ChordService) -> None:
-        count = 0
-        async with aclosing(node.keys(start)) as found:  # type: ignore[type-var]  # it is a generator
+        listing = node.keys(start, after=behind, limit=limit)
+        async with aclosing(listing) as found:  # type: ignore[type-var]  # it is a generator
             async for key in found:
                 out.write(key + b"\0" if null else _line_of(key, as_json, is_escaped) + b"\n")
-                count += 1
-                if count == limit:
-                    break
 
     client.run(work)
 
