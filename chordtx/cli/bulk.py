@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,10 +14,12 @@ import click
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP
 from chordtx.cli.meter import Meter
-from chordtx.cli.streams import STANDARD_OUTPUT, InputFile, opened, standard_output
+from chordtx.cli.streams import STANDARD_OUTPUT, InputFile, Output, opened, standard_output
 
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
+
+    Write = Callable[[ChordService, Output, Meter], Awaitable[None]]
 
 LINES_HELP = (
     'Each line is {"key": ..., "value": ..., "expires": SECONDS}: when the record expires, in seconds since '
@@ -56,15 +59,23 @@ def _size_bytes(file: BinaryIO) -> int | None:
 @click.pass_obj
 def dump(client: Client, file: str) -> None:
     """Write every record as JSON Lines to FILE, or to standard output."""
+    from chordtx.cli.dumping import dump_lines
+
+    write_file(client, file, "dumped", dump_lines)
+
+
+def write_file(client: Client, file: str, done: str, write: Write) -> None:
+    """Have ``write(node, out, meter)`` write to a file, or to standard output (``-``).
+
+    :param done: what was done with what the meter counts: "dumped".
+    """
     standard = standard_output() if file == STANDARD_OUTPUT else None
 
     async def work(reactor: Any, node: ChordService) -> None:
-        from chordtx.cli.dumping import dump_lines
-
-        # Opened once the ring is reached: or a dump that cannot begin would empty the file of the last one.
+        # Opened once the ring is reached: or what cannot begin would empty the file of the last time.
         opening = opened(file) if standard is None else nullcontext(standard)
-        with opening as out, Meter("dumped", reactor.seconds) as meter:
-            await dump_lines(node, out, meter)
+        with opening as out, Meter(done, reactor.seconds) as meter:
+            await write(node, out, meter)
             out.flush()
 
     client.run(work)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import time
 
 import click
 
@@ -16,27 +15,20 @@ from chordtx.cli.running import Failed
 from chordtx.cli.streams import Output
 
 
-async def export_lines(
-    node: ChordService,
-    nodes: Sequence[Mapping[str, Any]],
-    out: Output,
-    meter: Meter,
-    wall_seconds: Callable[[], float],
-) -> None:
+async def export_lines(node: ChordService, out: Output, meter: Meter) -> None:
     """Write each record that some node has set aside, and that is not in the ring just so; but for those that
     have expired. The same one is written once, whoever has it.
 
-    :param nodes: of the ring, as a walk tells of them. :param wall_seconds: gives Unix time.
     :raises Failed: in the end, when some node could not be asked.
     """
     written: set[str] = set()
     silent = []
-    for each in nodes:
+    for each in await node.ring():
         if "error" in each:
             silent.append(str(each["address"]))
         elif each.get("kind") == "chordtx":
             async for kept in node.set_aside(str(each["address"])):
-                if kept.expires is not None and kept.expires <= wall_seconds():
+                if kept.expires is not None and kept.expires <= time.time():
                     meter.leave_out()
                     continue
                 line = line_of(*kept)

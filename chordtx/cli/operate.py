@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from chordtx.cli.bulk import write_file
 from chordtx.cli.client import Client
-from chordtx.cli.meter import Meter
 from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
-from chordtx.cli.streams import STANDARD_OUTPUT, opened, standard_output
 
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
@@ -87,28 +84,16 @@ def recover(client: Client, yes: bool, export: str | None) -> None:
     not, or has otherwise; nothing is changed.
     """
     if export is not None:
-        _export(client, export)
+        from chordtx.cli.exporting import export_lines
+
+        write_file(client, export, "exported", export_lines)
+        return
     if not yes:
         click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
 
     async def work(reactor: Any, node: ChordService) -> None:
         (count,) = await node.order(client.asked, "recover")
         click.echo(f"partitions that went on without their lost members: {count}")
-
-    client.run(work)
-
-
-def _export(client: Client, file: str) -> None:
-    standard = standard_output() if file == STANDARD_OUTPUT else None
-
-    async def work(reactor: Any, node: ChordService) -> None:
-        from chordtx.cli.exporting import export_lines
-
-        nodes = await node.ring()
-        opening = opened(file) if standard is None else nullcontext(standard)
-        with opening as out, Meter("exported", reactor.seconds) as meter:
-            await export_lines(node, nodes, out, meter, time.time)
-            out.flush()
 
     client.run(work)
 
