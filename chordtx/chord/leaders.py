@@ -90,6 +90,11 @@ class Leaders:
                 return contact
         raise NotJoined("nobody of those who ought to keep this part of the ring leads it")
 
+    @property
+    def ring_epoch(self) -> int:
+        """Another number whenever more, or something else, is known of the ring."""
+        return self._routing.arcs.epoch
+
     async def row(self, partition: int) -> tuple[Contact, ...]:
         """Who ought to keep a partition, as far as the ring is known.
 

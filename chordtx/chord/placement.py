@@ -108,6 +108,8 @@ class Placement:
         self._said: tuple[Contact, ...] = ()
         self._near: frozenset[int] = frozenset()
         self._near_by: tuple[object, object, object] = (None, None, None)
+        self._told_epoch = -1
+        self._next_tell = -inf
 
     # The row
 
@@ -350,6 +352,32 @@ class Placement:
                     hosting.ask_whether_gone(partition, ids)
             elif row[0].id != self._ring.me.id:
                 by_owner.setdefault(row[0], []).append(partition)
+        await self._tell_owners(by_owner)
+
+    def tell_owners(self) -> None:
+        """When the ring has changed, tell the owners of groups that this node leads and is not to be in. When
+        many join at once nobody in the row knows who leads, and :meth:`seek_owners` comes seldom.
+        """
+        hosting, now, epoch = self._node.hosting(), self._node.seconds(), self._leaders.ring_epoch
+        if hosting is None or not self._ring.is_member or epoch == self._told_epoch or now < self._next_tell:
+            return
+        self._told_epoch, self._next_tell = epoch, now + ROUND_SECONDS
+        leads = hosting.leads
+        if leads:
+            self._node.background(self._tell_owners_of(leads))
+
+    async def _tell_owners_of(self, leads: Iterable[int]) -> None:
+        by_owner: dict[Contact, list[int]] = {}
+        for partition in leads:
+            try:
+                row = await self._leaders.row(partition)
+            except ChordError:
+                return
+            if all(contact.id != self._ring.me.id for contact in row):
+                by_owner.setdefault(row[0], []).append(partition)
+        await self._tell_owners(by_owner)
+
+    async def _tell_owners(self, by_owner: Mapping[Contact, list[int]]) -> None:
         for owner, partitions in by_owner.items():
             with suppress(ChordError):
                 await self._node.call(owner, "leads", partitions)

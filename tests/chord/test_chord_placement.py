@@ -69,3 +69,15 @@ def test_who_has_left_is_waited_for_by_nobody_though_others_still_name_it() -> N
     assert told is not None
     owner._placement.standing_told(gone.id, evolve(told, is_leaving=False))  # it has come back
     assert gone in owner._placement.row()
+
+
+def test_of_many_who_join_at_once_the_owners_are_soon_told_who_leads() -> None:
+    """More than the owner of a partition asks: none of them knows that the first node still leads all."""
+    world = Cluster(lambda reactor, **options: ChordService(reactor, settings=SETTINGS, **options), seed=1)
+    nodes = world.ring(25, 0)
+    longest = 0.0
+    for number in range(40):
+        began_at = world.time.now
+        world.result(nodes[1].set(b"key %d" % number, b"value"))
+        longest = max(longest, world.time.now - began_at)
+    assert longest < 2  # leaders look for the owners of all their groups every five seconds
