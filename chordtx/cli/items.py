@@ -166,7 +166,9 @@ def delete(client: Client, key: str, if_version: str | None) -> None:
 @click.option("--prefix", default="", help="Only the keys that begin with this.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them.")
 @click.option(
-    "--after", metavar="KEY", help="Go on behind this key, the last one of an earlier list. Empty: begin."
+    "--after",
+    metavar="KEY",
+    help="Go on behind this key, the last one of an earlier list. Empty: from the beginning.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write each key as JSON.")
 @click.option(
