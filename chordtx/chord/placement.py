@@ -110,6 +110,7 @@ class Placement:
         self._near_by: tuple[object, object, object] = (None, None, None)
         self._told_epoch = -1
         self._next_tell = -inf
+        self._telling: Deferred[object] | None = None
 
     # The row
 
@@ -361,17 +362,18 @@ class Placement:
         hosting, now, epoch = self._node.hosting(), self._node.seconds(), self._leaders.ring_epoch
         if hosting is None or not self._ring.is_member or epoch == self._told_epoch or now < self._next_tell:
             return
-        self._told_epoch, self._next_tell = epoch, now + ROUND_SECONDS
         leads = hosting.leads
-        if leads:
-            self._node.background(self._tell_owners_of(leads))
+        if leads and (self._telling is None or self._telling.called):
+            self._told_epoch, self._next_tell = epoch, now + ROUND_SECONDS
+            self._telling = self._node.background(self._tell_owners_of(leads))
 
     async def _tell_owners_of(self, leads: Iterable[int]) -> None:
         by_owner: dict[Contact, list[int]] = {}
         for partition in leads:
             try:
                 row = await self._leaders.row(partition)
-            except ChordError:
+            except ChordError:  # the ring is not to be asked again and again while it is broken
+                self._next_tell = self._node.seconds() + OWNER_SECONDS
                 return
             if all(contact.id != self._ring.me.id for contact in row):
                 by_owner.setdefault(row[0], []).append(partition)

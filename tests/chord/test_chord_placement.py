@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from chordtx import ChordService, ChordSettings
 from chordtx.chord.leaders import node_id_of
@@ -81,3 +82,19 @@ def test_of_many_who_join_at_once_the_owners_are_soon_told_who_leads() -> None:
         world.result(nodes[1].set(b"key %d" % number, b"value"))
         longest = max(longest, world.time.now - began_at)
     assert longest < 2  # leaders look for the owners of all their groups every five seconds
+
+
+def test_owners_are_looked_for_once_at_a_time() -> None:
+    """Lookups that take long, in a ring that is broken, are not made again and again beside each other."""
+    world, nodes = settled_ring(4)
+    placement, asked = nodes[0]._placement, []
+
+    def row(partition: int) -> Deferred[tuple[Contact, ...]]:
+        asked.append(partition)
+        return Deferred()
+
+    placement._leaders.row = row
+    for _ in range(6):
+        nodes[0]._routing.arcs.epoch += 1
+        world.run(2)
+    assert len(asked) == 2  # once for the leads, and once for all groups
