@@ -376,7 +376,7 @@ class Planted:
 
 
 PLANTED = [
-    Planted(reads_without_a_lease, CUT_OFF, 7),
+    Planted(reads_without_a_lease, CUT_OFF, 12),
     Planted(counts_all_of_a_lease, CUT_OFF),
     Planted(counts_a_lease_from_the_answer, CUT_OFF, 1),
     Planted(promises_against_a_lease, CUT_OFF),
@@ -400,8 +400,8 @@ PLANTED = [
     Planted(nobody_is_replaced, MOVING),
     Planted(nobody_stands, MOVING, 2),
     Planted(learners_learn_nothing, MOVING),
-    Planted(says_so_before_it_is_synced, RESTARTING, 11),
-    Planted(promises_are_not_saved, RESTARTING),
+    Planted(says_so_before_it_is_synced, RESTARTING, 6),
+    Planted(promises_are_not_saved, RESTARTING, 4),
     Planted(operations_are_not_saved, RESTARTING),
     Planted(deletions_are_not_saved, RESTARTING),
     Planted(services.counts_a_confirm_from_its_answer, CUT_OFF, 1),
