@@ -360,11 +360,15 @@ class Placement:
         many join at once nobody in the row knows who leads, and :meth:`seek_owners` comes seldom.
         """
         hosting, now, epoch = self._node.hosting(), self._node.seconds(), self._leaders.ring_epoch
-        if hosting is None or not self._ring.is_member or epoch == self._told_epoch or now < self._next_tell:
+        is_due = epoch != self._told_epoch and now >= self._next_tell
+        if hosting is None or not self._ring.is_member or not is_due:
             return
+        if self._telling is not None and not self._telling.called:
+            return
+        self._next_tell = now + ROUND_SECONDS
         leads = hosting.leads
-        if leads and (self._telling is None or self._telling.called):
-            self._told_epoch, self._next_tell = epoch, now + ROUND_SECONDS
+        if leads:
+            self._told_epoch = epoch
             self._telling = self._node.background(self._tell_owners_of(leads))
 
     async def _tell_owners_of(self, leads: Iterable[int]) -> None:
