@@ -115,8 +115,8 @@ class World:
     # The log
 
     def log(self, text: str) -> None:
-        """Note an event."""
-        line = f"{self.time.now:12.6f} {text}"
+        """Note an event. Where the disks are is another place in each run, and so is not in it."""
+        line = f"{self.time.now:12.6f} {text.replace(str(self._folder), 'disks')}"
         self._digest.update(line.encode() + b"\n")
         if self._print_line is not None:
             self._print_line(line)

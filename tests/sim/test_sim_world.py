@@ -191,6 +191,15 @@ def test_lines_make_the_digest(tmp_path: Path) -> None:
     assert world.digest == other.digest
 
 
+def test_where_the_disks_are_is_not_in_the_log(tmp_path: Path) -> None:
+    lines: list[str] = []
+    worlds = [World(1, Options(), tmp_path / name, lines.append) for name in ("one", "other")]
+    for world, name in zip(worlds, ("one", "other"), strict=True):
+        world.log(f"storing in {tmp_path / name / '10.0.0.1'} works again")
+    assert lines == ["    0.000000 storing in disks/10.0.0.1 works again"] * 2
+    assert worlds[0].digest == worlds[1].digest
+
+
 def test_a_ring_that_was_off_for_days_has_all_of_its_records(make: Make) -> None:
     world = make(WITH_DISKS)
     write(world)
