@@ -140,6 +140,17 @@ class Membership:
             asked = named
         raise NotJoined("those around our place do not agree on it yet")
 
+    def go_on_alone(self) -> None:
+        """A node that has lost all of a larger ring, and has a link to no member, is the ring from now on.
+
+        Others can join through it then: they may be what it has lost, started again, and wait for it. What is
+        stored is not given up by that: a majority of its group decides. Another part of the ring is found as
+        after a split.
+        """
+        if self._ring.is_cut_off and not self._node._rpc.members():
+            self._log.warn("all neighbours in the ring are lost: it goes on with this node alone")
+            self._carry_out(self._ring.create())
+
     def stop(self) -> None:
         """No more rounds."""
         self._stopped = True

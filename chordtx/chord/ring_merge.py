@@ -85,6 +85,7 @@ class RingMerge:
             await self._look()
         except ChordError as error:
             self._log.debug("nobody to reunite with: {error}", error=str(error))
+        self._membership.go_on_alone()
 
     async def _look(self) -> None:
         link = await self._somebody()

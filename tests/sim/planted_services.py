@@ -91,6 +91,11 @@ def stabilization_ends(patch: Patch) -> None:
     )
 
 
+def who_is_cut_off_waits_for_ever(patch: Patch) -> None:
+    """Who has lost all of the ring does not go on alone, and those that come back wait for it."""
+    patch.setattr(Membership, "go_on_alone", lambda self: None)
+
+
 def who_is_alone_gives_records_up(patch: Patch) -> None:
     """A list of successors who all leave counts as the whole ring."""
 

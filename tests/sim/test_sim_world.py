@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from chordtx.config import ChordSettings
@@ -27,8 +28,8 @@ Make = Callable[..., World]
 def make(tmp_path: Path) -> Make:
     """``make(seed, hosts)`` gives a world whose ring stands, and in which nothing wrong was seen."""
 
-    def made(seed: int, hosts: int = 5) -> World:
-        world = World(seed, Options(settings=SETTINGS), tmp_path)
+    def made(seed: int, hosts: int = 5, settings: ChordSettings = SETTINGS) -> World:
+        world = World(seed, Options(settings=settings), tmp_path)
         world.complained = pytest.fail
         for _ in range(hosts):
             world.add_host()
@@ -210,6 +211,22 @@ def test_a_ring_that_was_off_for_days_has_all_of_its_records(make: Make) -> None
     assert {service_of(host).id for host in world.hosts} == before
     assert read(world, world.hosts[2]) == list(range(12))
     assert world.faults[Fault.OFF] == 1
+
+
+def test_who_is_left_of_a_ring_lets_the_others_in_again(make: Make) -> None:
+    """It lost all at once, more than it lists; they wait for a ring, and it is the one that they knew."""
+    world = make(WITH_DISKS, 8, settings=evolve(SETTINGS, successors_max=3))
+    write(world)
+    others = world.hosts[1:]
+    for host in others:
+        world.crash(host, is_silent=True)
+    survivor = service_of(world.hosts[0])
+    assert world.run_until(lambda: survivor._ring.is_cut_off, 30.0)
+    assert world.run_until(lambda: survivor._ring.complete, 30.0)
+    for host in others:
+        world.boot(host)
+    assert world.run_until(lambda: is_well(world), 60.0)
+    assert read(world, world.hosts[0]) == list(range(12))
 
 
 def test_who_stores_nothing_any_more_joins_again(make: Make) -> None:
