@@ -21,7 +21,7 @@ help:
 	@echo "make counters  ten thousand increments meanwhile; splits the network too as root"
 	@echo "make fuzz    a million odd inputs, some 16 minutes of processor time, on two processors"
 	@echo "make search  a million random steps of groups, and every order of small ones, on all processors"
-	@echo "make mutants plants faults in the groups, and sees that each is caught: some two minutes"
+	@echo "make mutants plants faults in groups and services, and sees that each is caught: some ten minutes"
 	@echo "make lint    format, style and types"
 	@echo "make docs    the API reference, as HTML in build/api"
 	@echo "make bench   the benchmarks"
@@ -59,6 +59,7 @@ search: $(VENV)/test.stamp
 
 mutants: $(VENV)/test.stamp
 	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.sim.hunt
 
 lint: $(VENV)/test.stamp $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ from chordtx.tap import DEFAULTS, Options, settings_of
 from chordtx.wire import Codec, Message, flags, frame
 from tests.drawn_ring import PICTURE, WAY, picture
 from tests.mutants.groups import MUTANTS
+from tests.sim.planted import PLANTED
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -388,6 +389,14 @@ def test_planted_faults_are_listed() -> None:
     told = [(code(row[0]), row[1]) for row in rows(section(text, "Planted faults"))]
     assert told == [(mutant.name, mutant.what) for mutant in MUTANTS]
     assert f"each of {len(MUTANTS)} faults" in text
+
+
+def test_faults_planted_in_services_are_listed() -> None:
+    text = text_of("docs/reliability.md")
+    told = [(code(row[0]), row[1], row[2]) for row in rows(section(text, "Faults planted in services"))]
+    assert told == [(each.plant.__name__, each.found_as, str(each.first)) for each in PLANTED]
+    assert f"has {len(PLANTED)} faults" in text
+    assert f"{len(PLANTED)} planted faults, each found" in text
 
 
 def test_decisions_are_listed() -> None:

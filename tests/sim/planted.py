@@ -70,6 +70,7 @@ CUT_OFF = only(Fault.SPLIT, Fault.ONE_WAY, Fault.NON_TRANSITIVE, Fault.PAUSE, no
 BROKEN = only(Fault.BREAK, Fault.SLOW, nodes=6, settle_seconds=1.0, think_seconds=0.05)
 MOVING = only(Fault.JOIN, Fault.LEAVE, Fault.SPLIT, Fault.KILL)
 RESTARTING = only(Fault.KILL, Fault.POWER, nodes=5, settle_seconds=2.0, think_seconds=0.08, disks=True)
+POWERLESS = only(Fault.POWER, nodes=5, settle_seconds=1.0, think_seconds=0.05, disks=True)
 RESTARTED = only(Fault.KILL, Fault.PAUSE, nodes=4, settle_seconds=1.0, think_seconds=0.08, disks=True)
 CLOCKS = only(Fault.CLOCK, Fault.KILL, Fault.PAUSE, nodes=6, settle_seconds=2.0)
 LEAVING = only(Fault.LEAVE, nodes=12, settle_seconds=1.0, think_seconds=0.04, disks=False)
@@ -366,63 +367,61 @@ def deletions_are_not_saved(patch: Patch) -> None:
 class Planted:
     """One fault.
 
-    :ivar options: of the runs that look for it. :ivar first: the seed that found it when this was written: it
-        is tried first.
+    :ivar options: of the runs that look for it. :ivar found_as: a key of :data:`tests.sim.hunt.SAYS`.
+    :ivar first: the seed that found it when this was written: it is tried first.
     """
 
     plant: Callable[[Patch], None]
     options: Options
+    found_as: str
     first: int = 0
 
 
 PLANTED = [
-    Planted(reads_without_a_lease, CUT_OFF, 12),
-    Planted(counts_all_of_a_lease, CUT_OFF),
-    Planted(counts_a_lease_from_the_answer, CUT_OFF, 3),
-    Planted(promises_against_a_lease, CUT_OFF),
-    Planted(forgets_leases_at_a_restart, RESTARTED, 5),
-    Planted(confirms_for_any_ballot, CUT_OFF, 3),
-    Planted(one_lease_is_enough, OF_FIVE),
-    Planted(a_majority_of_one_less, CUT_OFF),
-    Planted(accepts_any_ballot, CUT_OFF, 2),
-    Planted(stands_with_anybody, MOVING, 4),
-    Planted(takes_its_own_state, CUT_OFF, 2),
-    Planted(serves_before_a_majority_has_its_state, MOVING, 2),
-    Planted(forgets_what_was_done, BROKEN),
-    Planted(answers_before_it_is_committed, CUT_OFF),
-    Planted(reads_what_is_not_committed, CROWDED),
-    Planted(answers_what_has_expired, MOVING),
-    Planted(time_goes_back, CLOCKS),
-    Planted(skips_a_change, BROKEN),
-    Planted(members_change_at_once, MOVING),
-    Planted(leaves_without_handing_over, LEAVING),
-    Planted(drops_its_state_when_it_asks, ASTRAY, 1),
-    Planted(nobody_is_replaced, MOVING),
-    Planted(nobody_stands, MOVING, 4),
-    Planted(learners_learn_nothing, MOVING),
-    Planted(says_so_before_it_is_synced, RESTARTING, 16),
-    Planted(promises_are_not_saved, RESTARTING, 4),
-    Planted(operations_are_not_saved, RESTARTING),
-    Planted(deletions_are_not_saved, RESTARTING),
-    Planted(services.counts_a_confirm_from_its_answer, CUT_OFF, 1),
-    Planted(services.any_member_answers_reads, CUT_OFF, 3),
-    Planted(services.newcomers_miss_what_has_changed_since, MOVING),
-    Planted(services.rings_are_not_told_apart, OTHER),
-    Planted(services.one_id_may_run_twice, COPIED),
-    Planted(services.nobody_knows_who_has_run_since, PUT_BACK),
-    Planted(services.goes_on_though_it_is_refused, COPIED),
-    Planted(services.stabilization_ends, JOINING, 2),
-    Planted(services.who_is_cut_off_waits_for_ever, RESTARTING, 16),
-    Planted(services.who_is_alone_gives_records_up, CROWDS),
-    Planted(services.watches_end_with_their_leader, HEARING),
-    Planted(services.who_watches_is_not_told_of_deletions, HOLDING),
-    Planted(services.locks_forget_their_holder, HOLDING),
-    Planted(services.tokens_stand_still, HOLDING),
-    Planted(services.a_lock_stays_with_who_died, HOLDING),
-    Planted(services.every_write_is_news, HEARING),
-    Planted(services.nobody_hears_of_deletions, HEARING),
-    Planted(services.takes_what_is_too_large, SMALL),
+    Planted(reads_without_a_lease, CUT_OFF, "not linearizable", 12),
+    Planted(counts_all_of_a_lease, CUT_OFF, "S4, the margin"),
+    Planted(counts_a_lease_from_the_answer, CUT_OFF, "S4, the margin", 3),
+    Planted(promises_against_a_lease, CUT_OFF, "S4, the margin"),
+    Planted(forgets_leases_at_a_restart, RESTARTED, "S4, the margin", 5),
+    Planted(confirms_for_any_ballot, CUT_OFF, "S4, the margin", 3),
+    Planted(one_lease_is_enough, OF_FIVE, "S4, the margin"),
+    Planted(a_majority_of_one_less, CUT_OFF, "S4, the margin"),
+    Planted(accepts_any_ballot, CUT_OFF, "S4, the margin", 2),
+    Planted(stands_with_anybody, MOVING, "S2", 4),
+    Planted(takes_its_own_state, CUT_OFF, "S2", 2),
+    Planted(serves_before_a_majority_has_its_state, MOVING, "S2", 2),
+    Planted(forgets_what_was_done, BROKEN, "S5"),
+    Planted(answers_before_it_is_committed, CUT_OFF, "not linearizable"),
+    Planted(reads_what_is_not_committed, CROWDED, "not linearizable"),
+    Planted(answers_what_has_expired, MOVING, "a value is read after its time"),
+    Planted(time_goes_back, CLOCKS, "the time of a partition goes back"),
+    Planted(skips_a_change, BROKEN, "S1"),
+    Planted(members_change_at_once, MOVING, "S1"),
+    Planted(leaves_without_handing_over, LEAVING, "nobody leads at the end"),
+    Planted(drops_its_state_when_it_asks, ASTRAY, "S4, the margin", 1),
+    Planted(nobody_is_replaced, MOVING, "groups are too small at the end"),
+    Planted(nobody_stands, MOVING, "nobody leads at the end", 4),
+    Planted(learners_learn_nothing, MOVING, "S3"),
+    Planted(says_so_before_it_is_synced, POWERLESS, "S2", 6),
+    Planted(promises_are_not_saved, RESTARTING, "S1", 4),
+    Planted(operations_are_not_saved, RESTARTING, "S1"),
+    Planted(deletions_are_not_saved, RESTARTING, "S1"),
+    Planted(services.counts_a_confirm_from_its_answer, CUT_OFF, "S4, the margin", 1),
+    Planted(services.any_member_answers_reads, CUT_OFF, "not linearizable", 3),
+    Planted(services.newcomers_miss_what_has_changed_since, MOVING, "S6"),
+    Planted(services.rings_are_not_told_apart, OTHER, "two rings become one"),
+    Planted(services.one_id_may_run_twice, COPIED, "S4, the margin"),
+    Planted(services.nobody_knows_who_has_run_since, PUT_BACK, "S1"),
+    Planted(services.goes_on_though_it_is_refused, COPIED, "a copy of a folder is not refused"),
+    Planted(services.stabilization_ends, JOINING, "no true ring at the end", 2),
+    Planted(services.who_is_cut_off_waits_for_ever, RESTARTING, "no true ring at the end", 16),
+    Planted(services.who_is_alone_gives_records_up, CROWDS, "nobody leads at the end"),
+    Planted(services.watches_end_with_their_leader, HEARING, "a watcher does not know the newest"),
+    Planted(services.who_watches_is_not_told_of_deletions, HOLDING, "a watcher does not know the newest"),
+    Planted(services.locks_forget_their_holder, HOLDING, "a lock is held twice"),
+    Planted(services.tokens_stand_still, HOLDING, "two were given one token"),
+    Planted(services.a_lock_stays_with_who_died, HOLDING, "a lock is stuck"),
+    Planted(services.every_write_is_news, HEARING, "news that are not true"),
+    Planted(services.nobody_hears_of_deletions, HEARING, "news are missed"),
+    Planted(services.takes_what_is_too_large, SMALL, "a value past the limit is taken"),
 ]
-
-#: Of all of them, each once.
-OPTIONS = list({id(planted.options): planted.options for planted in PLANTED}.values())
