@@ -17,6 +17,7 @@ from chordtx.sim.world import World
 NODES_MAX = 24
 _CLOCK_OFF_SECONDS = 86_400.0  # a clock is set to something that is off by up to this
 _ALL_CLOCKS_SHARE = 0.3
+_MOST_GO_WITHIN_SECONDS = 3.0
 _ALL_CLOCKS_AHEAD_SECONDS = 3 * 3600.0
 
 
@@ -59,6 +60,19 @@ class Faults:
 
     def _power(self, episode: Episode, rng: Random) -> None:
         self._kill(episode, rng, is_silent=True)
+
+    def _most(self, episode: Episode, rng: Random) -> None:
+        members, is_silent = self._world.members(), rng.random() < 0.5
+        within_seconds = rng.choice([0.0, _MOST_GO_WITHIN_SECONDS])
+        for host in rng.sample(members, max(0, len(members) - episode.count)):
+            seconds = episode.seconds * rng.uniform(0.5, 1.0)
+            go = partial(self._go_and_come_back, host, is_silent, seconds)
+            self._world.time.call_later(rng.uniform(0.0, within_seconds), go)
+
+    def _go_and_come_back(self, host: Host, is_silent: bool, seconds: float) -> None:
+        if host.service is not None:  # another fault may have ended it
+            self._world.crash(host, is_silent)
+            self._world.time.call_later(seconds, partial(self._world.boot, host))
 
     def _pause(self, episode: Episode, rng: Random) -> None:
         for host in self._some(episode, rng):

@@ -43,6 +43,7 @@ class Fault(enum.Enum):
     TWICE = "a copy of a data folder runs beside the node"
     PUT_BACK = "an old data folder is put back"
     OTHER_RING = "another ring comes across this one"
+    MOST = "all but a few end, and start again"
 
 
 #: After these nodes may have been taken for dead that live, which Zave's proof leaves out.
@@ -60,8 +61,8 @@ FALSE_ALARMS = frozenset(
     }
 )
 #: After these the ring may have been where Zave's proof does not go: that of each list somebody stays is
-#: assumed there, and many who leave at once may be all of one.
-BEYOND_PROOF = FALSE_ALARMS | {Fault.CROWD}
+#: assumed there, and many who go at once may be all of one.
+BEYOND_PROOF = FALSE_ALARMS | {Fault.CROWD, Fault.MOST}
 #: By these nodes go, and without a disk take with them what they keep.
 GOING = frozenset(
     {
@@ -73,15 +74,16 @@ GOING = frozenset(
         Fault.SPLIT,
         Fault.DEAF,
         Fault.CROWD,
+        Fault.MOST,
     }
 )
 #: By these nodes go, with their disks if they have any: they wait until others have what they keep, but not
 #: for long.
 FOR_GOOD = frozenset({Fault.LEAVE, Fault.UNJOIN, Fault.CROWD})
-#: By these nodes are cut off for longer than that.
-FOR_LONG = frozenset({Fault.SPLIT, Fault.DEAF, Fault.SUSPEND})
+#: By these nodes are cut off, or down, for longer than that.
+FOR_LONG = frozenset({Fault.SPLIT, Fault.DEAF, Fault.SUSPEND, Fault.MOST})
 #: These need disks.
-ON_DISKS = frozenset({Fault.OFF, Fault.FULL, Fault.TWICE, Fault.PUT_BACK})
+ON_DISKS = frozenset({Fault.OFF, Fault.FULL, Fault.TWICE, Fault.PUT_BACK, Fault.MOST})
 #: Nothing else goes wrong meanwhile: a copy of a folder is noticed by nodes that have links to the node
 #: itself, or that know how often it was started. That they always do is not promised.
 ALONE = frozenset({Fault.TWICE, Fault.PUT_BACK})
@@ -95,7 +97,8 @@ class Episode:
     """One fault. Hosts are chosen when it begins, among those that are up then, by ``draw``.
 
     :ivar at: seconds from the start of the run. :ivar seconds: how long it lasts.
-    :ivar count: how many hosts, or links, it hits. :ivar draw: a number for what is decided meanwhile.
+    :ivar count: how many hosts, or links, it hits; with MOST, how many it does not hit.
+    :ivar draw: a number for what is decided meanwhile.
     """
 
     fault: Fault
@@ -127,6 +130,7 @@ _SHAPES: dict[Fault, tuple[int, float, float, int]] = {
     Fault.TWICE: (1, 8.0, 12.0, 1),
     Fault.PUT_BACK: (1, 24.0, 30.0, 1),
     Fault.OTHER_RING: (1, 10.0, 20.0, 3),
+    Fault.MOST: (1, 4.0, 20.0, 3),
 }
 
 

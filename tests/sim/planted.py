@@ -86,6 +86,8 @@ PUT_BACK = only(Fault.PUT_BACK, nodes=5, disks=True)
 CROWDS = evolve(
     only(Fault.CROWD, nodes=12, disks=False), clients=4, settings=evolve(SETTINGS, successors_max=3)
 )
+#: Where whoever stays has lost all whom its list names.
+LOSING_MOST = evolve(only(Fault.MOST, nodes=8, disks=True), settings=evolve(SETTINGS, successors_max=3))
 #: Long enough that all that is missed is made good, or never.
 HEARING = evolve(only(Fault.SPLIT, nodes=5), clients=4, seconds=100.0, has_listeners=True)
 HOLDING = evolve(only(Fault.KILL, Fault.BREAK, nodes=5), clients=4)
@@ -414,7 +416,7 @@ PLANTED = [
     Planted(services.nobody_knows_who_has_run_since, PUT_BACK, "S1"),
     Planted(services.goes_on_though_it_is_refused, COPIED, "a copy of a folder is not refused"),
     Planted(services.stabilization_ends, JOINING, "no true ring at the end", 2),
-    Planted(services.who_is_cut_off_waits_for_ever, RESTARTING, "no true ring at the end", 16),
+    Planted(services.who_is_cut_off_waits_for_ever, LOSING_MOST, "no true ring at the end"),
     Planted(services.who_is_alone_gives_records_up, CROWDS, "nobody leads at the end"),
     Planted(services.watches_end_with_their_leader, HEARING, "a watcher does not know the newest"),
     Planted(services.who_watches_is_not_told_of_deletions, HOLDING, "a watcher does not know the newest"),

@@ -130,7 +130,7 @@ def test_a_broken_promise_is_told_and_is_an_exit_status() -> None:
 
 
 #: These take long, or need a ring that has run for a while.
-LONG = frozenset({Fault.SPLIT, Fault.SUSPEND, Fault.DEAF, Fault.PUT_BACK, Fault.OTHER_RING})
+LONG = frozenset({Fault.SPLIT, Fault.SUSPEND, Fault.DEAF, Fault.PUT_BACK, Fault.OTHER_RING, Fault.MOST})
 
 
 @pytest.mark.parametrize("fault", Fault, ids=NAMES.get)
