@@ -416,7 +416,7 @@ PLANTED = [
     Planted(services.nobody_knows_who_has_run_since, PUT_BACK, "S1"),
     Planted(services.goes_on_though_it_is_refused, COPIED, "a copy of a folder is not refused"),
     Planted(services.stabilization_ends, JOINING, "no true ring at the end", 2),
-    Planted(services.who_is_cut_off_waits_for_ever, LOSING_MOST, "no true ring at the end"),
+    Planted(services.who_is_cut_off_waits_for_ever, LOSING_MOST, "no true ring at the end", 6),
     Planted(services.who_is_alone_gives_records_up, CROWDS, "nobody leads at the end"),
     Planted(services.watches_end_with_their_leader, HEARING, "a watcher does not know the newest"),
     Planted(services.who_watches_is_not_told_of_deletions, HOLDING, "a watcher does not know the newest"),
