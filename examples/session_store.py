@@ -25,7 +25,7 @@ class SessionStore:
 
     async def begin(self, data: dict[str, Any]) -> str:
         """A new session. :returns: the token that its user shows from then on."""
-        token = secrets.token_urlsafe(24)
+        token = secrets.token_hex(16)  # an argument of a command may not begin with a dash
         await self._node.set(f"session:{token}", data, ttl=self._lifetime_seconds)
         return token
 

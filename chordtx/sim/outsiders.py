@@ -73,8 +73,7 @@ class Outsiders:
             self._later(episode.seconds + _DOWN_SECONDS, self._start, host)
 
     def _some_known(self, rng: Random) -> list[Host]:
-        members = self._world.members()
-        known = [host for host in members if host in self._world.callers()]
+        known = [host for host in self._world.callers() if host.is_member and _has_fellows(host)]
         return [rng.choice(known)] if len(known) >= _MEMBERS_MIN else []
 
     def _later(self, seconds: float, do: Any, *arguments: Any) -> None:
@@ -148,6 +147,13 @@ class Outsiders:
             fellows = set() if hosting is None else hosting.fellows()
             if listed & theirs or fellows & groups or service._identity in identities:
                 self._world.complained(f"{host.name}: two rings have become one")
+
+
+def _has_fellows(host: Host) -> bool:
+    """Whether it is in a group: else nobody has to remember how often it was started, and it has no promise to
+    forget."""
+    hosting = None if host.service is None else host.service._hosting
+    return hosting is not None and len(hosting.fellows()) > 1
 
 
 def _disk_of(host: Host) -> GroupDisk:

@@ -186,6 +186,7 @@ async def test_another_one_leads_when_the_leader_dies_or_stands_still(ring: Ring
 @pytest_twisted.ensureDeferred
 async def test_session_is_known_when_a_node_has_died(ring: Ring) -> None:
     token = (await ring.run("session_store.py", "login", "ann").ended_well()).strip()
+    assert re.fullmatch("[0-9a-f]+", token)  # or the next command might take it for an option
     await ring.kill_one()
     users = [ring.run("session_store.py", "who", word) for word in (token, token, "nonsense")]
     assert [await user.ended_well() for user in users] == ["ann\n", "ann\n", "nobody\n"]
