@@ -150,8 +150,8 @@ class Outsiders:
 
 
 def _has_fellows(host: Host) -> bool:
-    """Whether it is in a group: else nobody has to remember how often it was started, and it has no promise to
-    forget."""
+    """Whether it is in a group. Else nobody has to remember how often it was started, and it has no promise
+    to forget."""
     hosting = None if host.service is None else host.service._hosting
     return hosting is not None and len(hosting.fellows()) > 1
 
