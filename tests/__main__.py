@@ -1,7 +1,7 @@
-"""All tests, in two runs of pytest beside each other: those on virtual time, and those that wait for real
+"""All tests, in two runs of pytest beside each other: those that hardly wait, and those that wait for real
 time. The first kind takes a whole processor, the second one waits a lot.
 
-What the tests on virtual time print comes when both runs have ended. With arguments it is one run of pytest,
+What the tests that hardly wait print comes when both runs have ended. With arguments it is one run of pytest,
 with those arguments.
 
 Ctrl-C ends both and all that they have started: each run is asked once, for pytest ends by that signal what
@@ -22,8 +22,8 @@ from tempfile import TemporaryFile
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
-#: Folders of tests that need no real time.
-VIRTUAL = ("tests/group", "tests/ring", "tests/sim", "tests/wire")
+#: Folders of tests that hardly wait: nearly all are on virtual time.
+COMPUTING = ("tests/chord", "tests/group", "tests/legacy", "tests/ring", "tests/sim", "tests/wire")
 INTERRUPTED = 128 + signal.SIGINT
 #: In the environment of all that the runs start, however far from them: who started it.
 MARK = "CHORDTX_TEST_RUN"
@@ -33,7 +33,7 @@ _END_SECONDS = 30.0  # a test may run to its end first, and then clears up
 _PROCESSES = Path("/proc")
 
 
-def both(real: Sequence[str], virtual: Sequence[str]) -> int:
+def both(real: Sequence[str], computing: Sequence[str]) -> int:
     """Run two commands beside each other. What the second one prints comes at the end.
 
     :returns: an exit status, the first that is not 0.
@@ -42,7 +42,7 @@ def both(real: Sequence[str], virtual: Sequence[str]) -> int:
         runs: list[subprocess.Popen[bytes]] = []
         try:
             runs += [_started(real, None)]
-            runs += [_started(virtual, out)]
+            runs += [_started(computing, out)]
             return max(run.wait() for run in runs)
         except KeyboardInterrupt:
             _interrupt(runs)
@@ -53,7 +53,7 @@ def both(real: Sequence[str], virtual: Sequence[str]) -> int:
                 run.wait()
             kill_marked(str(os.getpid()))
             out.seek(0)
-            sys.stdout.write(f"\nthe tests on virtual time:\n{out.read()}")
+            sys.stdout.write(f"\nthe tests that hardly wait:\n{out.read()}")
 
 
 def _started(command: Sequence[str], out: IO[str] | None) -> subprocess.Popen[bytes]:
@@ -109,8 +109,8 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, _terminated)
     sys.stdout.write(_NOTE)
     sys.stdout.flush()
-    real = [*_PYTEST, "tests", *(f"--ignore={folder}" for folder in VIRTUAL)]
-    return both(real, [*_PYTEST, *VIRTUAL])
+    real = [*_PYTEST, "tests", *(f"--ignore={folder}" for folder in COMPUTING)]
+    return both(real, [*_PYTEST, *COMPUTING])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_status_is_that_of_the_run_that_fails(capfd: pytest.CaptureFixture[str])
     for statuses in ((0, 0), (3, 0), (0, 4)):
         commands = [[sys.executable, "-c", f"print({number}); exit({number})"] for number in statuses]
         assert both(*commands) == max(statuses)
-        first, _, second = capfd.readouterr().out.partition("the tests on virtual time:")
+        first, _, second = capfd.readouterr().out.partition("the tests that hardly wait:")
         assert (first.strip(), second.strip()) == (str(statuses[0]), str(statuses[1]))
 
 
