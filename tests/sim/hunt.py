@@ -50,7 +50,11 @@ SAYS = {
 
 
 class Found(NamedTuple):
-    """What came of one fault. :ivar seed: that found it, or None. :ivar violation: as it was told."""
+    """What came of one fault.
+
+    :ivar seed: that found it, or None. :ivar violation: as it was told.
+    :ivar seconds: that the run took which found it, or all of them.
+    """
 
     planted: Planted
     seed: int | None
@@ -85,19 +89,23 @@ def hunt(number: int, seeds: int) -> Found:
     """Run the seed that found it last, and then others. :param number: of the fault in the list."""
     planted, began = PLANTED[number], time.monotonic()
     for seed in dict.fromkeys([planted.first, *range(seeds)]):
+        seed_began = time.monotonic()
         violation = violation_in(planted, seed)
+        seconds = time.monotonic() - seed_began
         if violation is not None and not wrong_without(options_number(planted), seed):
-            return Found(planted, seed, violation, time.monotonic() - began)
+            return Found(planted, seed, violation, seconds)
     return Found(planted, None, "", time.monotonic() - began)
 
 
 def write_table(all_found: list[Found]) -> None:
     """Put what was found into the page."""
     lines = [
-        f"| `{each.planted.plant.__name__}` | {each.planted.found_as} | {each.seed} |" for each in all_found
+        f"| `{each.planted.plant.__name__}` | {each.planted.found_as} | {each.seed} "
+        f"| {max(1, round(each.seconds))} s |"
+        for each in all_found
     ]
     path = ROOT / "docs" / "reliability.md"
-    head = "| fault | found as | seed |\n|---|---|---|\n"
+    head = "| fault | found as | seed | after |\n|---|---|---|---|\n"
     before, _, after = path.read_text().partition(head)
     path.write_text(before + head + "\n".join(lines) + after[after.index("\n\n") :])
 
