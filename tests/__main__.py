@@ -28,7 +28,7 @@ INTERRUPTED = 128 + signal.SIGINT
 #: In the environment of all that the runs start, however far from them: who started it.
 MARK = "CHORDTX_TEST_RUN"
 _PYTEST = (sys.executable, "-m", "pytest")
-_NOTE = "two runs of pytest beside each other; with two processors they take some 25 minutes together\n"
+_NOTE = "two runs of pytest beside each other; with two processors they take some 30 minutes together\n"
 _END_SECONDS = 30.0  # a test may run to its end first, and then clears up
 _PROCESSES = Path("/proc")
 
