@@ -55,8 +55,7 @@ class Faults:
 
     def _kill(self, episode: Episode, rng: Random, is_silent: bool = False) -> None:
         for host in self._some(episode, rng):
-            self._world.crash(host, is_silent)
-            self._end_later(episode, partial(self._world.boot, host))
+            self._go_and_come_back(host, is_silent, episode.seconds)
 
     def _power(self, episode: Episode, rng: Random) -> None:
         self._kill(episode, rng, is_silent=True)

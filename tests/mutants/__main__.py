@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mutants.groups import MUTANTS, Mutant
+from tests.page_table import write_rows
 
 ROOT = Path(__file__).parents[2]
 #: Runs in a process of its own, where the package is the copy with the fault.
@@ -65,12 +66,7 @@ def hunt(mutant: Mutant, walks: int) -> dict[str, Any]:
 def write_table(results: list[dict[str, Any]]) -> None:
     """Put what was found into the page."""
     lines = [f"| `{each['name']}` | {each['what']} | {_caught_by(each)} |" for each in results]
-    path = ROOT / "docs" / "reliability.md"
-    text = path.read_text()
-    head = "| fault | what is wrong then | caught by | after |\n|---|---|---|---|\n"
-    before, _, after = text.partition(head)
-    rest = after[after.index("\n\n") :]
-    path.write_text(before + head + "\n".join(lines) + rest)
+    write_rows("| fault | what is wrong then | caught by | after |\n|---|---|---|---|\n", lines)
 
 
 def _caught_by(result: dict[str, Any]) -> str:

@@ -14,15 +14,15 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from chordtx.sim.run import run_seed
+from chordtx.sim.world import Options
+from tests.page_table import write_rows
 from tests.sim.planted import PLANTED, Planted
 
-ROOT = Path(__file__).parents[2]
 #: How the simulator says each thing that a fault is found as.
 SAYS = {
     "not linearizable": r": not linearizable: ",
@@ -72,27 +72,19 @@ def violation_in(planted: Planted, seed: int) -> str | None:
 
 
 @cache
-def wrong_without(options_number: int, seed: int) -> tuple[str, ...]:
-    """What is wrong in a run with nothing planted.
-
-    :param options_number: of the first fault with the options of the run.
-    """
-    return tuple(run_seed(seed, PLANTED[options_number].options).violations)
+def wrong_without(options: Options, seed: int) -> tuple[str, ...]:
+    """What is wrong in a run with nothing planted."""
+    return tuple(run_seed(seed, options).violations)
 
 
-def options_number(planted: Planted) -> int:
-    """See :func:`wrong_without`."""
-    return next(number for number, each in enumerate(PLANTED) if each.options is planted.options)
-
-
-def hunt(number: int, seeds: int) -> Found:
-    """Run the seed that found it last, and then others. :param number: of the fault in the list."""
-    planted, began = PLANTED[number], time.monotonic()
+def hunt(planted: Planted, seeds: int) -> Found:
+    """Run the seed that found it last, and then others."""
+    began = time.monotonic()
     for seed in dict.fromkeys([planted.first, *range(seeds)]):
         seed_began = time.monotonic()
         violation = violation_in(planted, seed)
         seconds = time.monotonic() - seed_began
-        if violation is not None and not wrong_without(options_number(planted), seed):
+        if violation is not None and not wrong_without(planted.options, seed):
             return Found(planted, seed, violation, seconds)
     return Found(planted, None, "", time.monotonic() - began)
 
@@ -104,10 +96,7 @@ def write_table(all_found: list[Found]) -> None:
         f"| {max(1, round(each.seconds))} s |"
         for each in all_found
     ]
-    path = ROOT / "docs" / "reliability.md"
-    head = "| fault | found as | seed | after |\n|---|---|---|---|\n"
-    before, _, after = path.read_text().partition(head)
-    path.write_text(before + head + "\n".join(lines) + after[after.index("\n\n") :])
+    write_rows("| fault | found as | seed | after |\n|---|---|---|---|\n", lines)
 
 
 def main() -> int:
@@ -118,11 +107,7 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    chosen = [
-        number
-        for number, planted in enumerate(PLANTED)
-        if not options.names or planted.plant.__name__ in options.names
-    ]
+    chosen = [each for each in PLANTED if not options.names or each.plant.__name__ in options.names]
     results = []
     with ProcessPoolExecutor(options.jobs, initializer=partial(gc.set_threshold, 100_000, 20, 100)) as pool:
         for found in pool.map(partial(hunt, seeds=options.seeds), chosen):
