@@ -4,6 +4,7 @@
 - A node that was in a ring before is *returning*. It looks for that ring through the peers that it remembers,
   too. When the whole ring is started again there are only others that wait as well: of those the one with the
   greatest id begins. When none of them is reached in time it begins alone, unless it was given peers.
+  (A node that only waited for a ring is not returning, however often it is started: it is as new as before.)
 - All nodes may be given one and the same list. The node that stands first in it begins, when nobody else in
   the list answers from a ring. The others wait for it; when it stays away, the next one in the list that
   reaches a majority of the list begins.
@@ -122,7 +123,7 @@ class Bootstrap:
         return self._joined.is_open
 
     def remember(self, addresses: Iterable[Address]) -> None:
-        """Peers from an earlier run."""
+        """Peers from an earlier run, in which this node was in a ring."""
         self._remembered = [*dict.fromkeys([*self._remembered, *addresses])]
 
     def may_begin(self, caller: MeshConnection) -> list[bool]:

@@ -210,14 +210,16 @@ class ChordService(RingNamespaces, RingView):
 
     def _prepare(self) -> None:
         """See :class:`~chordtx.MeshService`."""
-        self._joining.remember(self._known_addresses())  # when this is not the first start
+        if self._identity is not None:  # it was in a ring when it was stopped
+            self._joining.remember(self._known_addresses())
         folder = self._kept.open()
         if folder is None:
             self._be_new()
             return
         if folder.node_id is not None:
             self._be(folder.node_id)
-        self._remember_from_before(folder.peers)
+        if folder.ring is not None:  # else its peers have waited for a ring as well
+            self._remember_from_before(folder.peers)
 
     def _remember_from_before(self, peers: Iterable[str]) -> None:
         addresses = []

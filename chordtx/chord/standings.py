@@ -177,12 +177,15 @@ class Standings:
         self.judge_members()
 
     def _has_run_since(self, link: MeshConnection, standing: Standing) -> bool:
-        """Whether this node was met after more starts than it has had by now."""
-        if not standing.has_disk or not self._node.is_fellow(link.id_10):
+        """Whether this node was met after more starts than it has had by now.
+
+        Those of fellows are counted. They count when it is no fellow any more, too: it may become one again.
+        """
+        if not standing.has_disk:
             return False
         met = self._node.met_starts()
         known = met.get(link.id_10, 0)
-        if standing.starts > known:
+        if standing.starts > known and self._node.is_fellow(link.id_10):
             met[link.id_10] = min(standing.starts, known + _STARTS_AHEAD_MAX)
         return standing.starts < known
 

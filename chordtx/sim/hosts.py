@@ -29,7 +29,7 @@ class Host:
     :ivar disk: None keeps nothing when its process ends.
     :ivar service: None while no process runs.
     :ivar folder: open, while a process with a disk runs. :ivar known: addresses that its node knew when it
-        crashed. :ivar is_down: whether it crashed and is to come back.
+        crashed, if it was in a ring. :ivar is_down: whether it crashed and is to come back.
     :ivar is_guest: whether its node only uses the ring. :ivar is_outsider: whether it has no place in it.
     :ivar has_listener: whether somebody there listens to keys.
     :ivar incarnation: how often it was started. :ivar when_ended: called when its process ends.

@@ -223,7 +223,8 @@ class World:
         if host.folder is not None:
             host.folder.crash(self.rng)
             host.folder = None
-        host.known = [str(address) for address in service._known_addresses()]
+        if service._identity is not None:  # who only waited for a ring is started again as it was at first
+            host.known = [str(address) for address in service._known_addresses()]
         _silence(service)
         self._ended.append(service)
         host.service, host.is_down = None, True

@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from chordtx.chord import ChordService
 from chordtx.config import ChordSettings
-from chordtx.errors import NoMajority, StorageFailed
+from chordtx.errors import NoMajority, NotJoined, StorageFailed
 from chordtx.store.database import Database
 from chordtx.store.folder import DataFolder
-from tests.chord.nodes import LISTEN, Nodes, address
+from tests.chord.nodes import LISTEN, QUICK, Nodes, address
 
-HASTY = ChordSettings(join_timeout_seconds=1.0)
+HASTY = ChordSettings(join_timeout_seconds=1.0, partition_bits=QUICK.partition_bits)
 
 
 def opened(path: Path, reactor: Any) -> DataFolder:
@@ -93,6 +93,40 @@ async def test_of_those_that_wait_one_begins(nodes: Nodes, free_port: Any) -> No
         await node.when_joined()
     await nodes.settled()
     assert len(await started[0].ring()) == 4
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_who_was_in_no_ring_begins_none_when_it_is_started_again(
+    nodes: Nodes, tmp_path: Path, free_port: Any, keeps: bool
+) -> None:
+    ports = [free_port() for _ in range(3)]
+    first, one, other = (
+        ChordService(
+            nodes.reactor,
+            listen=f"tcp:{port}:interface=127.0.0.1",
+            peers=[f"127.0.0.1:{peer}" for peer in ports[:number]],
+            data=str(tmp_path / str(port)) if keeps else None,
+            settings=HASTY,
+        )
+        for number, port in enumerate(ports)
+    )
+    nodes.members += [one, other]
+    one.startService()
+    other.startService()
+    for _ in range(2):
+        for node in (one, other):
+            with pytest.raises(NotJoined, match="no ring was reached"):
+                await node.when_joined()
+        assert len(one.routing_table) == 1
+        await one.stopService()
+        await other.stopService()
+        one.startService()
+        other.startService()
+    first.startService()  # their ring was only away
+    nodes.members.append(first)
+    await nodes.settled()
+    assert {node.status["ring"] for node in (one, other)} == {first.status["ring"]}
 
 
 @pytest_twisted.ensureDeferred

@@ -16,6 +16,7 @@ from twisted.logger import LogEvent, capturedLogs
 
 from chordtx import ChordService
 from chordtx.chord.hosting import LateAnswer
+from chordtx.chord.leaders import node_id_of
 from chordtx.config import ChordSettings
 from chordtx.errors import ChordError, NoMajority, NotJoined, WrongRing
 from chordtx.group.messages import Answer
@@ -338,8 +339,9 @@ def _told_of_rivals(events: Sequence[LogEvent]) -> list[LogEvent]:
     return [event for event in events if "that it has this node's id" in (event.get("log_format") or "")]
 
 
+@pytest.mark.parametrize("is_fellow", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Path, is_fellow: bool) -> None:
     members = await filled(nodes, 3)
     kept: Any = await nodes.join(members[0], data=str(tmp_path / "kept"))
     await nodes.settled()
@@ -349,11 +351,17 @@ async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Pat
         kept = await nodes.join(members[0], data=str(tmp_path / "kept"))
         await nodes.settled()
         await nodes.leave(kept)
+    if not is_fellow:
+        await nodes.until(lambda: not any(_has_as_fellow(node, kept) for node in members), "it is replaced")
     old: Any = nodes.start(members[0], data=str(tmp_path / "copy"))
     nodes.members.remove(old)
     with pytest.raises(NotJoined, match="newer than this one"):
         await old.when_joined()
     assert await all_there(members[0])
+
+
+def _has_as_fellow(node: Any, other: Any) -> bool:
+    return bool(node._hosting.is_fellow(node_id_of(other.id_10)))
 
 
 @pytest.mark.parametrize("is_early", [True, False])
