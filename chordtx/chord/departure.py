@@ -11,6 +11,9 @@ from chordtx.chord.hosting import Hosting
 from chordtx.chord.placement import Placement
 
 _CHECK_SECONDS = 0.05
+#: Nobody else stays, as far as a node knows: it goes all the same after this long. Others may just have come,
+#: and what it keeps is lost with it.
+_ALONE_SECONDS = 0.5
 
 
 class Node(Protocol):
@@ -37,18 +40,22 @@ class Departure:
 
     async def leave_groups(self, timeout_seconds: float) -> None:
         """Wait until others keep what this node kept, which has told them that it leaves."""
-        late = self._node.seconds() + timeout_seconds
-        while self._is_needed() and self._node.seconds() < late:
+        now = seen_at = self._node.seconds()
+        late = now + timeout_seconds
+        while now < late and now - seen_at < _ALONE_SECONDS and self._has_places():
             self._placement.look(at_once=True)
             await self._node.sleep(_CHECK_SECONDS)
+            now = self._node.seconds()
+            if self._placement.is_anybody_staying():
+                seen_at = now
         hosting = self._node.hosting()
         if hosting is not None and (count := len(hosting.kept)):
             self._log.warn("leaves while nobody is in its place yet, groups: {count}", count=count)
 
-    def _is_needed(self) -> bool:
+    def _has_places(self) -> bool:
         """Whether it is in a group, or somebody may name it as a member because it has copied the records."""
         hosting = self._node.hosting()
-        if hosting is None or not self._placement.is_anybody_staying():
+        if hosting is None:
             return False
         for partition in (learning := hosting.learning):
             hosting.ask_whether_gone(partition, ())

@@ -58,6 +58,9 @@ class Node(Protocol):
     def member(self, caller: MeshConnection) -> Contact:
         """The member of the ring that calls. :raises NotJoined: when it is none."""
 
+    def members(self) -> list[MeshConnection]:
+        """Links to nodes of the ring."""
+
     def everyone(self) -> tuple[Contact, ...] | None:
         """All nodes of the ring; None while they are not known."""
 
@@ -180,7 +183,9 @@ class Placement:
 
     def is_anybody_staying(self) -> bool:
         """Whether there is another node that could keep what this one keeps."""
-        if any(not self._is_leaving(contact) for contact in self._ring.successors):
+        # Who has just joined is linked sooner than anybody else knows of it.
+        linked = (link.id_10 for link in self._node.members())
+        if any(id not in self._left for id in (*linked, *(contact.id for contact in self._ring.successors))):
             return True
         if self._ring.complete:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import DeferredList
 from twisted.logger import capturedLogs
 
@@ -68,6 +69,36 @@ def test_it_is_said_when_everybody_leaves() -> None:
     said = [event["count"] for event in events if "leaves while nobody" in (event.get("log_format") or "")]
     assert len(said) == len(nodes)
     assert all(said)
+
+
+def test_who_stays_may_be_known_by_a_link_alone() -> None:
+    """It has just joined, and whom the list of successors names, and all that were known before, leave."""
+    _, (node, staying, *leaving) = settled_ring(6, count=5)
+    placement = node._placement
+    for other in leaving:
+        placement.standing_told(other.id_10, evolve(node._standings.of(other.id_10), is_leaving=True))
+    node._ring.failed(staying.id_10)
+    node._node.everyone = lambda: tuple(other._ring.me for other in (node, *leaving))
+    assert placement.is_anybody_staying()
+    placement.standing_told(staying.id_10, evolve(node._standings.of(staying.id_10), is_leaving=True))
+    assert not placement.is_anybody_staying()
+
+
+def test_who_seems_to_be_the_last_waits_a_moment_for_others() -> None:
+    """They may have come just now. One of them takes the records."""
+    world, (first, *_) = settled_ring(8, count=2)
+    world.result(first.update(KEYS))
+    is_anybody_staying = first._placement.is_anybody_staying
+    asked: list[float] = []
+
+    def too_early() -> bool:
+        asked.append(world.time.now)
+        return bool(asked[-1] > asked[0] + 0.3 and is_anybody_staying())
+
+    first._placement.is_anybody_staying = too_early
+    with capturedLogs() as events:
+        world.result(first.stopService())
+    assert not [event for event in events if "leaves while nobody" in (event.get("log_format") or "")]
 
 
 @pytest.mark.parametrize("how", ["the leader", "a node that is gone", "a node that is no member"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chordtx.chord import key_events
+from chordtx.chord import departure, key_events
 from chordtx.chord.client import _Asking
 from chordtx.chord.membership import Membership
 from chordtx.chord.node_parts import NodeParts
@@ -97,12 +97,13 @@ def who_is_cut_off_waits_for_ever(patch: Patch) -> None:
 
 
 def who_is_alone_gives_records_up(patch: Patch) -> None:
-    """A list of successors who all leave counts as the whole ring."""
+    """A list of successors who all leave counts as the whole ring, and at once."""
 
     def is_anybody_staying(self: Placement) -> bool:
         return any(not self._is_leaving(contact) for contact in self._ring.successors)
 
     patch.setattr(Placement, "is_anybody_staying", is_anybody_staying)
+    patch.setattr(departure, "_ALONE_SECONDS", 0.01)
 
 
 # Reads and newcomers
