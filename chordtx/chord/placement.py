@@ -183,9 +183,10 @@ class Placement:
 
     def is_anybody_staying(self) -> bool:
         """Whether there is another node that could keep what this one keeps."""
-        # Who has just joined is linked sooner than anybody else knows of it.
+        # Who has just joined is linked sooner than anybody else knows of it. Who is silent may be back soon.
         linked = (link.id_10 for link in self._node.members())
-        if any(id not in self._left for id in (*linked, *(contact.id for contact in self._ring.successors))):
+        listed = (contact.id for contact in self._ring.successors)
+        if {*linked, *listed, *self._lasting_fellows()} - self._left.keys():
             return True
         if self._ring.complete:
             return False
@@ -193,6 +194,15 @@ class Placement:
         return everyone is None or any(
             not self._is_leaving(contact) for contact in everyone if contact.id != self._ring.me.id
         )
+
+    def _lasting_fellows(self) -> set[int]:
+        """The other members of its groups that have a disk: they come back with what they keep."""
+        hosting = self._node.hosting()
+        if hosting is None:
+            return set()
+        configurations = {group.configuration for group in hosting.groups.groups.values()}
+        members = {member for each in configurations if hosting.me in each.members for member in each.members}
+        return {int.from_bytes(member.id, "big") for member in members - {hosting.me} if member.has_disk}
 
     def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
         for contact in self._row:

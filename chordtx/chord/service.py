@@ -411,7 +411,7 @@ class ChordService(RingNamespaces, RingView):
     async def _leave_groups_and_ring(self, *, for_good: bool) -> None:
         """:param for_good: whether others are to keep what this node kept; else it hands over its leads only,
         and stays a member of its groups."""
-        if self._ring.successors:
+        if self._ring.successors or (for_good and self._placement.is_anybody_staying()):
             if for_good:
                 self._leaving = True
                 self._standings.tell_all()

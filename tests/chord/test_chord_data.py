@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from chordtx.chord import ChordService
@@ -127,6 +128,22 @@ async def test_who_was_in_no_ring_begins_none_when_it_is_started_again(
     nodes.members.append(first)
     await nodes.settled()
     assert {node.status["ring"] for node in (one, other)} == {first.status["ring"]}
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_waits_for_a_silent_member_that_has_the_records_on_disk(
+    nodes: Nodes, tmp_path: Path, running_reactor: Any
+) -> None:
+    """As far as the ring knows, the other one is dead. Without the first it could not go on by itself."""
+    settings = evolve(QUICK, leave_timeout_seconds=1.5)
+    one = await nodes.join(data=str(tmp_path / "one"), settings=settings)
+    other = await nodes.join(one, data=str(tmp_path / "other"), settings=settings)
+    await nodes.settled()
+    nodes.hang(other)
+    await nodes.until(lambda: one.next is None, "the ring has lost the other one")
+    began = running_reactor.seconds()
+    await one.unjoin()
+    assert running_reactor.seconds() - began >= settings.leave_timeout_seconds
 
 
 @pytest_twisted.ensureDeferred
