@@ -142,6 +142,10 @@ class NodeParts:
         hosting = self._service._hosting
         return hosting is not None and hosting.is_fellow(node_id_of(id))
 
+    def fellows(self) -> frozenset[int]:
+        """Those that were, some seconds ago."""
+        return self._service._placement.fellows
+
     def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
         """A node of our ring, or of none, has told of itself, and what it told ``before``."""
         is_new = before is None or before.ring != standing.ring

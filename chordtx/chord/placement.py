@@ -88,6 +88,7 @@ class Placement:
 
     :param settle_seconds: a row stands still for this long before it counts.
     :param grace_seconds: a member with a disk that vanished is waited for this long.
+    :ivar fellows: the members of this node's groups, when it looked last.
     """
 
     _log = Logger()
@@ -107,7 +108,7 @@ class Placement:
         self._absent: dict[int, tuple[Contact, float]] = {}
         self._left: dict[int, None] = {}
         self._led_elsewhere: dict[int, Contact] = {}
-        self._fellows: frozenset[int] = frozenset()
+        self.fellows: frozenset[int] = frozenset()
         self._said: tuple[Contact, ...] = ()
         self._near: frozenset[int] = frozenset()
         self._near_by: tuple[object, object, object] = (None, None, None)
@@ -120,12 +121,12 @@ class Placement:
     def is_near(self, id: int) -> bool:
         """Whether a node keeps something with this one, or is its neighbour on the ring."""
         ring = self._ring
-        by = (ring.successors, ring.predecessor, self._fellows)
+        by = (ring.successors, ring.predecessor, self.fellows)
         # It is asked for each link again and again, and these are the same objects until something changes.
         if not all(map(is_, by, self._near_by)):
             self._near_by = by
             neighbours = (*ring.successors[:_NEAR_MAX], *filter(None, (ring.predecessor,)))
-            self._near = self._fellows.union(contact.id for contact in neighbours)
+            self._near = self.fellows.union(contact.id for contact in neighbours)
         return id in self._near
 
     def patience_with(self, id: int) -> float:
@@ -348,7 +349,7 @@ class Placement:
         hosting = self._node.hosting()
         if hosting is None or not self._ring.is_member:
             return
-        self._fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
+        self.fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
         by_owner: dict[Contact, list[int]] = {}
         ids_of: dict[Contact, frozenset[NodeId]] = {}  # there are few rows, and many partitions
         is_leaving = self._node.is_leaving()

@@ -369,9 +369,9 @@ class ChordService(RingNamespaces, RingView):
 
     async def _seek(self) -> None:
         self._link_policy.look()
-        self._standings.look()
         self._set_aside.look()
         await self._placement.seek_owners()
+        self._standings.look()
 
     def _place(self) -> None:
         self._placement.look()

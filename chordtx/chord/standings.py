@@ -43,6 +43,9 @@ class Node(Protocol):
     def is_fellow(self, id: int) -> bool:
         """Whether a node is a member of one of its groups."""
 
+    def fellows(self) -> Iterable[int]:
+        """Those that were, some seconds ago."""
+
     def standing_changed(self, link: MeshConnection, standing: Standing, before: Standing | None) -> None:
         """A node of our ring, or of none, has told of itself, and what it told ``before``."""
 
@@ -87,7 +90,11 @@ class Standings:
         link.send(flags.STANDING, self._node.own_standing().to_wire())
 
     def look(self) -> None:
-        """Whether this node hears of keys may have changed."""
+        """Whether this node hears of keys may have changed, or who is its fellow."""
+        for id in self._node.fellows():
+            standing = self._of.get(id)
+            if standing is not None:
+                self._count_starts(id, standing)
         if self._node.own_standing().hears != self._told_hears:
             self.tell_all()
 
@@ -181,13 +188,15 @@ class Standings:
 
         Those of fellows are counted. They count when it is no fellow any more, too: it may become one again.
         """
-        if not standing.has_disk:
-            return False
+        if self._node.is_fellow(link.id_10):
+            self._count_starts(link.id_10, standing)
+        return standing.has_disk and standing.starts < self._node.met_starts().get(link.id_10, 0)
+
+    def _count_starts(self, id: int, standing: Standing) -> None:
         met = self._node.met_starts()
-        known = met.get(link.id_10, 0)
-        if standing.starts > known and self._node.is_fellow(link.id_10):
-            met[link.id_10] = min(standing.starts, known + _STARTS_AHEAD_MAX)
-        return standing.starts < known
+        known = met.get(id, 0)
+        if standing.has_disk and standing.starts > known:
+            met[id] = min(standing.starts, known + _STARTS_AHEAD_MAX)
 
     def refuse(self, link: MeshConnection, error: ChordError) -> None:
         """End a link, and tell the peer why."""

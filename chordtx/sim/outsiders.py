@@ -61,6 +61,8 @@ class Outsiders:
         for host in self._some_known(rng):
             files = read_files(_disk_of(host).path)
             self._world.log(f"the folder of {host.name} is copied, and the node goes on")
+            service: Any = host.service
+            id, starts = service.id_10, service._kept.starts + 1
             at = 0.0
             for _ in range(2):
                 self._later(at, self._stop, host)
@@ -68,9 +70,15 @@ class Outsiders:
                 at += _DOWN_SECONDS + _RUN_SECONDS
             self._later(at, self._stop, host)
             left_seconds = episode.seconds - at - _DOWN_SECONDS
-            why = "a folder that is older than the node"
-            self._later(at + _DOWN_SECONDS, self._run_copy, host, files, why, left_seconds)
+            self._later(at + _DOWN_SECONDS, self._run_old_copy, host, files, id, starts, left_seconds)
             self._later(episode.seconds + _DOWN_SECONDS, self._start, host)
+
+    def _run_old_copy(self, host: Host, files: Files, id: int, starts: int, seconds: float) -> None:
+        """Run it, if some member knows that the node was started more often. When it was in no group since,
+        nobody has to know, and there is no promise that the copy could break."""
+        services: list[Any] = [member.service for member in self._world.members()]
+        if any(service._kept.met_starts.get(id, 0) > starts for service in services):
+            self._run_copy(host, files, "a folder that is older than the node", seconds)
 
     def _some_known(self, rng: Random) -> list[Host]:
         known = [host for host in self._world.callers() if host.is_member and _has_fellows(host)]

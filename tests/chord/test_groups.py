@@ -360,6 +360,16 @@ async def test_a_folder_that_was_put_back_is_refused(nodes: Nodes, tmp_path: Pat
     assert await all_there(members[0])
 
 
+@pytest_twisted.ensureDeferred
+async def test_starts_are_counted_once_a_node_is_in_a_group(nodes: Nodes, tmp_path: Path) -> None:
+    """When it tells of them it is in none yet."""
+    members: list[Any] = list(await filled(nodes, 3))
+    kept = await nodes.join(members[0], data=str(tmp_path / "kept"))
+    await nodes.until(
+        lambda: all(node._kept.met_starts.get(kept.id_10) == 1 for node in members), "all have counted"
+    )
+
+
 def _has_as_fellow(node: Any, other: Any) -> bool:
     return bool(node._hosting.is_fellow(node_id_of(other.id_10)))
 
