@@ -8,12 +8,15 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from chordtx.chord.routing import Routing
-from chordtx.errors import ChordError, ProtocolError
+from chordtx.errors import ChordError, NotJoined, ProtocolError
 from chordtx.mesh import Address
 from chordtx.ring import SIZE, Contact, RingNode, usable_contacts
 from chordtx.wire import encode_id
 
 _NODES_MAX = 100_000
+#: A walk that does not come round, as while nodes join, is begun again so often, after this long.
+_WALKS_MAX = 10
+_AGAIN_SECONDS = 0.2
 
 
 class Node(Protocol):
@@ -21,6 +24,9 @@ class Node(Protocol):
 
     def call(self, contact: Contact, method: str, *arguments: object) -> Deferred[list[object]]:
         """Ask another node."""
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
 
 
 class RingWalk:
@@ -37,10 +43,15 @@ class RingWalk:
     async def contacts(self) -> list[Contact]:
         """Every node of the ring, in the order of the walk.
 
-        :raises NotJoined: when no member can be reached.
+        :raises NotJoined: when no member can be reached, or the ring changes all the time.
         """
-        first = (await self._routing.lookup(SIZE - 1)).chain[0]
-        return await self._routing.everyone(first)
+        for attempt in range(_WALKS_MAX):
+            first = (await self._routing.lookup(SIZE - 1)).chain[0]
+            contacts = await self._routing.everyone(first, asks=attempt > 0)
+            if contacts is not None:
+                return contacts
+            await self._node.sleep(_AGAIN_SECONDS)
+        raise NotJoined("the ring changes faster than it can be walked")
 
     async def walk(self) -> list[dict[str, object]]:
         """Every node of the ring, in the order of the walk.

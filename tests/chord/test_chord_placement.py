@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from chordtx import ChordService, ChordSettings
 from chordtx.chord.leaders import node_id_of
+from chordtx.chord.routing import Found
+from chordtx.errors import NotJoined
 from chordtx.group.configuration import Member
-from chordtx.ring import Contact, distance
+from chordtx.ring import SIZE, Contact, distance
 from chordtx.ring.partitions import lowest_position
 from tests.sim.cluster import Cluster
 
@@ -98,3 +101,16 @@ def test_owners_are_looked_for_once_at_a_time() -> None:
         nodes[0]._routing.arcs.epoch += 1
         world.run(2)
     assert len(asked) == 2  # once for the leads, and once for all groups
+
+
+def test_a_walk_that_does_not_come_round_is_begun_again() -> None:
+    """As while nodes join: what is known of one part of the ring is older than what is known of another."""
+    world, (node, *_) = settled_ring(5)
+    first, second, third, *_ = everyone = world.result(node._walk.contacts())
+    assert len(everyone) == 5
+    stale = {first.id: second, second.id: third, third.id: second}
+    node._routing.arcs.following = stale.get
+    assert world.result(node._walk.contacts()) == everyone
+    node._routing.lookup = lambda at: succeed(Found(None, (first if at == SIZE - 1 else second,), 0))
+    with pytest.raises(NotJoined, match="changes faster"):
+        world.result(node._walk.contacts())
