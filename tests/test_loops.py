@@ -65,7 +65,7 @@ PUT_OFF = {
     "chord/hosting.py Hosting._gather",
     "chord/hosting.py Hosting._schedule",
     "chord/hosting.py Hosting.links_worked",
-    "chord/hosting.py Hosting._wants_end",
+    "chord/hosting.py Hosting.wants_end",
     "chord/node_parts.py NodeParts.refused",
 }
 

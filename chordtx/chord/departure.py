@@ -65,5 +65,5 @@ class Departure:
         """Have others lead, so that nobody waits for leases; this node stays a member of its groups."""
         hosting = self._node.hosting()
         late = self._node.seconds() + timeout_seconds
-        while hosting is not None and hosting.give_leads_away() and self._node.seconds() < late:
+        while hosting is not None and hosting.leadership.give_away() and self._node.seconds() < late:
             await self._node.sleep(_CHECK_SECONDS)

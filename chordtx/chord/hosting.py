@@ -15,44 +15,35 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from chordtx.chord import leadership
 from chordtx.chord.health import LedGroup
+from chordtx.chord.leadership import Leadership
 from chordtx.config import GroupSettings
-from chordtx.group.configuration import Configuration, Member, by_preference
+from chordtx.group.configuration import Member, by_preference
 from chordtx.group.frames import Entries, to_frames
 from chordtx.group.group import Group
 from chordtx.group.groups import Groups
-from chordtx.group.leader import LEADING, Leader
+from chordtx.group.leader import Leader
 from chordtx.group.messages import Answer, Operation
 from chordtx.group.rank import NodeId
 from chordtx.group.turn import Outgoing, Randomness
 from chordtx.store.group_store import GroupStore
 
-#: How many partitions of a node change their members, or their leader, at once.
+#: How many partitions of a node change their members at once.
 CHANGES_MAX = 16
-#: How many leads a node that stops gives away at once; or the part of its leads, if that is more.
-_GIVEN_AT_ONCE = 16
-_GIVEN_SHARE = 16
 #: Turns that follow one another sooner than this are put together.
 _BUSY_SECONDS = 0.0001
-#: Leads that are as they ought to be are looked at again this often.
-_LOOK_SECONDS = 1.0
 #: Messages that nobody waits for are gathered for this long.
 _LAZY_SECONDS = 0.1
 
 Answered = Callable[[Answer], None]
 
 
-class Links(Protocol):
+class Links(leadership.Links, Protocol):
     """How other nodes are reached."""
 
     def send_frame(self, to: NodeId, frame: bytes) -> None:
         """Send a frame to a node. It may be lost; there may be no link."""
-
-    def is_linked(self, id: NodeId) -> bool:
-        """Whether a node can be reached at this moment."""
-
-    def may_lead(self, id: NodeId) -> bool:
-        """Whether a node can be reached, and stays for now."""
 
     def is_sending(self, id: NodeId) -> bool:
         """Whether what was sent to a node has not left yet."""
@@ -99,6 +90,7 @@ class Hosting:
     :param bytes_max: about what records may take before they are to grow no more.
     :param watch: is told what becomes of keys where this node leads.
     :ivar groups: the node's groups.
+    :ivar leadership: sees to it that they are led.
     """
 
     _log = Logger()
@@ -117,12 +109,12 @@ class Hosting:
     ) -> None:
         assert me.has_disk == (store is not None)
         self.me = me
-        self._preferred_of: dict[int, tuple[Configuration, NodeId]] = {}
         self.groups = Groups(me, settings, rng)
         self.groups.turn.is_sending = links.is_sending
         self.groups.turn.is_leaving = links.is_leaving
         self._reactor = reactor
         self._lease_seconds, self._wall_ms = clocks.lease_seconds, clocks.wall_ms
+        self.leadership = Leadership(self, links, clocks.lease_seconds)
         self._is_full = False
         self._links = links
         self._store = store
@@ -131,7 +123,6 @@ class Hosting:
         self._ending: IDelayedCall | None = None
         self._is_due = False
         self._ended_at = -inf
-        self._next_look = -inf
         self._timer: IDelayedCall | None = None
         self._wakes_at = inf
         self._wanted: dict[int, tuple[Member, ...]] = {}
@@ -146,24 +137,24 @@ class Hosting:
     def load(self) -> int:
         """Take up what is on disk. :returns: how many partitions there are."""
         assert self._store is not None
-        self._begin()
+        self.begin()
         for partition, stored, state, asides in self._store.load():
             self.groups.load(partition, stored, state, asides)
-        self._wants_end()
+        self.wants_end()
         return len(self.groups.groups)
 
     def create(self, partitions: Iterable[int]) -> None:
         """Begin a ring: this node alone keeps all partitions."""
-        self._begin()
+        self.begin()
         self.groups.create(partitions)
-        self._wants_end()
+        self.wants_end()
 
     def note(self, values: Mapping[str, bytes]) -> None:
         """Keep these beside the groups, by name: with what this turn saves, in one commit."""
         if self._store is not None:
             self._values.update(values)
-            self._begin()
-            self._wants_end()
+            self.begin()
+            self.wants_end()
 
     def stop(self) -> None:
         """Nothing is done any more: what was not said yet is never said. What was noted is kept."""
@@ -179,10 +170,10 @@ class Hosting:
 
     def received(self, by: NodeId, entries: Entries) -> None:
         """What another node has sent."""
-        self._begin()
+        self.begin()
         self.groups.received(by, entries)
         if not self.groups.is_at_rest:
-            self._wants_end()
+            self.wants_end()
 
     def do(self, answered: Answered, partition: int, operation: Operation) -> Answer | None:
         """A client's operation.
@@ -214,28 +205,28 @@ class Hosting:
                 answered(answer)
 
     def _do(self, answered: Answered, partition: int, operation: Operation) -> Answer | None:
-        groups = self._begin()
+        groups = self.begin()
         groups.do(answered, partition, operation)
         answers = groups.turn.answers
         if answers and answers[-1][0] is answered:
             answer = answers.pop()[2]
             if self._timer is None:
-                self._wants_end()
+                self.wants_end()
             return answer
-        self._wants_end()
+        self.wants_end()
         return None
 
     def lost(self, node: NodeId, *, has_ended: bool) -> None:
         """The link to a node broke. :param has_ended: its process is known to have ended."""
-        self._begin()
+        self.begin()
         self.groups.lost(node, has_ended=has_ended)
-        self._wants_end()
+        self.wants_end()
 
     def reached(self, node: NodeId) -> None:
         """There is a link to a node again."""
-        self._begin()
+        self.begin()
         self.groups.reached(node)
-        self._wants_end()
+        self.wants_end()
 
     # What is known
 
@@ -264,13 +255,11 @@ class Hosting:
             if group.replica.copy is not None and me not in group.configuration.ids
         ]
 
-    def fellows(self) -> set[NodeId]:
-        """The members of the groups that this node is in."""
-        found: set[NodeId] = set()
-        for group in self.groups.groups.values():
-            if self.me.id in group.configuration.ids:
-                found |= group.configuration.ids
-        return found
+    def fellows(self) -> set[Member]:
+        """The other members of the groups that this node is in."""
+        configurations = (group.configuration for group in self.groups.groups.values())
+        rows = {each.members for each in configurations if self.me.id in each.ids}
+        return {member for row in rows for member in row if member.id != self.me.id}
 
     def is_fellow(self, id: NodeId) -> bool:
         """Whether a node is a member of one of the groups."""
@@ -290,11 +279,6 @@ class Hosting:
     def _keeps_up(self, id: NodeId, leader: Leader) -> bool:
         return id == self.me.id or (leader.keeps_up(id) and self._links.is_linked(id))
 
-    def _may_take_lead(self, id: NodeId, leader: Leader) -> bool:
-        """A member that lacks nothing at this moment leads the soonest."""
-        has_all = leader.acknowledged.get(id, -1) >= leader.commit
-        return has_all and self._links.is_linked(id) and self._links.may_lead(id)
-
     @property
     def is_full(self) -> bool:
         """Whether records are to grow no more."""
@@ -305,15 +289,15 @@ class Hosting:
 
         :param members: whom to ask, beside those that it knows.
         """
-        self._begin()
+        self.begin()
         group = self.groups.group(partition)
         if group is not None:
             copy = group.replica.copy
             known = group.configuration.ids | set(members) | (set() if copy is None else {copy.source})
             group.replica.ask_whether_gone(sorted(known - {self.me.id}))
-            self._wants_end()
+            self.wants_end()
 
-    # Who is to be in the groups, and who is to lead them
+    # Who is to be in the groups
 
     def place(self, partition: int, members: tuple[Member, ...]) -> bool:
         """The members of a group that this node leads are to be these.
@@ -325,11 +309,15 @@ class Hosting:
             return False
         if group.configuration.members != members or group.is_changing:
             self._wanted[partition] = members
-            self._begin()
-            self._wants_end()
+            self.begin()
+            self.wants_end()
         else:
             self._wanted.pop(partition, None)
         return True
+
+    def is_to_change(self, partition: int) -> bool:
+        """Whether a group that this node leads is to have other members."""
+        return partition in self._wanted
 
     def _start_changes(self) -> None:
         groups = self.groups.groups
@@ -343,91 +331,6 @@ class Hosting:
             if group is not None and group.leader is not None:
                 group.change_members(members)
                 self._changing.add(partition)
-
-    def look_at_leads(self) -> None:
-        """See to it that somebody leads each group, and that it is whom all prefer. To be called often: it
-        looks again soon where there was something to do, and later where there was not."""
-        now = self._lease_seconds()
-        if now >= self._next_look:
-            self._seek_leaders()
-            self._next_look = now + (0.0 if self._hand_over_leads() else _LOOK_SECONDS)
-
-    def _seek_leaders(self) -> None:
-        """Where nobody leads, this node tries to."""
-        self._begin()
-        is_there: dict[NodeId, bool] = {self.me.id: False}  # a node that follows itself follows nobody
-        alone = [each for each, group in self.groups.groups.items() if self._is_left_alone(group, is_there)]
-        for partition in alone:
-            if (group := self.groups.group(partition)) is not None:
-                group.want_leader()
-        if alone:
-            self._wants_end()
-
-    def _hand_over_leads(self) -> int:
-        """Groups that another member is preferred to lead are handed to that one, some at a time.
-
-        :returns: how many.
-        """
-        self._begin()
-        handed = 0
-        for partition, group in self.groups.groups.items():
-            leader = group.leader
-            if leader is None or leader.stage != LEADING or group.is_changing or partition in self._wanted:
-                continue
-            preferred = self._preferred(partition, group.configuration)
-            if preferred != self.me.id and self._may_take_lead(preferred, leader):
-                self.groups.group(partition)
-                group.hand_over(preferred)
-                handed += 1
-                if handed >= CHANGES_MAX:
-                    break
-        if handed:
-            self._wants_end()
-        return handed
-
-    def _is_left_alone(self, group: Group, is_there: dict[NodeId, bool]) -> bool:
-        """Whether nobody leads or tries to, as far as this node knows: the node that it has promised to
-        follow is itself, or no member (any more), or cannot be reached."""
-        if group.leader is not None or group.candidate is not None or group.tries.at is not None:
-            return False
-        replica = group.replica
-        promised, members = replica.promised.node, replica.configuration.ids
-        if promised not in is_there:
-            is_there[promised] = self._links.is_linked(promised)
-        return self.me.id in members and not (is_there[promised] and promised in members)
-
-    def _preferred(self, partition: int, configuration: Configuration) -> NodeId:
-        """Who is to lead. It is asked again and again for all groups, and changes with their members only."""
-        known = self._preferred_of.get(partition)
-        if known is None or known[0] is not configuration:
-            known = (configuration, by_preference(partition, configuration.ids)[0])
-            self._preferred_of[partition] = known
-        return known[1]
-
-    def give_leads_away(self) -> int:
-        """Hand some leads to other members that have everything: not all at once, for until the others lead
-        their keys have to wait.
-
-        :returns: how many there were to hand over, or are still under way.
-        """
-        self._begin()
-        leads = self.leads
-        left = max(_GIVEN_AT_ONCE, len(leads) // _GIVEN_SHARE)
-        for partition in leads:
-            if not left:
-                break
-            group = self.groups.group(partition)
-            assert group is not None
-            leader = group.leader
-            if leader is None or leader.stage != LEADING:
-                continue
-            for id in by_preference(partition, group.configuration.ids - {self.me.id}):
-                if self._may_take_lead(id, leader):
-                    group.hand_over(id)
-                    left -= 1
-                    break
-        self._wants_end()
-        return len(leads)
 
     # When a majority is gone for good
 
@@ -446,34 +349,35 @@ class Hosting:
 
     def force(self, partitions: Iterable[int]) -> None:
         """On an operator's order: ask the members that are left."""
-        self._begin()
+        self.begin()
         for partition in partitions:
             if (group := self.groups.group(partition)) is not None:
                 group.force()
-        self._wants_end()
+        self.wants_end()
 
     def force_now(self, partitions: Iterable[int]) -> list[int]:
         """Go on with those who have answered.
 
         :returns: which partitions do.
         """
-        self._begin()
+        self.begin()
         groups = {partition: self.groups.group(partition) for partition in partitions}
         going_on = [number for number, group in groups.items() if group is not None and group.force_now()]
-        self._wants_end()
+        self.wants_end()
         return going_on
 
     # Turns
 
-    def _begin(self) -> Groups:
+    def begin(self) -> Groups:
+        """A turn begins, or goes on: this is the time now."""
         groups, watch = self.groups, self._watch
         groups.turn.is_watched = watch is not None and watch.is_active
         groups.begin(self._lease_seconds(), self._wall_ms(), is_full=self._is_full)
         return groups
 
-    def _wants_end(self) -> None:
-        """End this turn, which :meth:`_begin` began: with the work of links that goes on, or with this turn
-        of the reactor."""
+    def wants_end(self) -> None:
+        """Something was done in this turn, which :meth:`begin` began: it ends with the work of links that
+        goes on, or with this turn of the reactor."""
         if self._links.are_working():
             self._is_due = True
         elif self._ending is None and not self._is_stopped:
@@ -569,8 +473,8 @@ class Hosting:
 
     def _woken(self) -> None:
         self._timer = None
-        self._begin()
-        self._wants_end()
+        self.begin()
+        self.wants_end()
 
 
 def _are_the_same(some: Entries, others: Entries) -> bool:

@@ -184,10 +184,11 @@ class Placement:
 
     def is_anybody_staying(self) -> bool:
         """Whether there is another node that could keep what this one keeps."""
-        # Who has just joined is linked sooner than anybody else knows of it. Who is silent may be back soon.
-        linked = (link.id_10 for link in self._node.members())
-        listed = (contact.id for contact in self._ring.successors)
-        if {*linked, *listed, *self._lasting_fellows()} - self._left.keys():
+        # Who has just joined is linked sooner than anybody else knows of it.
+        known = {contact.id for contact in self._ring.successors} | {
+            each.id_10 for each in self._node.members()
+        }
+        if known - self._left.keys() or self._lasting_fellows() - self._left.keys():
             return True
         if self._ring.complete:
             return False
@@ -197,13 +198,10 @@ class Placement:
         )
 
     def _lasting_fellows(self) -> set[int]:
-        """The other members of its groups that have a disk: they come back with what they keep."""
+        """Those with a disk: one who is silent, or away, comes back with what it keeps."""
         hosting = self._node.hosting()
-        if hosting is None:
-            return set()
-        configurations = {group.configuration for group in hosting.groups.groups.values()}
-        members = {member for each in configurations if hosting.me in each.members for member in each.members}
-        return {int.from_bytes(member.id, "big") for member in members - {hosting.me} if member.has_disk}
+        fellows = set() if hosting is None else hosting.fellows()
+        return {int.from_bytes(member.id, "big") for member in fellows if member.has_disk}
 
     def _notice_absent(self, chain: dict[int, Contact], now: float) -> None:
         for contact in self._row:
@@ -349,7 +347,7 @@ class Placement:
         hosting = self._node.hosting()
         if hosting is None or not self._ring.is_member:
             return
-        self.fellows = frozenset(int.from_bytes(id, "big") for id in hosting.fellows())
+        self.fellows = frozenset(int.from_bytes(member.id, "big") for member in hosting.fellows())
         by_owner: dict[Contact, list[int]] = {}
         ids_of: dict[Contact, frozenset[NodeId]] = {}  # there are few rows, and many partitions
         is_leaving = self._node.is_leaving()

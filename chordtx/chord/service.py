@@ -377,7 +377,7 @@ class ChordService(RingNamespaces, RingView):
         self._placement.look()
         self._placement.tell_owners()
         if self._hosting is not None and not self._leaving and not self._stopping:
-            self._hosting.look_at_leads()
+            self._hosting.leadership.look()
 
     # Leaving
 

@@ -152,7 +152,7 @@ class Outsiders:
             service: Any = host.service
             ring, hosting = service._ring, service._hosting
             listed = {contact.id for contact in (*ring.successors, ring.predecessor) if contact is not None}
-            fellows = set() if hosting is None else hosting.fellows()
+            fellows = set() if hosting is None else {member.id for member in hosting.fellows()}
             if listed & theirs or fellows & groups or service._identity in identities:
                 self._world.complained(f"{host.name}: two rings have become one")
 
@@ -161,7 +161,7 @@ def _has_fellows(host: Host) -> bool:
     """Whether it is in a group. Else nobody has to remember how often it was started, and it has no promise
     to forget."""
     hosting = None if host.service is None else host.service._hosting
-    return hosting is not None and len(hosting.fellows()) > 1
+    return hosting is not None and bool(hosting.fellows())
 
 
 def _disk_of(host: Host) -> GroupDisk:
