@@ -23,7 +23,9 @@ from typing import IO
 
 ROOT = Path(__file__).parents[1]
 #: Folders of tests that hardly wait: nearly all are on virtual time.
-COMPUTING = ("tests/chord", "tests/group", "tests/legacy", "tests/ring", "tests/sim", "tests/wire")
+COMPUTING = tuple(
+    f"tests/{name}" for name in ("chord", "fuzz", "group", "legacy", "mutants", "ring", "sim", "sync", "wire")
+)
 INTERRUPTED = 128 + signal.SIGINT
 #: In the environment of all that the runs start, however far from them: who started it.
 MARK = "CHORDTX_TEST_RUN"
