@@ -196,7 +196,9 @@ class Evil(ChordError):
         return EVIL
 
 
-QUICK = ChordSettings(operation_timeout_seconds=1.0, join_timeout_seconds=2.0, call_timeout_seconds=0.5)
+QUICK = ChordSettings(
+    operation_timeout_seconds=1.0, join_timeout_seconds=2.0, call_timeout_seconds=0.5, partition_bits=4
+)
 METHODS = {
     service: sorted(Cluster(service).start()._methods.keys() - {"ping", "farewell"}) for service in SERVICES
 }

@@ -26,7 +26,7 @@ DICTS = [ChordService, SyncService]
 _MESH = MeshSettings(first_link_timeout_seconds=3.0)
 SETTINGS: dict[Any, Any] = {
     MeshService: _MESH,
-    ChordService: ChordSettings(join_timeout_seconds=3.0, mesh=_MESH),
+    ChordService: ChordSettings(join_timeout_seconds=3.0, partition_bits=4, mesh=_MESH),
     SyncService: SyncSettings(mesh=_MESH),
 }
 #: Every public call that returns a Deferred.

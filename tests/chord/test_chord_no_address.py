@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chordtx.chord import ChordService
+from chordtx import ChordService, ChordSettings
 from chordtx.mesh import Address
 from tests.sim.cluster import Cluster
 
@@ -27,6 +27,7 @@ class Nowhere(ChordService):
 
 def make(reactor: Any, address: Address | None = None, **options: Any) -> ChordService:
     """A node; with an address, one that names this."""
+    options.setdefault("settings", ChordSettings(partition_bits=4))
     if address is None:
         return ChordService(reactor, **options)
     return type("Nowhere", (Nowhere,), {"address": address})(reactor, **options)

@@ -25,7 +25,8 @@ def noticed(node: MeshService, gone: str) -> bool:
 @pytest.mark.parametrize("kind", [MeshService, SyncService, ChordService])
 def test_a_dead_node_is_noticed_as_soon_as_ever(kind: Any, by: float) -> None:
     world = Cluster(kind)
-    nodes = world.several(3)
+    options = {"settings": ChordSettings(partition_bits=4)} if kind is ChordService else {}
+    nodes = world.several(3, **options)
     world.run(10)
     first, second, dead = nodes
     for node in (first, second):
