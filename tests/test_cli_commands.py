@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from chordtx import Event
+from chordtx import Entry, Event
 from chordtx import chord as chord_package
 from chordtx.chord.set_aside import Kept
-from chordtx.cli import app, running
-from chordtx.errors import NoMajorityTimeout, NotJoined, ValueTooLarge, WrongSubnet
+from chordtx.cli import app, items, running
+from chordtx.errors import NoMajorityTimeout, NotJoined, StorageFull, ValueTooLarge, WrongSubnet
 from chordtx.group.rank import FIRST_RANK, version_of
 from tests.cli_fake import FakeChord, ReadyReactor
 
@@ -477,6 +477,64 @@ def test_a_dump_that_cannot_begin_leaves_the_last_one_alone(
     assert path.read_text() == "the last one"
     chord.join_failure = None
     assert chordtx("dump", str(tmp_path / "no" / "folder")).exit_code == 2
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_dump_that_fails_on_its_way_leaves_the_last_one_alone(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    async def entries(_: FakeChord) -> AsyncIterator[Entry]:
+        yield Entry(b"key", "value", "", None)
+        raise NoMajorityTimeout("nobody leads")
+
+    path = tmp_path / "dump.jsonl"
+    if is_there:
+        path.write_text("the last one")
+    monkeypatch.setattr(chord, "entries", entries)
+    assert chordtx("dump", str(path)).exit_code == 4
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["the last one"] * is_there
+
+
+def test_a_dump_takes_the_place_of_the_last_one(
+    chord: type[FakeChord], chordtx: Command, tmp_path: Path
+) -> None:
+    chord.records[b"key"] = "value"
+    path, link = tmp_path / "dump.jsonl", tmp_path / "latest"
+    path.write_text("the last one")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    assert chordtx("dump", str(link)).exit_code == 0
+    assert path.read_text() == '{"key": "key", "value": "value"}\n'
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_expiry_that_cannot_be_is_named(chordtx: Command, tmp_path: Path) -> None:
+    path = tmp_path / "load.jsonl"
+    path.write_text('{"key": "key", "value": 1, "expires": 1' + "0" * 400 + "}\n")
+    result = chordtx("load", str(path))
+    assert result.exit_code == 2
+    assert 'line 1: "expires" is later than can be' in result.stderr
+
+
+def test_a_full_ring_is_no_ring_that_was_not_reached(chord: type[FakeChord], chordtx: Command) -> None:
+    chord.set_failure = StorageFull("a member holds as much as it may")
+    assert chordtx("set", "key", "value").exit_code == 2
+
+
+def test_interrupted_before_a_ring_is_asked(chordtx: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(items, "_standard_input", interrupted)
+    assert chordtx("set", "key", "-", "--if-absent").exit_code == 130
+
+
+@pytest.mark.parametrize("said", ["", "n\n"])
+def test_recover_that_nobody_confirms(chord: type[FakeChord], chordtx: Command, said: str) -> None:
+    assert chordtx("recover", input=said).exit_code == 130
+    assert chord.made == []
 
 
 def test_load_takes_blank_lines_and_no_last_line_end(

@@ -165,6 +165,43 @@ def test_signals_go_to_the_command_that_holds_the_lock(at: list[str], name: str)
     assert chordtx(*at, "lock", "signals", "--no-wait", "--", "true").returncode == 0
 
 
+def test_what_is_started_to_ignore_a_signal_has_its_command_ignore_it(at: list[str]) -> None:
+    command = " ".join(
+        [*CHORDTX, *at, "lock", "nohup", "--", "sh", "-c", "'kill -HUP $$; echo \"$0\"'", "on"]
+    )
+    ran = subprocess.run(
+        ["sh", "-c", f"trap '' HUP; exec {command}"],
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert (ran.returncode, ran.stdout) == (0, b"on\n")
+
+
+TOLD_TOO_SOON = """
+import os, signal, sys
+from chordtx.cli import held_command, main
+begin = held_command.HeldCommand.__init__
+def told_before(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    begin(*arguments)
+held_command.HeldCommand.__init__ = told_before
+main()
+"""
+
+
+def test_a_signal_just_before_the_command_begins_ends_the_command_first(at: list[str]) -> None:
+    runs_on = "import time; print('ready', flush=True); time.sleep(1000)"
+    ran = subprocess.run(
+        [sys.executable, "-c", TOLD_TOO_SOON, *at, "lock", "soon", "--", sys.executable, "-c", runs_on],
+        stdout=subprocess.PIPE,  # which the command has, too: it is at its end when both are gone
+        env=ENVIRONMENT,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert ran.returncode == 130
+    assert chordtx(*at, "lock", "soon", "--no-wait", "--", "true").returncode == 0
+
+
 TELLS_OF_SIGNALS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))

@@ -250,6 +250,7 @@ def test_stopping_while_starting(ring: LocalRing, reactor: SpawningReactor) -> N
 
 def test_directions_leave_the_defaults_out() -> None:
     ask: Callable[..., str] = local.asking_command
+    assert ask("127.0.0.1:44565", "my net; x", "Plaintext") == "chordtx --subnet 'my net; x'"
     assert ask("127.0.0.1:44565", "chord", "Plaintext") == "chordtx"
     assert ask("a:1", "demo", "SSL") == "chordtx --peer a:1 --subnet demo --encryption SSL"
     assert local.directions(["a:1", "a:2"], "chord", "Plaintext")[1] == "node 2 of 2 at a:2"

@@ -88,6 +88,16 @@ def test_cancelling_cancels_what_is_under_way() -> None:
     assert all(work.called for work in works.started.values())
 
 
+def test_who_waits_for_work_of_the_same_name_can_be_cancelled() -> None:
+    works = Works()
+    failures: list[Any] = []
+    running = Deferred.fromCoroutine(works.run(3, "aba")).addErrback(failures.append)
+    assert not running.called
+    running.cancel()
+    assert failures[0].check(CancelledError)
+    assert all(work.called for work in works.started.values())
+
+
 def test_work_that_is_done_at_once_needs_no_stack() -> None:
     async def run() -> None:
         async with Pipeline(3) as pipeline:

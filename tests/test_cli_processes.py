@@ -104,6 +104,16 @@ def test_output_that_cannot_be_written(ring: Ring) -> None:
         f"{at} get key >&-": (74, "chordtx: standard output is closed\n"),
         f"{at} set other value >&-": (0, ""),
         f"{at} keys 2>&- >/dev/null": (0, ""),
+        f"{at} health >/dev/full": (
+            74,
+            "chordtx: cannot write to standard output: No space left on device\n",
+        ),
+        f"{at} dump /dev/full 2>&1 >/dev/null | tail -n 1 >&2; exit ${{PIPESTATUS[0]}}": (
+            74,
+            "chordtx: cannot write to /dev/full: No space left on device\n",
+        ),
+        f"{at} get nothing 2>/dev/full": (1, ""),
+        f"{at} dump - 2>/dev/full >/dev/null": (0, ""),
         f"{at} get key | true; exit ${{PIPESTATUS[0]}}": (141, ""),
     }.items():
         asked = subprocess.run(

@@ -95,7 +95,7 @@ def test_closed_standard_output_is_said_in_one_line(command: str) -> None:
     assert (ended.returncode, ended.stderr) == (74, "chordtx: standard output is closed\n")
 
 
-@pytest.mark.parametrize("command", ["set key -", "set key --file -", "load -"])
+@pytest.mark.parametrize("command", ["set key -", "set key --file -", "load -", "recover"])
 def test_closed_standard_input_is_said(command: str) -> None:
     ended = shell(f"@CHORDTX@ {command} <&-")
     assert ended.returncode == 2

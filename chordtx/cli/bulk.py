@@ -72,7 +72,6 @@ def write_file(client: Client, file: str, done: str, write: Write) -> None:
     standard = standard_output() if file == STANDARD_OUTPUT else None
 
     async def work(reactor: Any, node: ChordService) -> None:
-        # Opened once the ring is reached: or what cannot begin would empty the file of the last time.
         opening = opened(file) if standard is None else nullcontext(standard)
         with opening as out, Meter(done, reactor.seconds) as meter:
             await write(node, out, meter)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 
-import click
-
 from chordtx.chord import ChordService
 from chordtx.chord.set_aside import Kept
 from chordtx.cli.dumping import line_of
 from chordtx.cli.jsonform import json_text, to_json
 from chordtx.cli.meter import Meter
-from chordtx.cli.running import Failed
+from chordtx.cli.running import Failed, say
 from chordtx.cli.streams import Output
 
 
@@ -39,7 +37,7 @@ async def export_lines(node: ChordService, out: Output, meter: Meter) -> None:
     if silent:
         raise Failed(f"not all that was set aside: these do not answer: {', '.join(silent)}")
     if not written:
-        click.echo("no node has set aside anything that the ring has not", err=True)
+        say("no node has set aside anything that the ring has not")
 
 
 async def _is_there(node: ChordService, kept: Kept) -> bool:

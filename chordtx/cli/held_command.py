@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from chordtx.cli.running import not_ignored
+
 _SIGNALED = 128  # and the signal's number, as shells say it
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+#: Signals that nohup, or a shell, may have had us ignore.
+_INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _STANDARD = {0: 0, 1: 1, 2: 2}
+_SHELL = b"/bin/sh"
 
 
 class HeldCommand(ProcessProtocol):
@@ -30,27 +35,31 @@ class HeldCommand(ProcessProtocol):
         self, reactor: Any, executable: bytes, words: Sequence[bytes], environment: Mapping[bytes, bytes]
     ) -> None:
         self._reactor = reactor
-        self._ended: Deferred[int] = Deferred()
+        self._status: int | None = None
+        self._waiting: list[Deferred[int]] = []
         self._killing: Any = None
-        self._before = {number: signal.signal(number, self._received) for number in _PASSED_ON}
+        self._before = {number: signal.signal(number, self._received) for number in not_ignored(_PASSED_ON)}
         try:
+            executable, words = _as_ignoring(executable, words)
             reactor.spawnProcess(self, executable, words, env=environment, childFDs=_STANDARD)
         except BaseException:
             self._give_signals_back()
             raise
 
     def when_ended(self) -> Deferred[int]:
-        """Fires with its exit status, or with 128 and the number of the signal that has ended it. To be asked
-        for once.
-        """
-        return self._ended
+        """Fires with its exit status, or with 128 and the number of the signal that has ended it."""
+        if self._status is not None:
+            return succeed(self._status)
+        ended: Deferred[int] = Deferred()
+        self._waiting.append(ended)
+        return ended
 
     def end(self, kill_after_seconds: float) -> None:
         """Send it SIGTERM, if it still runs, and SIGKILL if it does after so many seconds. It alone, and not
         what it has started.
         """
         self._pass_on(signal.SIGTERM)
-        if self._killing is None and not self._ended.called:
+        if self._killing is None and self._status is None:
             self._killing = self._reactor.callLater(kill_after_seconds, self._pass_on, signal.SIGKILL)
 
     def _received(self, number: int, frame: object) -> None:
@@ -70,11 +79,24 @@ class HeldCommand(ProcessProtocol):
             self._killing.cancel()
         ended = reason.value
         assert isinstance(ended, ProcessDone | ProcessTerminated)
-        self._ended.callback(_SIGNALED + ended.signal if ended.signal else ended.exitCode or 0)
+        self._status = _SIGNALED + ended.signal if ended.signal else ended.exitCode or 0
+        for waiting in self._waiting:
+            if not waiting.called:  # else it was cancelled
+                waiting.callback(self._status)
 
     def _give_signals_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _as_ignoring(executable: bytes, words: Sequence[bytes]) -> tuple[bytes, Sequence[bytes]]:
+    """The command, with the signals ignored that we were started to ignore. (Twisted gives each process that
+    it starts the defaults.)"""
+    ignored = {*_INHERITED} - {*not_ignored(_INHERITED)}
+    if not ignored:
+        return executable, words
+    names = " ".join(number.name.removeprefix("SIG") for number in sorted(ignored))
+    return _SHELL, [_SHELL, b"-c", f'trap \'\' {names}; exec "$0" "$@"'.encode(), executable, *words[1:]]
 
 
 def _is_in_foreground() -> bool:

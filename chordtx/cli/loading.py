@@ -107,4 +107,7 @@ def _expires(said: dict[str, Any]) -> float | None:
     expires = said["expires"]
     if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires < math.inf:
         raise ValueError('"expires" is a number of seconds since 1970')
-    return expires
+    try:
+        return float(expires)
+    except OverflowError as error:
+        raise ValueError('"expires" is later than can be') from error

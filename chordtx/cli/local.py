@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,7 +85,7 @@ def local(
 
 
 def _echo_line(address: str, line: str) -> None:
-    click.echo(f"{address} {escaped(line)}", err=True)
+    running.say(f"{address} {escaped(line)}")
 
 
 def _ignore_line(address: str, line: str) -> None:
@@ -93,7 +94,7 @@ def _ignore_line(address: str, line: str) -> None:
 
 def tell_of_end(why: Exception) -> None:
     """Say on standard error why a node of the ring is gone."""
-    click.echo(f"chordtx: {running.text_of(why)}", err=True)
+    running.say(f"chordtx: {running.text_of(why)}")
 
 
 async def until_interrupted(ring: LocalRing) -> None:
@@ -108,7 +109,7 @@ async def until_interrupted(ring: LocalRing) -> None:
     try:
         await ring.when_gone()
     except CancelledError:
-        click.echo("the nodes hand over and leave; Ctrl-C again does not wait for them", err=True)
+        running.say("the nodes hand over and leave; Ctrl-C again does not wait for them")
 
 
 def directions(addresses: list[str], subnet: str, encryption: str) -> list[str]:
@@ -122,7 +123,7 @@ def asking_command(address: str, subnet: str, encryption: str) -> str:
     """``chordtx`` with the options that reach a ring, those left out that are the defaults."""
     options = [
         "" if address == PEER_DEFAULT else f" --peer {address}",
-        "" if subnet == "chord" else f" --subnet {subnet}",
+        "" if subnet == "chord" else f" --subnet {shlex.quote(subnet)}",
         "" if encryption == "Plaintext" else f" --encryption {encryption}",
     ]
     return "chordtx" + "".join(options)

@@ -17,6 +17,7 @@ from chordtx.cli.running import (
     EXIT_NO_SUCH_KEY,
     Ended,
     Failed,
+    say,
 )
 from chordtx.errors import LockLost
 from chordtx.escaping import escaped
@@ -93,6 +94,8 @@ async def _run(
     reactor: Any, executable: str, command: tuple[str, ...], held: Lock, name: str, kill_after_seconds: float
 ) -> int:
     """Run the command to its end; ask it to end when the lock is lost. :returns: its exit status."""
+    from twisted.internet.defer import CancelledError
+
     from chordtx.cli.held_command import HeldCommand
 
     environment = {**os.environb, TOKEN.encode(): str(held.token).encode()}
@@ -103,11 +106,16 @@ async def _run(
         raise Failed(f"cannot run {escaped(command[0])}: {error.strerror}", EXIT_CANNOT_RUN) from error
 
     def lost(_: None) -> None:
-        click.echo(f"chordtx: the lock {escaped(name)} is lost: the command is asked to end", err=True)
+        say(f"chordtx: the lock {escaped(name)} is lost: the command is asked to end")
         running.end(kill_after_seconds)
 
     held.when_lost().addCallback(lost)
-    return await running.when_ended()
+    try:
+        return await running.when_ended()
+    except CancelledError:  # a signal that came just before the command began
+        running.end(kill_after_seconds)
+        await running.when_ended()
+        raise
 
 
 COMMANDS = (lock,)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
+from chordtx.cli.running import say
 from chordtx.cli.streams import is_terminal
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Meter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        click.echo(self.line(), err=True)
+        say(self.line())
 
     def advance(self, share: float = 1) -> None:
         """One more record is done.

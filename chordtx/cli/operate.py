@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from chordtx.cli.bulk import write_file
 from chordtx.cli.client import Client
 from chordtx.cli.running import EXIT_NOT_HEALTHY, Failed
+from chordtx.cli.streams import standard_output
 
 if TYPE_CHECKING:
     from chordtx.chord import ChordService
@@ -27,12 +29,14 @@ def health(client: Client, expect: int | None, without: str | None) -> None:
     Exit status: 0 when it has, else 5.
     """
 
+    out = standard_output()
+
     async def work(reactor: Any, node: ChordService) -> None:
         left = None if without is None else named(await node.ring(), without)
         found = await node.health(expect or 0, left)
         if found.complaints:
             raise Failed(found.text, EXIT_NOT_HEALTHY)
-        click.echo(found.text)
+        out.line(found.text)
 
     client.run(work)
 
@@ -89,11 +93,15 @@ def recover(client: Client, yes: bool, export: str | None) -> None:
         write_file(client, export, "exported", export_lines)
         return
     if not yes:
+        if sys.stdin is None:
+            raise click.UsageError("standard input is closed: nobody can be asked. Give --yes.")
         click.confirm("Members that do not answer now are given up for good. Go on?", abort=True)
+
+    out = standard_output()
 
     async def work(reactor: Any, node: ChordService) -> None:
         (count,) = await node.order(client.asked, "recover")
-        click.echo(f"partitions that went on without their lost members: {count}")
+        out.line(f"partitions that went on without their lost members: {count}")
 
     client.run(work)
 

@@ -61,10 +61,14 @@ class Pipeline:
 
     async def _drained(self) -> None:
         """Wait until nothing is under way: until all room is ours."""
-        for _ in range(self._width):
-            await self._free.acquire()
-        for _ in range(self._width):
-            self._free.release()
+        taken = 0
+        try:
+            while taken < self._width:
+                await self._free.acquire()
+                taken += 1
+        finally:  # who waits may be cancelled
+            for _ in range(taken):
+                self._free.release()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

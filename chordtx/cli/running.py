@@ -6,12 +6,13 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from chordtx.errors import ChordError, NoMajority, ValueTooLarge
+from chordtx.errors import ChordError, NoMajority, StorageFull, ValueTooLarge
 from chordtx.escaping import escaped, escaped_lines
 
 if TYPE_CHECKING:  # a command that only says what is wrong with its options loads nothing of Twisted
@@ -35,6 +36,13 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
+def say(text: str, *, end: str = "\n") -> None:
+    """Tell a person, on standard error. Where that cannot be written nobody is told: what was done is done,
+    and the exit status says so."""
+    with suppress(OSError):
+        click.echo(text + end, err=True, nl=False)
+
+
 class NoSuchKey(KeyError):
     """The key that the command is about is not there."""
 
@@ -49,7 +57,7 @@ class Failed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Click's: say why."""
-        click.echo(f"chordtx: {text_of(self)}", err=True)
+        say(f"chordtx: {text_of(self)}")
 
 
 class Ended(Exception):
@@ -102,8 +110,14 @@ def _cancel_on_signals(reactor: Any, working: Deferred[Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
         reactor.callFromThread(working.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in not_ignored((signal.SIGINT, signal.SIGTERM)):
         signal.signal(number, received)
+
+
+def not_ignored(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those of some signals that we were not started to ignore, as nohup does with SIGHUP, and a shell with
+    SIGINT for what runs in the background."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def report(failure: Failure) -> int:
@@ -123,8 +137,8 @@ def report(failure: Failure) -> int:
         return EXIT_BROKEN_PIPE
     status = status_of(error)
     if status == EXIT_BUG:
-        click.echo(escaped_lines(failure.getTraceback()), err=True, nl=False)
-    click.echo(f"chordtx: {text_of(error)}", err=True)
+        say(escaped_lines(failure.getTraceback()), end="")
+    say(f"chordtx: {text_of(error)}")
     return status
 
 
@@ -136,7 +150,7 @@ def status_of(error: BaseException) -> int:
         return EXIT_NO_SUCH_KEY
     if isinstance(error, NoMajority):
         return EXIT_NO_MAJORITY
-    if isinstance(error, ValueTooLarge | OSError):
+    if isinstance(error, ValueTooLarge | StorageFull | OSError):
         return EXIT_USAGE
     return EXIT_NO_RING if isinstance(error, ChordError) else EXIT_BUG
 
@@ -160,6 +174,6 @@ def _flushed(status: int) -> int:
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
         if status == EXIT_DONE:
-            click.echo(f"chordtx: cannot write to standard output: {error.strerror}", err=True)
+            say(f"chordtx: cannot write to standard output: {error.strerror}")
             return EXIT_OUTPUT
     return status

@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, BinaryIO
 
 import click
@@ -77,6 +77,15 @@ class Output:
         except OSError as error:
             raise _not_written(self._name, error) from error
 
+    def sync(self) -> None:
+        """Have it on the disk, where it is one, as :meth:`write`."""
+        descriptor = self._stream.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise _not_written(self._name, error) from error
+
 
 def standard_output() -> Output:
     """:raises Failed: when it is closed."""
@@ -87,9 +96,41 @@ def standard_output() -> Output:
 
 @contextmanager
 def opened(path: str) -> Iterator[Output]:
-    """A new file, or one that is written anew. :raises OSError: when it cannot be."""
-    with open(path, "wb") as file:
-        yield Output(file, path)
+    """A new file, or one that is written anew. Until all of it is written, the old one stays as it is: what
+    ends half-way leaves nothing that could be taken for the whole. (What is no regular file is written to.)
+
+    :raises OSError: when it cannot be opened. :raises Failed: when it cannot be written.
+    """
+    real = os.path.realpath(path)
+    mode = os.stat(real).st_mode if os.path.exists(real) else None
+    if mode is not None and not stat.S_ISREG(mode):
+        with _written(open(real, "wb"), path) as out:
+            yield out
+        return
+    part = f"{real}.{os.getpid()}.part"
+    file = open(part, "xb")  # noqa: SIM115  # closed by _written
+    try:
+        if mode is not None:
+            os.chmod(part, stat.S_IMODE(mode))
+        with _written(file, path) as out:
+            yield out
+        os.replace(part, real)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+@contextmanager
+def _written(file: BinaryIO, path: str) -> Iterator[Output]:
+    """Takes a file to its end: all of it is on the disk then."""
+    try:
+        out = Output(file, path)
+        yield out
+        out.flush()
+        out.sync()
+    finally:
+        with suppress(OSError):  # what could not be written has been told
+            file.close()
 
 
 def _not_written(name: str, error: OSError) -> Failed:

@@ -12,6 +12,7 @@ import click
 from chordtx.cli.client import Client
 from chordtx.cli.jsonform import FORMS_HELP, dumps, json_text, key_to_json, to_json
 from chordtx.cli.parameters import VERSION
+from chordtx.cli.running import say
 from chordtx.cli.streams import Output, standard_output
 from chordtx.escaping import escaped
 
@@ -81,7 +82,7 @@ async def _write(
 
 
 def _tell_ready(_: object) -> None:
-    click.echo("watching; Ctrl-C ends it", err=True)
+    say("watching; Ctrl-C ends it")
 
 
 def _json_line(event: Event) -> str:
