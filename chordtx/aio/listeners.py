@@ -7,6 +7,8 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from inspect import iscoroutine
 from typing import Any, NoReturn
 
@@ -62,7 +64,9 @@ class Events(AsyncIterator[tuple[Any, ...]]):
         self._is_over = False
         seen = weakref.WeakMethod(self._happened)
         listeners: list[tuple[str, Callable[..., None]]] = []
-        self._detach = weakref.finalize(self, _remove, emitter, listeners)
+        self._remove = partial(_remove, emitter, listeners)
+        # In whichever thread it is collected.
+        self._collected = weakref.finalize(self, _soon, asyncio.get_running_loop(), self._remove)
         for name in names:
             listener = _weakly(seen, name)
             emitter.on(name, listener)  # raises where there is no such event; those before are removed then
@@ -71,7 +75,8 @@ class Events(AsyncIterator[tuple[Any, ...]]):
     def close(self) -> None:
         """Hear of nothing more."""
         self._is_over = True
-        self._detach()
+        if self._collected.detach() is not None:
+            self._remove()
         self._wake()
 
     async def __anext__(self) -> tuple[Any, ...]:
@@ -105,6 +110,15 @@ def _weakly(seen: weakref.WeakMethod[Callable[..., None]], name: str) -> Callabl
             happened((name, *args))
 
     return listener
+
+
+def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    """On the loop: at once if this is its thread."""
+    if asyncio._get_running_loop() is loop:
+        work()
+        return
+    with suppress(RuntimeError):  # the loop has ended, and its nodes with it
+        loop.call_soon_threadsafe(work)
 
 
 def _remove(emitter: EventEmitter, listeners: list[tuple[str, Callable[..., None]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +30,16 @@ class Lock:
         """Whether it is held: until its lease ends nobody else has it."""
         return self._service.is_held
 
-    acquire = awaited(locking.Lock.acquire)
+    _acquire = awaited(locking.Lock.acquire)
+
+    async def acquire(self, wait: bool = True) -> bool:
+        """As :meth:`chordtx.Lock.acquire`. Who is cancelled does not hold it, however late that comes."""
+        try:
+            return await self._acquire(wait)
+        except asyncio.CancelledError:
+            self._service.given_up()
+            raise
+
     release = awaited(locking.Lock.release)
     when_lost = awaited(locking.Lock.when_lost)
 

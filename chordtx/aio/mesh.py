@@ -59,7 +59,8 @@ class Base:
     def _stopped(self, outcome: Any) -> Any:
         for iterator in tuple(self._iterators):
             iterator.close()
-        if isinstance(self._reactor, LoopReactor):
+        is_over = self._service._life.refusal is not None  # else it is to start again at once
+        if is_over and isinstance(self._reactor, LoopReactor):
             self._reactor.end(self)
         return outcome
 

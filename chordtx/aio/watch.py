@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -19,6 +20,7 @@ class Watch(AsyncIterator[watching.Event]):
     def __init__(self, node: Node, watch: watching.Watch) -> None:
         self._node = node
         self._watch = watch
+        self._kept: deque[watching.Event] = deque()
 
     async def when_ready(self) -> Self:
         """Done once no change that begins later is missed. :returns: this watch."""
@@ -28,10 +30,16 @@ class Watch(AsyncIterator[watching.Event]):
 
     async def __anext__(self) -> watching.Event:
         self._node._must_be_on_loop()
-        event = await result_of(Deferred.fromCoroutine(next_of(self._watch)))
+        if not self._kept:
+            await result_of(Deferred.fromCoroutine(self._next()))
+        event = self._kept.popleft()
         if event is OVER:
             raise StopAsyncIteration
         return event
+
+    async def _next(self) -> None:
+        """Fetch an event. Who is cancelled before it has that leaves it to who asks next."""
+        self._kept.append(await next_of(self._watch))
 
     def __del__(self) -> None:
         watch = self._watch

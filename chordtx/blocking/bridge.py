@@ -135,9 +135,9 @@ def iterate(begin: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
             yield from entries
     finally:
         # Also reached when an iterator is thrown away half read, wherever and however late that happens.
+        # Nothing may wait here: whoever throws it away may hold what the reactor's thread waits for.
         if not is_forked():
-            with suppress(Stopped):
-                start_only(lambda: Deferred.fromCoroutine(_closed(source)))
+            reactor().callFromThread(lambda: Deferred.fromCoroutine(_closed(source)))
 
 
 def opened(stop: Stop) -> None:
@@ -201,7 +201,8 @@ def _waited_for(work: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 
 async def _closed(source: AsyncGenerator[Any, None]) -> None:
-    with suppress(RuntimeError):  # it is in the middle of a page, for which nobody waits any more
+    # It may be in the middle of a page, for which nobody waits any more; or the socket is closed.
+    with suppress(RuntimeError, Stopped):
         await source.aclose()
 
 
@@ -218,12 +219,14 @@ class Listeners:
         self._log = log
         self._queue: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def calls(self, listener: Callable[..., Any]) -> Callable[..., None]:
         """:returns: what hands a call of ``listener`` over to the thread."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="chordtx listeners", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="chordtx listeners", daemon=True)
+                self._thread.start()
         return lambda *args: self._tell(listener, args)
 
     def stop(self) -> None:
@@ -241,5 +244,5 @@ class Listeners:
             listener, args = entry
             try:
                 listener(*args)
-            except Exception:
+            except BaseException:  # SystemExit too: it would end the thread, and nobody would hear of it
                 reactor().callFromThread(self._log.failure, "a listener failed", Failure())

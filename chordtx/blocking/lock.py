@@ -45,7 +45,23 @@ class Lock:
         :raises TypeError: when there is something else under the lock's key. :raises chordtx.NoMajority: when
             its group cannot be reached at first. :raises RuntimeError: when this instance holds it.
         """
-        return bool(bridge.call(self._acquire, wait and (timeout is None or timeout > 0), timeout))
+        begun: list[Deferred[bool]] = []
+
+        def acquire() -> Deferred[bool]:
+            begun.append(self._acquire(wait and (timeout is None or timeout > 0), timeout))
+            return begun[0]
+
+        try:
+            return bool(bridge.call(acquire))
+        except BaseException:
+            # What interrupts the wait, as Ctrl-C, may come when it is held already.
+            if not bridge.is_forked():
+                self._reactor.callFromThread(self._given_up, begun)
+            raise
+
+    def _given_up(self, begun: list[Deferred[bool]]) -> None:
+        if begun:  # else it was somebody else that has it by this instance
+            self._lock.given_up()
 
     def _acquire(self, wait: bool, timeout: float | None) -> Deferred[bool]:
         acquiring = self._lock.acquire(wait)

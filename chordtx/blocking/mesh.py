@@ -9,6 +9,7 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, NoReturn, Self
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from chordtx.blocking import bridge, stderr
@@ -87,7 +88,6 @@ class MeshSocket:
         debug_level: int = 0,
     ) -> None:
         self.protocol = self._default if prot is None else _protocol(prot)
-        self._wrapped: dict[tuple[str, Any], Any] = {}
         outward = _outward(addr, port) if out_addr is None else _host_and_port(out_addr)
         bridge.start()
         self._unlog = stderr.log.want(debug_level)
@@ -227,12 +227,9 @@ class MeshSocket:
         """Forget a listener.
 
         :raises KeyError: when it was not registered for this event.
+        :raises ValueError: when there is no such event.
         """
-        try:
-            wrapped = self._wrapped.pop((event, listener))
-        except KeyError:
-            raise KeyError(f"no such listener for {event!r}") from None
-        bridge.call(self._service.remove_listener, event, wrapped)
+        bridge.call(self._service.remove_listener, event, _Listener(listener))
 
     def _register(self, method: str, event: str, listener: Callable[..., Any] | None) -> Any:
         register = getattr(self._service, method)
@@ -241,13 +238,7 @@ class MeshSocket:
             return lambda decorated: self._register(method, event, decorated)
         if not callable(listener) or iscoroutinefunction(listener):
             raise TypeError(f"a listener is called in a thread, with the event's arguments: {listener!r}")
-        tell = self._listeners.calls(listener)
-
-        def wrapped(_: Any, *args: Any) -> None:
-            tell(self, *args)
-
-        bridge.call(register, event, wrapped)
-        self._wrapped[event, listener] = wrapped
+        bridge.call(register, event, _Listener(listener, self, self._listeners.calls(listener)))
         return listener
 
     # The end
@@ -280,6 +271,20 @@ class MeshSocket:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@define(frozen=True)
+class _Listener:
+    """A listener as it is registered: has the thread of listeners call it. Two are equal when they stand for
+    the same function, so that it can be removed again."""
+
+    function: Callable[..., Any]
+    sock: Any = field(default=None, eq=False, repr=False)
+    tell: Callable[..., None] | None = field(default=None, eq=False, repr=False)
+
+    def __call__(self, _: Any, *args: Any) -> None:
+        assert self.tell is not None
+        self.tell(self.sock, *args)
 
 
 def _takes(handler: Callable[[Message, MeshConnection], Any]) -> Callable[[ReceivedMessage, Any], Any]:

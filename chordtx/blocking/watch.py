@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Self
@@ -23,17 +24,20 @@ class Watch(Iterator[Event]):
 
     def __init__(self, watch: watching.Watch) -> None:
         self._watch = watch
+        self._kept: deque[Event] = deque()
 
     def __next__(self) -> Event:
-        event: Event | None = bridge.call(lambda: Deferred.fromCoroutine(self._next()))
-        if event is None:
+        if not self._kept:
+            bridge.call(lambda: Deferred.fromCoroutine(self._next()))
+        if not self._kept:
             raise StopIteration
-        return event
+        return self._kept.popleft()
 
-    async def _next(self) -> Event | None:
+    async def _next(self) -> None:
+        """Fetch an event. What interrupts the wait for it, as Ctrl-C, leaves it to who asks next."""
         async for event in self._watch:
-            return event
-        return None
+            self._kept.append(event)
+            return
 
     def close(self) -> None:
         """End it. In a forked process this does nothing: the watch goes on in the parent."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from chordtx.chord.answers import count_in, ttl_ms
 from chordtx.chord.watching import Watch
@@ -172,6 +172,11 @@ class Lock:
         if error is not None:
             released.addErrback(lambda failure: failure.trap(ChordError) and None)
         return released
+
+    def given_up(self) -> None:
+        """Whoever has asked for it is gone, and was not told any more whether it is held: it is not."""
+        if self._is_acquired:
+            self.left(CancelledError())
 
     # The work
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from typing import Any
 
 from loops import LOCAL, Raises, peer, run, until
@@ -27,6 +29,7 @@ async def main() -> None:
             late = third.events("connect", "message")
         assert [event async for event in late] == []  # it ends with its node
         await stopped_in_a_listener(first, second)
+    await started_while_it_stops()
     print("done")
 
 
@@ -139,6 +142,7 @@ async def iterators(first: MeshService, second: MeshService) -> None:
     assert await anext(events) == ("message",)
     del events, waiting
     assert not second._service._has_listeners("message")  # what nobody holds hears of nothing
+    await collected_elsewhere(second)
     ended = second.events("message")
     waiting = asyncio.ensure_future(anext(ended, None))
     await asyncio.sleep(0)
@@ -149,6 +153,35 @@ async def iterators(first: MeshService, second: MeshService) -> None:
         second.events("message", "nothing like it")
     assert not second._service._has_listeners("message")
     second.recv(9)
+
+
+async def collected_elsewhere(node: MeshService) -> None:
+    """Whichever thread collects an iterator, the node hears of it on its loop."""
+    threads: list[int] = []
+    changed = node._service._listeners_changed
+    node._service._listeners_changed = lambda: (threads.append(threading.get_ident()), changed())  # type: ignore
+    circle: list[object] = [node.events("message")]
+    circle.append(circle)
+    del circle
+    await asyncio.to_thread(gc.collect)
+    await until(lambda: not node._service._has_listeners("message"))
+    del node._service._listeners_changed
+    assert set(threads) == {threading.get_ident()}
+
+
+async def started_while_it_stops() -> None:
+    """It is up again when it has been down; and what else is made then does not disturb it."""
+    node = MeshService(LOCAL, subnet="again")
+    node.start()
+    await node.when_joined()
+    stopping = asyncio.ensure_future(node.stop())
+    await asyncio.sleep(0)
+    node.start()
+    await stopping
+    await node.when_joined()
+    async with MeshService(None, subnet="again", peers=[peer(node)]) as other:
+        await until(lambda: node.id in other.routing_table)
+    await node.stop()
 
 
 async def stopped_in_a_listener(first: MeshService, second: MeshService) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from loops import LOCAL, SETTINGS, Raises, peer, run, until
 
@@ -101,6 +102,14 @@ async def locks(one: ChordService, other: ChordService) -> None:
     async with other.lock("name") as later:
         assert later.token > lock.token
     assert not later.is_held
+    late = other.lock("late")  # who is cancelled in the moment when it is held does not know that
+    acquiring = asyncio.ensure_future(late.acquire())
+    while not late._service._is_acquired:
+        await asyncio.sleep(0)
+    acquiring.cancel()
+    with Raises(asyncio.CancelledError):
+        await acquiring
+    assert await one.lock("late").acquire()
     lost = other.lock("name")
     assert await lost.acquire()
     await one.delete("lock:name")
@@ -120,6 +129,14 @@ async def watches(one: ChordService, other: ChordService) -> None:
         await waiting
     await other.delete("watched")  # who has ended one wait goes on with the next
     assert (await anext(watch))[:2] == ("delete", b"watched")
+    await one.set("watched", 2)
+    while not watch._watch._events:
+        await asyncio.sleep(0.01)
+    with suppress(TimeoutError):  # who is cancelled when it has come leaves it to the next one
+        async with asyncio.timeout(0):
+            await anext(watch)
+            raise AssertionError("it was not cancelled")
+    assert (await anext(watch))[:3] == ("add", b"watched", 2)
     await watch.aclose()
     assert [event async for event in watch] == []
     await left_by_break(one.namespace("left"), one)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chordtx import Stopped, ValueTooLarge
-from chordtx.blocking import ChordSocket
+from chordtx.blocking import ChordSocket, bridge
 
 
 def raises(kind: type[BaseException], work: Callable[[], Any]) -> None:
@@ -66,6 +66,7 @@ def main(port: int, own_port: int, another_port: int) -> None:
     for key in sock.keys():  # not to its end
         assert key in expected
         break
+    thrown_away_under_a_lock(sock)
     assert sock.apply_delta("map", {"a": 1}) == {"a": 1}
     assert sock.apply_delta("map", {"b": 2}) == {"a": 1, "b": 2}
     assert sock.pop("map") == {"a": 1, "b": 2}
@@ -90,6 +91,22 @@ def main(port: int, own_port: int, another_port: int) -> None:
         alone["key"] = "value"
         assert alone["key"] == "value"
     print("done")
+
+
+def thrown_away_under_a_lock(sock: ChordSocket) -> None:
+    """A half-read iterator may go while its thread holds what the reactor's thread waits for."""
+    ours, theirs = threading.Lock(), threading.Event()
+
+    def wait_for_it() -> None:
+        with ours:
+            theirs.set()
+
+    iterator = iter(sock.keys())
+    next(iterator)
+    with ours:
+        bridge.reactor().callFromThread(wait_for_it)
+        del iterator
+    assert theirs.wait(20)
 
 
 def threads_at_once(sock: ChordSocket) -> None:
@@ -133,6 +150,11 @@ def listeners_may_ask(sock: ChordSocket) -> None:
     assert heard == [("add", b"new", 1), ("delete", b"new", None)]
     sock.remove_listener("add", added)
     raises(KeyError, lambda: sock.remove_listener("add", added))
+    sock.on("add", added)
+    sock.on("add", added)
+    sock.remove_listener("add", added)
+    raises(KeyError, lambda: sock.remove_listener("add", added))
+    assert not sock._service._has_listeners("add")
     raises(TypeError, lambda: sock.on("add", 3))
     raises(ValueError, lambda: sock.on("ad", added))
     raises(ValueError, lambda: sock.once("ad"))

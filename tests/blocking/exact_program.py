@@ -34,6 +34,7 @@ def main(port: int, own_port: int) -> None:
         prefixes(sock)
         locked(sock)
         locked_by_threads(sock)
+        interrupted(sock)
         watched(sock)
     print("done")
 
@@ -180,6 +181,28 @@ def locked_by_threads(sock: ChordSocket) -> None:
     in_threads(work)
     assert sock["shared"] == THREADS
     assert tokens == sorted(set(tokens))
+
+
+def interrupted(sock: ChordSocket) -> None:
+    """Ctrl-C in the moment when there is a result."""
+
+    def call(*arguments: Any) -> Any:
+        as_ever(*arguments)
+        raise KeyboardInterrupt
+
+    as_ever = bridge.call
+    with sock.watch("i") as watch:
+        sock["i"] = 1
+        first, second = sock.lock("i"), sock.lock("i")
+        bridge.call = call
+        try:
+            raises(KeyboardInterrupt, first.acquire)
+            raises(KeyboardInterrupt, lambda: next(watch))
+        finally:
+            bridge.call = as_ever
+        assert next(watch).value == 1
+    assert second.acquire(timeout=30)
+    second.release()
 
 
 def watched(sock: ChordSocket) -> None:

@@ -35,6 +35,24 @@ async def test_failures_are_logged_within_the_limit(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_listener_that_would_end_its_thread_ends_nothing(
+    running_reactor: Any, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    done = Deferred[None]()
+    listeners = bridge.Listeners(LimitedLog(running_reactor))
+
+    def exits() -> None:
+        raise SystemExit(1)
+
+    exiting, end = listeners.calls(exits), listeners.calls(running_reactor.callFromThread)
+    exiting()
+    end(done.callback, None)
+    await done
+    listeners.stop()
+    assert len(flush_logged_errors(SystemExit)) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_events_that_wait_for_slow_listeners_are_bounded(
     running_reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
