@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -37,6 +38,12 @@ class Node(Protocol):
 
     def _call_soon(self, work: Callable[[], object]) -> None:
         """Have the node's loop call ``work``, from any thread; not at all when it has ended."""
+
+
+def call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[], object]) -> None:
+    """Have the loop call ``work``, from any thread; not at all when the loop has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(work)
 
 
 async def result_of(work: Deferred[T], *, at_once: bool = False) -> T:

@@ -7,7 +7,6 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from functools import partial
 from inspect import iscoroutine
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chordtx.aio.bridge import call_soon
 from chordtx.mesh.events import WAITING_MAX, EventEmitter
 
 
@@ -66,7 +66,7 @@ class Events(AsyncIterator[tuple[Any, ...]]):
         listeners: list[tuple[str, Callable[..., None]]] = []
         self._remove = partial(_remove, emitter, listeners)
         # In whichever thread it is collected.
-        self._collected = weakref.finalize(self, _soon, asyncio.get_running_loop(), self._remove)
+        self._collected = weakref.finalize(self, _on_loop, asyncio.get_running_loop(), self._remove)
         for name in names:
             listener = _weakly(seen, name)
             emitter.on(name, listener)  # raises where there is no such event; those before are removed then
@@ -112,13 +112,12 @@ def _weakly(seen: weakref.WeakMethod[Callable[..., None]], name: str) -> Callabl
     return listener
 
 
-def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    """On the loop: at once if this is its thread."""
+def _on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    """Call ``work`` in the loop's thread: at once if this is it."""
     if asyncio._get_running_loop() is loop:
         work()
-        return
-    with suppress(RuntimeError):  # the loop has ended, and its nodes with it
-        loop.call_soon_threadsafe(work)
+    else:
+        call_soon(loop, work)
 
 
 def _remove(emitter: EventEmitter, listeners: list[tuple[str, Callable[..., None]]]) -> None:

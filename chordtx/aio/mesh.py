@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import wraps
 from random import Random
 from typing import Any, Self
@@ -13,7 +12,7 @@ from weakref import WeakSet
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from chordtx.aio.bridge import awaited, plain, result_of
+from chordtx.aio.bridge import awaited, call_soon, plain, result_of
 from chordtx.aio.links import Link, Message
 from chordtx.aio.listeners import Events, Listener, begun
 from chordtx.aio.reactor import LoopReactor, attached
@@ -82,8 +81,7 @@ class Base:
             raise RuntimeError(f"{self!r} is of another event loop: use it there, or start it here")
 
     def _call_soon(self, work: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and its nodes with it
-            self._loop.call_soon_threadsafe(work)
+        call_soon(self._loop, work)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._service.id[:8]}>"

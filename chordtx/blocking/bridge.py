@@ -209,7 +209,7 @@ async def _closed(source: AsyncGenerator[Any, None]) -> None:
 class Listeners:
     """A thread in which listeners are called, in the order of the events, and may wait as they like.
 
-    It is started with the first listener, and does not keep the program from ending.
+    It is started with the first call, and does not keep the program from ending.
 
     :param log: for their failures, and for events that are dropped because too many wait; used in the
         reactor's thread only.
@@ -219,14 +219,15 @@ class Listeners:
         self._log = log
         self._queue: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
 
     def calls(self, listener: Callable[..., Any]) -> Callable[..., None]:
-        """:returns: what hands a call of ``listener`` over to the thread."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="chordtx listeners", daemon=True)
-                self._thread.start()
+        """To be called in the reactor's thread.
+
+        :returns: what hands a call of ``listener`` over to the thread of listeners.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="chordtx listeners", daemon=True)
+            self._thread.start()
         return lambda *args: self._tell(listener, args)
 
     def stop(self) -> None:

@@ -229,7 +229,7 @@ class MeshSocket:
         :raises KeyError: when it was not registered for this event.
         :raises ValueError: when there is no such event.
         """
-        bridge.call(self._service.remove_listener, event, _Listener(listener))
+        bridge.call(self._service.remove_listener, event, _Listener(listener, self))
 
     def _register(self, method: str, event: str, listener: Callable[..., Any] | None) -> Any:
         register = getattr(self._service, method)
@@ -238,7 +238,7 @@ class MeshSocket:
             return lambda decorated: self._register(method, event, decorated)
         if not callable(listener) or iscoroutinefunction(listener):
             raise TypeError(f"a listener is called in a thread, with the event's arguments: {listener!r}")
-        bridge.call(register, event, _Listener(listener, self, self._listeners.calls(listener)))
+        bridge.call(register, event, _Listener(listener, self))
         return listener
 
     # The end
@@ -279,12 +279,10 @@ class _Listener:
     the same function, so that it can be removed again."""
 
     function: Callable[..., Any]
-    sock: Any = field(default=None, eq=False, repr=False)
-    tell: Callable[..., None] | None = field(default=None, eq=False, repr=False)
+    sock: MeshSocket = field(eq=False, repr=False)
 
     def __call__(self, _: Any, *args: Any) -> None:
-        assert self.tell is not None
-        self.tell(self.sock, *args)
+        self.sock._listeners.calls(self.function)(self.sock, *args)
 
 
 def _takes(handler: Callable[[Message, MeshConnection], Any]) -> Callable[[ReceivedMessage, Any], Any]:

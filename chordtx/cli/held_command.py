@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from chordtx.cli.running import not_ignored
+from chordtx.mesh.deferreds import Shared
 
 _SIGNALED = 128  # and the signal's number, as shells say it
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM)
@@ -35,8 +36,8 @@ class HeldCommand(ProcessProtocol):
         self, reactor: Any, executable: bytes, words: Sequence[bytes], environment: Mapping[bytes, bytes]
     ) -> None:
         self._reactor = reactor
-        self._status: int | None = None
-        self._waiting: list[Deferred[int]] = []
+        self._exited: Deferred[int] = Deferred()
+        self._ended = Shared(self._exited)
         self._killing: Any = None
         self._before = {number: signal.signal(number, self._received) for number in not_ignored(_PASSED_ON)}
         try:
@@ -48,18 +49,14 @@ class HeldCommand(ProcessProtocol):
 
     def when_ended(self) -> Deferred[int]:
         """Fires with its exit status, or with 128 and the number of the signal that has ended it."""
-        if self._status is not None:
-            return succeed(self._status)
-        ended: Deferred[int] = Deferred()
-        self._waiting.append(ended)
-        return ended
+        return self._ended.wait()
 
     def end(self, kill_after_seconds: float) -> None:
         """Send it SIGTERM, if it still runs, and SIGKILL if it does after so many seconds. It alone, and not
         what it has started.
         """
         self._pass_on(signal.SIGTERM)
-        if self._killing is None and self._status is None:
+        if self._killing is None and not self._ended.is_done:
             self._killing = self._reactor.callLater(kill_after_seconds, self._pass_on, signal.SIGKILL)
 
     def _received(self, number: int, frame: object) -> None:
@@ -79,10 +76,7 @@ class HeldCommand(ProcessProtocol):
             self._killing.cancel()
         ended = reason.value
         assert isinstance(ended, ProcessDone | ProcessTerminated)
-        self._status = _SIGNALED + ended.signal if ended.signal else ended.exitCode or 0
-        for waiting in self._waiting:
-            if not waiting.called:  # else it was cancelled
-                waiting.callback(self._status)
+        self._exited.callback(_SIGNALED + ended.signal if ended.signal else ended.exitCode or 0)
 
     def _give_signals_back(self) -> None:
         for number, handler in self._before.items():

@@ -110,9 +110,9 @@ def opened(path: str) -> Iterator[Output]:
     part = f"{real}.{os.getpid()}.part"
     file = open(part, "xb")  # noqa: SIM115  # closed by _written
     try:
-        if mode is not None:
-            os.chmod(part, stat.S_IMODE(mode))
         with _written(file, path) as out:
+            if mode is not None:
+                os.chmod(part, stat.S_IMODE(mode))
             yield out
         os.replace(part, real)
     except BaseException:
